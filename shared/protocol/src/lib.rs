@@ -1,1 +1,21 @@
-//! stub
+//! Fanwire's words on the wire: topics, cursors, events, SSE text and WebTransport frames.
+//!
+//! Everything here is plain data and pure functions: no async, no I/O, no clock. The wire itself is specified in
+//! `shared/PROTOCOL.md`; the types here make what that page forbids unrepresentable, so that a value that exists is valid.
+
+mod cursor;
+mod event;
+pub mod frame;
+mod matcher;
+pub mod message;
+pub mod sse;
+mod text;
+mod topic;
+
+pub use cursor::{Cursor, CursorError, Epoch, LastEventId, LastEventIdError, Seq};
+pub use event::{Data, Draft, DraftError, Event, Limits};
+pub use matcher::{Matcher, Matchers};
+pub use topic::{EventId, EventIdError, EventType, EventTypeError, Topic, TopicError};
+
+/// The version of the protocol that this crate speaks.
+pub const PROTOCOL_VERSION: u32 = 1;
