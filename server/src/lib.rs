@@ -1,1 +1,6 @@
-//! stub
+//! An event hub: HTTP/3 and WebTransport streaming with SSE as the fallback.
+//!
+//! `ARCHITECTURE.md` beside this crate says which room holds what, and who may know whom.
+
+pub mod core;
+pub mod log;

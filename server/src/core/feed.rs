@@ -1,0 +1,250 @@
+//! One subscriber's feed: a cursor on the log, and the little that waits to be taken.
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use fanwire_protocol::{
+    Cursor, Matchers, Seq,
+    message::{Bye, Changed, Gap, GapReason},
+};
+
+use super::{Committed, Floors, Item, Limits, Page, PageItem, Rights, Time};
+
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) matchers: Arc<Matchers>,
+    pub(super) rights: Rights,
+    pub(super) told: Option<Floors>,
+    pub(super) phase: Phase,
+    /// While the feed isn't live: everything up to here was queued, taken, told as a gap, or isn't this feed's.
+    /// A live feed is complete up to the shard's head.
+    pub(super) position: Seq,
+    /// The last event queued, or what the feed started at or was set to by a gap.
+    prev: Seq,
+    queue: VecDeque<Item>,
+    queue_bytes: usize,
+    /// Changes of matchers that hold from a number that this feed hasn't reached yet.
+    pub(super) changes: VecDeque<PendingChange>,
+    pub(super) heartbeat_ms: u64,
+    /// When something was last taken.
+    pub(super) taken_at: Time,
+    /// When the queue was last empty, or something was taken from it.
+    pub(super) unstalled_at: Time,
+    pub(super) ping_due: bool,
+    /// The caller was told that there is something to take, and hasn't taken yet.
+    pub(super) woken: bool,
+    pub(super) token: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Everything up to the shard's head was looked at.
+    Live,
+    /// History after `position` is to be read once the queue is empty.
+    Behind,
+    /// History is being read.
+    Reading(Reading),
+    /// A bye is queued, or was taken; nothing follows.
+    Ended,
+}
+
+/// A read under way, and what was committed meanwhile.
+#[derive(Debug)]
+pub(super) struct Reading {
+    upto: Seq,
+    /// Live events above `upto`.
+    later: VecDeque<Arc<Committed>>,
+    later_bytes: usize,
+    overflowed: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct PendingChange {
+    pub(super) from_seq: Seq,
+    pub(super) request_id: u64,
+    pub(super) matchers: Arc<Matchers>,
+}
+
+/// What a page did to a feed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum AfterPage {
+    /// The feed is live again.
+    Live,
+    /// More history is wanted.
+    Behind,
+    /// The feed has reached a change of its matchers.
+    AtChange,
+}
+
+impl Feed {
+    pub(super) fn new(matchers: Matchers, rights: Rights, start: Seq, heartbeat_ms: u64, now: Time) -> Self {
+        Self {
+            matchers: Arc::new(matchers),
+            rights,
+            told: None,
+            phase: Phase::Behind,
+            position: start,
+            prev: start,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            changes: VecDeque::new(),
+            heartbeat_ms,
+            taken_at: now,
+            unstalled_at: now,
+            ping_due: false,
+            woken: false,
+            token: 0,
+        }
+    }
+
+    /// Looks at a live event that the matchers take. True if it was queued.
+    pub(super) fn offer(&mut self, event: &Arc<Committed>, limits: &Limits) -> bool {
+        if event.seq() <= self.prev || !self.rights.allow(event) {
+            return false;
+        }
+        if let Phase::Reading(reading) = &mut self.phase {
+            reading.offer(event, limits);
+        }
+        if !self.is_live() || event.seq() <= self.position {
+            return false;
+        }
+        if !self.has_room(event, limits) {
+            self.fall_behind(Seq(event.seq().0 - 1));
+            return false;
+        }
+        self.push_event(event.clone());
+        true
+    }
+
+    /// From here on the feed catches up from history: `position` is the last number that it was shown live.
+    pub(super) fn fall_behind(&mut self, position: Seq) {
+        self.position = self.position.max(position);
+        self.phase = Phase::Behind;
+    }
+
+    pub(super) fn begin_read(&mut self, upto: Seq) {
+        self.token += 1;
+        self.phase = Phase::Reading(Reading { upto, later: VecDeque::new(), later_bytes: 0, overflowed: false });
+    }
+
+    /// Puts a page into the queue, and what was committed since it was asked for behind it.
+    pub(super) fn take_page(&mut self, page: Page, epoch: fanwire_protocol::Epoch) -> AfterPage {
+        let Phase::Reading(reading) = mem::replace(&mut self.phase, Phase::Behind) else {
+            return AfterPage::Behind;
+        };
+        for item in page.items {
+            match item {
+                PageItem::Event(event) if self.rights.allow(&event) => self.push_event(event),
+                PageItem::Event(_) => {}
+                PageItem::Gap { from, to } => {
+                    let cursor = Cursor { epoch, seq: to };
+                    self.push(Item::Gap(Box::new(Gap {
+                        reason: GapReason::Evicted,
+                        from: Some(from.0),
+                        to: to.0,
+                        cursor,
+                    })));
+                    self.prev = to;
+                }
+            }
+        }
+        self.position = page.reached;
+        if self.changes.front().is_some_and(|change| change.from_seq <= self.position) {
+            return AfterPage::AtChange;
+        }
+        if page.reached < reading.upto || reading.overflowed || !self.changes.is_empty() {
+            return AfterPage::Behind;
+        }
+        self.told = None;
+        self.phase = Phase::Live;
+        for event in reading.later {
+            self.push_event(event);
+        }
+        AfterPage::Live
+    }
+
+    pub(super) fn push_changed(&mut self, request_id: u64, from_seq: Seq) {
+        self.push(Item::Changed(Changed { request_id, from_seq: from_seq.0 }));
+    }
+
+    /// Ends the feed with what is queued, and a bye behind it.
+    pub(super) fn end(&mut self, bye: Bye) {
+        if !matches!(self.phase, Phase::Ended) {
+            self.phase = Phase::Ended;
+            self.push(Item::Bye(Box::new(bye)));
+        }
+    }
+
+    /// Ends the feed, and drops what is queued: its reader isn't taking it.
+    pub(super) fn cut(&mut self, bye: Bye) {
+        self.queue.clear();
+        self.queue_bytes = 0;
+        self.phase = Phase::Behind;
+        self.end(bye);
+    }
+
+    pub(super) fn push(&mut self, item: Item) {
+        self.queue.push_back(item);
+    }
+
+    /// Takes up to `items_max` items off the queue.
+    pub(super) fn take(&mut self, items_max: usize, now: Time, out: &mut Vec<Item>) {
+        let count = items_max.min(self.queue.len());
+        for item in self.queue.drain(..count) {
+            if let Item::Event { event, .. } = &item {
+                self.queue_bytes -= event.draft.cost();
+            }
+            out.push(item);
+        }
+        if self.queue.is_empty() {
+            // An idle feed keeps no buffer: there may be tens of thousands.
+            self.queue = VecDeque::new();
+        }
+        if count > 0 {
+            self.taken_at = now;
+        }
+        self.unstalled_at = now;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live)
+    }
+
+    /// How many events the feed holds on to.
+    #[cfg(test)]
+    pub(super) fn events_held(&self) -> usize {
+        self.queue.len() + if let Phase::Reading(reading) = &self.phase { reading.later.len() } else { 0 }
+    }
+
+    fn has_room(&self, event: &Committed, limits: &Limits) -> bool {
+        self.queue.is_empty()
+            || self.queue.len() < limits.queue_items_max
+                && self.queue_bytes + event.draft.cost() <= limits.queue_bytes_max
+    }
+
+    fn push_event(&mut self, event: Arc<Committed>) {
+        self.queue_bytes += event.draft.cost();
+        let prev = mem::replace(&mut self.prev, event.seq());
+        self.push(Item::Event { prev, event });
+    }
+}
+
+impl Reading {
+    fn offer(&mut self, event: &Arc<Committed>, limits: &Limits) {
+        let known = self.later.back().map_or(self.upto, |last| last.seq());
+        if event.seq() <= known || self.overflowed {
+            return;
+        }
+        self.later_bytes += event.draft.cost();
+        if self.later.len() >= limits.queue_items_max || self.later_bytes > limits.queue_bytes_max {
+            // What was committed meanwhile is read from history as well.
+            self.overflowed = true;
+            self.later = VecDeque::new();
+        } else {
+            self.later.push_back(event.clone());
+        }
+    }
+}

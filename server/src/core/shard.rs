@@ -1,0 +1,457 @@
+//! One core's share of the feeds.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use fanwire_protocol::{
+    Cursor, Epoch, Matcher, Matchers, PROTOCOL_VERSION, Seq, Topic,
+    message::{Bye, ByeCode, Gap, Hello, Ping},
+};
+use slab::Slab;
+
+use super::{
+    Committed, Effect, Item, Limits, Page, Read, ReadRequest, Subscription, Time,
+    feed::{AfterPage, Feed, PendingChange, Phase},
+};
+
+/// The feeds of one core, fed by the log's committed tail.
+///
+/// After each call the caller carries out what [`Shard::next_effect`] gives, until it gives nothing.
+#[derive(Debug)]
+pub struct Shard {
+    epoch: Epoch,
+    /// The last number that the tail has brought.
+    head: Seq,
+    feeds: Slab<Slot>,
+    generation: u32,
+    exact: HashMap<Topic, Vec<FeedId>, ahash::RandomState>,
+    any: Vec<FeedId>,
+    /// When to look at a feed again: for its heartbeat, or because it may have stalled. One entry a feed.
+    alarms: BinaryHeap<Reverse<(Time, FeedId)>>,
+    effects: VecDeque<Effect>,
+    limits: Limits,
+    draining: bool,
+}
+
+/// Names a feed of one shard; never given to another feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FeedId {
+    index: u32,
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    feed: Feed,
+}
+
+/// What [`Shard::take`] left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing: a wake follows when there is something.
+    All,
+    /// More can be taken now.
+    More,
+    /// The feed has ended: its bye was taken, or it was closed.
+    Ended,
+}
+
+/// Why a feed's matchers weren't changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// More than [`Matchers::COUNT_MAX`].
+    #[error("a feed has at most {} matchers", Matchers::COUNT_MAX)]
+    TooManyMatchers,
+    /// More than [`Limits::changes_max`] wait for the feed to catch up.
+    #[error("too many changes wait for this feed to catch up")]
+    TooManyChanges,
+    /// The feed has ended.
+    #[error("the feed has ended")]
+    Ended,
+}
+
+impl Shard {
+    /// A shard that has seen the log up to `head`. `seed` keys its hash maps.
+    pub fn new(epoch: Epoch, head: Seq, seed: u64, limits: Limits) -> Self {
+        Self {
+            epoch,
+            head,
+            feeds: Slab::new(),
+            generation: 0,
+            exact: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 1)),
+            any: Vec::new(),
+            alarms: BinaryHeap::new(),
+            effects: VecDeque::new(),
+            limits,
+            draining: false,
+        }
+    }
+
+    /// The last number that the tail has brought.
+    pub fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// How many feeds are open.
+    pub fn len(&self) -> usize {
+        self.feeds.len()
+    }
+
+    /// Whether no feed is open.
+    pub fn is_empty(&self) -> bool {
+        self.feeds.is_empty()
+    }
+
+    /// Something that is to be done.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Opens a feed. Its hello can be taken at once.
+    pub fn open(&mut self, subscription: Subscription, now: Time) -> FeedId {
+        let Subscription { matchers, rights, start, heartbeat_ms } = subscription;
+        let mut feed = Feed::new(matchers, rights, start.after, heartbeat_ms, now);
+        let cursor = Cursor { epoch: self.epoch, seq: start.after };
+        feed.push(Item::Hello(Box::new(Hello {
+            version: PROTOCOL_VERSION,
+            cursor,
+            verdict: start.verdict,
+            heartbeat_ms,
+        })));
+        if let Some(gap) = start.gap {
+            let gap = Gap { reason: gap.reason, from: None, to: start.after.0, cursor };
+            feed.push(Item::Gap(Box::new(gap)));
+        }
+        feed.told = start.told;
+        if start.after >= self.head {
+            // The log may be ahead of what its tail has brought here.
+            feed.phase = Phase::Live;
+        }
+        let matchers = feed.matchers.clone();
+        self.generation = self.generation.wrapping_add(1);
+        let index = self.feeds.insert(Slot { generation: self.generation, feed });
+        let id = FeedId { index: index as u32, generation: self.generation };
+        self.index(id, &matchers);
+        self.alarms.push(Reverse((self.next_alarm(id, now), id)));
+        if self.draining {
+            let bye = self.drain_bye(0);
+            self.with(id, |feed| feed.end(bye));
+        }
+        self.wake(id);
+        id
+    }
+
+    /// Closes a feed; what waits in it is dropped.
+    pub fn close(&mut self, id: FeedId) {
+        if self.get(id).is_some() {
+            let slot = self.feeds.remove(id.index as usize);
+            self.unindex(id, &slot.feed.matchers);
+        }
+    }
+
+    /// Takes in what the log has committed: every event up to `head` that isn't known yet, in order.
+    /// Returns how many feeds were looked at.
+    pub fn ingest(&mut self, batch: &[Arc<Committed>], head: Seq) -> usize {
+        let mut looked_at = 0;
+        for event in batch {
+            if event.seq() <= self.head {
+                continue;
+            }
+            looked_at += self.fan_out(event);
+            self.head = event.seq();
+        }
+        self.head = self.head.max(head);
+        looked_at
+    }
+
+    /// The tail went on without this shard up to `head`: every feed catches up from history.
+    pub fn skip_to(&mut self, head: Seq) {
+        let known = self.head;
+        self.head = self.head.max(head);
+        let ids: Vec<_> = self.ids().collect();
+        for id in ids {
+            let behind = self.with(id, |feed| {
+                if let Phase::Live = feed.phase {
+                    feed.fall_behind(known);
+                }
+                // What a read under way has kept from the tail has a hole now.
+                if let Phase::Reading(_) = feed.phase {
+                    feed.phase = Phase::Behind;
+                    feed.token += 1;
+                }
+                matches!(feed.phase, Phase::Behind)
+            });
+            if behind == Some(true) {
+                self.read_if_idle(id);
+            }
+        }
+    }
+
+    /// Takes up to `items_max` items of a feed.
+    pub fn take(&mut self, id: FeedId, items_max: usize, now: Time, out: &mut Vec<Item>) -> Taken {
+        let (epoch, head) = (self.epoch, self.head);
+        let Some(feed) = self.get_mut(id) else { return Taken::Ended };
+        feed.woken = false;
+        feed.take(items_max, now, out);
+        if std::mem::take(&mut feed.ping_due) && feed.is_empty() && out.is_empty() {
+            let seq = if feed.is_live() { head.max(feed.position) } else { feed.position };
+            feed.taken_at = now;
+            out.push(Item::Ping(Ping { watermark: Cursor { epoch, seq } }));
+        }
+        if !feed.is_empty() {
+            return Taken::More;
+        }
+        if matches!(feed.phase, Phase::Ended) {
+            return Taken::Ended;
+        }
+        self.read_if_idle(id);
+        Taken::All
+    }
+
+    /// Puts in the history that a feed asked for.
+    pub fn page(&mut self, id: FeedId, token: u64, page: Page) {
+        let epoch = self.epoch;
+        let Some(feed) = self.get_mut(id).filter(|feed| feed.token == token) else { return };
+        if !matches!(feed.phase, Phase::Reading(_)) {
+            return;
+        }
+        let after = feed.take_page(page, epoch);
+        if after == AfterPage::AtChange {
+            self.apply_changes(id);
+        }
+        self.wake_or_read(id);
+    }
+
+    /// The history that a feed asked for can't be had: the feed ends, and its reader comes back with its cursor.
+    pub fn read_failed(&mut self, id: FeedId, token: u64, reason: &str) {
+        let bye = Bye::retry(ByeCode::LogUnavailable, reason, self.limits.retry_ms);
+        if let Some(feed) = self.get_mut(id).filter(|feed| feed.token == token) {
+            feed.end(bye);
+            self.wake(id);
+        }
+    }
+
+    /// Adds matchers to a feed or takes some away. The change holds for every number above the returned one.
+    pub fn change(
+        &mut self,
+        id: FeedId,
+        request_id: u64,
+        edit: impl FnOnce(&mut Matchers),
+    ) -> Result<Seq, ChangeError> {
+        let (head, changes_max) = (self.head, self.limits.changes_max);
+        let feed = self.get_mut(id).filter(|feed| !matches!(feed.phase, Phase::Ended)).ok_or(ChangeError::Ended)?;
+        if feed.changes.len() >= changes_max {
+            return Err(ChangeError::TooManyChanges);
+        }
+        let mut matchers = Matchers::clone(feed.changes.back().map_or(&feed.matchers, |change| &change.matchers));
+        edit(&mut matchers);
+        if matchers.as_slice().len() > Matchers::COUNT_MAX {
+            return Err(ChangeError::TooManyMatchers);
+        }
+        let from_seq = if feed.is_live() { head.max(feed.position) } else { head };
+        feed.changes.push_back(PendingChange { from_seq, request_id, matchers: Arc::new(matchers) });
+        if feed.is_live() {
+            self.apply_changes(id);
+            self.wake(id);
+        }
+        Ok(from_seq)
+    }
+
+    /// Time goes on: heartbeats, and feeds whose reader takes nothing.
+    pub fn tick(&mut self, now: Time) {
+        while let Some(&Reverse((at, id))) = self.alarms.peek()
+            && at <= now
+        {
+            self.alarms.pop();
+            if self.get(id).is_none() {
+                continue;
+            }
+            self.alarm(id, now);
+            self.alarms.push(Reverse((self.next_alarm(id, now), id)));
+        }
+    }
+
+    /// Ends every feed, and each that opens from now on, telling it when to come back: spread over `spread_ms`, so that
+    /// not all come at once.
+    pub fn drain(&mut self, spread_ms: u64) {
+        self.draining = true;
+        let ids: Vec<_> = self.ids().collect();
+        let count = ids.len().max(1) as u64;
+        for (i, id) in ids.into_iter().enumerate() {
+            let bye = self.drain_bye(spread_ms * i as u64 / count);
+            self.with(id, |feed| feed.end(bye));
+            self.wake(id);
+        }
+    }
+
+    fn drain_bye(&self, delay_ms: u64) -> Bye {
+        Bye::retry(ByeCode::Drain, "the hub is shutting down", self.limits.retry_ms + delay_ms)
+    }
+
+    fn fan_out(&mut self, event: &Arc<Committed>) -> usize {
+        let Self { feeds, exact, any, effects, limits, .. } = self;
+        let mut looked_at = 0;
+        let mut offer = |ids: &[FeedId]| {
+            looked_at += ids.len();
+            for &id in ids {
+                let slot = &mut feeds[id.index as usize];
+                if slot.feed.offer(event, limits) && !slot.feed.woken {
+                    slot.feed.woken = true;
+                    effects.push_back(Effect::Wake(id));
+                }
+            }
+        };
+        for topic in event.draft.topics() {
+            if let Some(ids) = exact.get(topic) {
+                offer(ids);
+            }
+        }
+        offer(any);
+        looked_at
+    }
+
+    fn alarm(&mut self, id: FeedId, now: Time) {
+        let Limits { stalled_ms_max, retry_ms, .. } = self.limits;
+        let Some(feed) = self.get_mut(id) else { return };
+        if matches!(feed.phase, Phase::Ended) {
+            return;
+        }
+        if feed.is_empty() {
+            feed.unstalled_at = if feed.ping_due { feed.unstalled_at } else { now };
+            if now.0 >= feed.taken_at.0 + feed.heartbeat_ms {
+                feed.ping_due = true;
+            }
+        }
+        if now.0 >= feed.unstalled_at.0 + stalled_ms_max {
+            feed.cut(Bye::retry(ByeCode::Stalled, "nothing was read for too long", retry_ms));
+        }
+        if feed.ping_due || matches!(feed.phase, Phase::Ended) {
+            // Also a feed that was woken already: its reader may be gone.
+            feed.woken = false;
+            self.wake(id);
+        }
+    }
+
+    fn next_alarm(&self, id: FeedId, now: Time) -> Time {
+        let Some(feed) = self.get(id) else { return now };
+        let heartbeat = feed.taken_at.0 + feed.heartbeat_ms;
+        Time(if heartbeat > now.0 {
+            heartbeat
+        } else {
+            now.0 + feed.heartbeat_ms.min(self.limits.stalled_ms_max / 2).max(1)
+        })
+    }
+
+    /// Applies every change that the feed has reached.
+    fn apply_changes(&mut self, id: FeedId) {
+        while let Some(feed) = self.get_mut(id)
+            && let Some(change) = feed
+                .changes
+                .pop_front_if(|change| matches!(feed.phase, Phase::Live) || change.from_seq <= feed.position)
+        {
+            feed.push_changed(change.request_id, change.from_seq);
+            let before = std::mem::replace(&mut feed.matchers, change.matchers.clone());
+            self.unindex(id, &before);
+            self.index(id, &change.matchers);
+        }
+    }
+
+    fn wake_or_read(&mut self, id: FeedId) {
+        match self.get(id) {
+            Some(feed) if !feed.is_empty() => self.wake(id),
+            Some(_) => self.read_if_idle(id),
+            None => {}
+        }
+    }
+
+    /// Asks for history where a feed is behind and has nothing left to take.
+    fn read_if_idle(&mut self, id: FeedId) {
+        let (head, limits) = (self.head, self.limits);
+        let Some(feed) = self.get_mut(id) else { return };
+        if !matches!(feed.phase, Phase::Behind) || !feed.is_empty() {
+            return;
+        }
+        let upto = feed.changes.front().map_or(head, |change| change.from_seq.min(head));
+        let read = Read {
+            after: feed.position,
+            upto: upto.max(feed.position),
+            matchers: feed.matchers.clone(),
+            told: feed.told.clone(),
+            events_max: limits.queue_items_max,
+            bytes_max: limits.queue_bytes_max,
+        };
+        feed.begin_read(read.upto);
+        let request = ReadRequest { feed: id, token: feed.token, read };
+        self.effects.push_back(Effect::Read(request));
+    }
+
+    fn wake(&mut self, id: FeedId) {
+        if self.with(id, |feed| !std::mem::replace(&mut feed.woken, true)) == Some(true) {
+            self.effects.push_back(Effect::Wake(id));
+        }
+    }
+
+    fn index(&mut self, id: FeedId, matchers: &Matchers) {
+        for matcher in matchers.as_slice() {
+            match matcher {
+                Matcher::Any => self.any.push(id),
+                Matcher::Exact(topic) => self.exact.entry(topic.clone()).or_default().push(id),
+            }
+        }
+    }
+
+    fn unindex(&mut self, id: FeedId, matchers: &Matchers) {
+        let remove = |ids: &mut Vec<FeedId>| {
+            if let Some(at) = ids.iter().position(|&other| other == id) {
+                ids.swap_remove(at);
+            }
+        };
+        for matcher in matchers.as_slice() {
+            match matcher {
+                Matcher::Any => remove(&mut self.any),
+                Matcher::Exact(topic) => {
+                    if let Some(ids) = self.exact.get_mut(topic) {
+                        remove(ids);
+                        if ids.is_empty() {
+                            self.exact.remove(topic);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = FeedId> {
+        self.feeds.iter().map(|(index, slot)| FeedId { index: index as u32, generation: slot.generation })
+    }
+
+    fn get(&self, id: FeedId) -> Option<&Feed> {
+        self.feeds.get(id.index as usize).filter(|slot| slot.generation == id.generation).map(|slot| &slot.feed)
+    }
+
+    fn get_mut(&mut self, id: FeedId) -> Option<&mut Feed> {
+        let slot = self.feeds.get_mut(id.index as usize)?;
+        (slot.generation == id.generation).then_some(&mut slot.feed)
+    }
+
+    fn with<T>(&mut self, id: FeedId, act: impl FnOnce(&mut Feed) -> T) -> Option<T> {
+        self.get_mut(id).map(act)
+    }
+
+    /// How many events the fullest feed holds on to.
+    #[cfg(test)]
+    pub(super) fn events_held_max(&self) -> usize {
+        self.feeds.iter().map(|(_, slot)| slot.feed.events_held()).max().unwrap_or(0)
+    }
+}
+
+impl FeedId {
+    /// A small number, unique among the feeds open now.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}

@@ -1,0 +1,386 @@
+//! The events that a memory log keeps: a plain data structure, without clock, lock or runtime.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use fanwire_protocol::{
+    Cursor, Epoch, Event, EventId, LastEventId, Matcher, Seq, Topic,
+    message::{GapReason, Verdict},
+};
+
+use super::{Retention, Stamped};
+use crate::core::{Committed, Floors, Page, PageItem, Read, Start, StartGap};
+
+/// Events by number, indexed by topic and by publisher's id, kept as [`Retention`] says.
+#[derive(Debug)]
+pub struct History {
+    epoch: Epoch,
+    head: Seq,
+    retention: Retention,
+    events: BTreeMap<Seq, Arc<Committed>>,
+    classes: Vec<ClassState>,
+    topics: HashMap<Topic, VecDeque<Seq>, ahash::RandomState>,
+    ids: HashMap<EventId, Uses, ahash::RandomState>,
+}
+
+#[derive(Debug, Default)]
+struct ClassState {
+    events: VecDeque<Seq>,
+    bytes: usize,
+    /// The highest number of an evicted event that had a topic of this class.
+    floor: Seq,
+}
+
+/// The events that were given one id.
+#[derive(Debug, Default)]
+struct Uses {
+    kept: VecDeque<Seq>,
+    /// An earlier use is gone: what the id stands for isn't certain any more.
+    evicted: bool,
+}
+
+impl History {
+    /// An empty history. `seed` keys its hash maps.
+    pub fn new(epoch: Epoch, retention: Retention, seed: u64) -> Self {
+        let hasher = ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 2);
+        Self {
+            epoch,
+            head: Seq::ZERO,
+            classes: retention.classes().iter().map(|_| ClassState::default()).collect(),
+            retention,
+            events: BTreeMap::new(),
+            topics: HashMap::with_hasher(hasher.clone()),
+            ids: HashMap::with_hasher(hasher),
+        }
+    }
+
+    /// The newest position.
+    pub fn head(&self) -> Cursor {
+        Cursor { epoch: self.epoch, seq: self.head }
+    }
+
+    /// How many events are kept.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether no event is kept.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Gives an event the next number and keeps it; `None` when there is no number left.
+    pub fn append(&mut self, stamped: Stamped) -> Option<Arc<Committed>> {
+        if self.head >= Seq::MAX {
+            return None;
+        }
+        let Stamped { draft, at_ms } = stamped;
+        self.head = self.head.next();
+        let cursor = self.head();
+        let event = Arc::new(Committed::new(Event { cursor, at_ms, draft }));
+        for topic in event.draft.topics() {
+            let seqs = match self.topics.get_mut(topic) {
+                Some(seqs) => seqs,
+                None => self.topics.entry(topic.clone()).or_default(),
+            };
+            if seqs.back() != Some(&cursor.seq) {
+                seqs.push_back(cursor.seq);
+            }
+        }
+        if let Some(id) = &event.draft.id {
+            self.ids.entry(id.clone()).or_default().kept.push_back(cursor.seq);
+        }
+        let class = self.retention.class_of(event.draft.canonical());
+        self.classes[class].events.push_back(cursor.seq);
+        self.classes[class].bytes += event.draft.cost();
+        self.events.insert(cursor.seq, event.clone());
+        self.enforce(class);
+        Some(event)
+    }
+
+    /// Lets go of what is older than its class allows.
+    pub fn expire(&mut self, now_ms: u64) {
+        for class in 0..self.classes.len() {
+            let Some(age_max) = self.retention.classes()[class].age_max else { continue };
+            let oldest = now_ms.saturating_sub(age_max.as_millis() as u64);
+            while let Some(event) = self.classes[class].events.front().and_then(|seq| self.events.get(seq))
+                && event.at_ms < oldest
+            {
+                self.evict_oldest(class);
+            }
+        }
+    }
+
+    /// Finds where a feed starts.
+    pub fn resolve(&self, last_event_id: Option<&LastEventId>) -> Start {
+        let start = |after, verdict| Start { after, verdict, gap: None, told: None };
+        let lost = |reason, verdict| Start { gap: Some(StartGap { reason }), ..start(Seq::ZERO, verdict) };
+        match last_event_id {
+            None => start(self.head, Verdict::Live),
+            Some(LastEventId::Earliest) => Start { told: Some(self.floors()), ..start(Seq::ZERO, Verdict::Earliest) },
+            Some(LastEventId::Cursor(cursor)) if cursor.epoch != self.epoch => {
+                lost(GapReason::NewEpoch, Verdict::NewEpoch)
+            }
+            Some(LastEventId::Cursor(cursor)) if cursor.seq > self.head => {
+                lost(GapReason::UnknownCursor, Verdict::UnknownCursor)
+            }
+            Some(LastEventId::Cursor(cursor)) => start(cursor.seq, Verdict::Resumed),
+            Some(LastEventId::Publisher(id)) => match self.ids.get(id) {
+                Some(Uses { kept, evicted }) if !kept.is_empty() => {
+                    // An id that was used again after its first use was evicted may stand for either.
+                    let gap = evicted.then_some(StartGap { reason: GapReason::Evicted });
+                    Start { gap, ..start(kept[0], Verdict::Resumed) }
+                }
+                _ => lost(GapReason::UnknownCursor, Verdict::UnknownCursor),
+            },
+        }
+    }
+
+    /// Reads a bounded piece of history, with the gaps in it.
+    pub fn read(&self, read: &Read) -> Page {
+        let floor = self.untold_floor(read);
+        let (events, complete) = self.matching(read);
+        let mut page = Page { items: Vec::with_capacity(events.len()), reached: read.after };
+        let tell_gap = |page: &mut Page, before: Seq| {
+            let first = Seq(page.reached.0.max(floor.0.0) + 1);
+            let last = Seq(before.0 - 1).min(floor.1);
+            if first <= last {
+                page.items.push(PageItem::Gap { from: first, to: last });
+            }
+        };
+        for event in events {
+            tell_gap(&mut page, event.seq());
+            page.reached = event.seq();
+            page.items.push(PageItem::Event(event));
+        }
+        if complete {
+            tell_gap(&mut page, read.upto.next());
+            page.reached = read.upto;
+        }
+        page
+    }
+
+    /// The events that a read wants, and whether these are all.
+    fn matching(&self, read: &Read) -> (Vec<Arc<Committed>>, bool) {
+        if read.after >= read.upto {
+            return (vec![], true);
+        }
+        let any = read.matchers.as_slice().contains(&Matcher::Any);
+        let mut seqs: Vec<Seq> = Vec::new();
+        if any {
+            let range = self.events.range(read.after.next()..=read.upto);
+            seqs.extend(range.map(|(&seq, _)| seq).take(read.events_max + 1));
+        } else {
+            for matcher in read.matchers.as_slice() {
+                let Matcher::Exact(topic) = matcher else { continue };
+                let Some(of_topic) = self.topics.get(topic) else { continue };
+                let first = of_topic.partition_point(|&seq| seq <= read.after);
+                let upto = of_topic.range(first..).take_while(|&&seq| seq <= read.upto);
+                seqs.extend(upto.take(read.events_max + 1));
+            }
+            seqs.sort_unstable();
+            seqs.dedup();
+        }
+        let (mut events, mut bytes, wanted) = (Vec::new(), 0, seqs.len());
+        for seq in seqs {
+            let Some(event) = self.events.get(&seq) else { continue };
+            bytes += event.draft.cost();
+            if events.len() >= read.events_max || bytes > read.bytes_max && !events.is_empty() {
+                break;
+            }
+            events.push(event.clone());
+        }
+        let complete = events.len() == wanted;
+        (events, complete)
+    }
+
+    /// The numbers between which events that a read wants may have been evicted and that wasn't told: above the first, up to
+    /// the second.
+    fn untold_floor(&self, read: &Read) -> (Seq, Seq) {
+        let told = |class: usize| read.told.as_ref().and_then(|told| told.get(class)).copied().unwrap_or_default();
+        let (mut above, mut upto) = (Seq::MAX, Seq::ZERO);
+        for class in self.retention.touched(&read.matchers) {
+            let floor = self.classes[class].floor;
+            if floor > told(class) {
+                above = above.min(told(class));
+                upto = upto.max(floor);
+            }
+        }
+        (above, upto)
+    }
+
+    fn floors(&self) -> Floors {
+        self.classes.iter().map(|class| class.floor).collect()
+    }
+
+    fn enforce(&mut self, class: usize) {
+        let limits = &self.retention.classes()[class];
+        let (events_max, bytes_max) = (limits.events_max, limits.bytes_max);
+        while self.classes[class].events.len() > events_max || self.classes[class].bytes > bytes_max {
+            self.evict_oldest(class);
+        }
+    }
+
+    fn evict_oldest(&mut self, class: usize) {
+        let Some(seq) = self.classes[class].events.pop_front() else { return };
+        let Some(event) = self.events.remove(&seq) else { return };
+        self.classes[class].bytes -= event.draft.cost();
+        for topic in event.draft.topics() {
+            // An alternate topic may be of another class, whose feeds lose the event as well.
+            let floor = &mut self.classes[self.retention.class_of(topic)].floor;
+            *floor = seq.max(*floor);
+            if let Some(seqs) = self.topics.get_mut(topic) {
+                remove_sorted(seqs, seq);
+                if seqs.is_empty() {
+                    self.topics.remove(topic);
+                }
+            }
+        }
+        if let Some(id) = &event.draft.id
+            && let Some(uses) = self.ids.get_mut(id)
+        {
+            remove_sorted(&mut uses.kept, seq);
+            uses.evicted = true;
+            if uses.kept.is_empty() {
+                self.ids.remove(id);
+            }
+        }
+    }
+}
+
+fn remove_sorted(seqs: &mut VecDeque<Seq>, seq: Seq) {
+    if let Ok(at) = seqs.binary_search(&seq) {
+        seqs.remove(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fanwire_protocol::{Data, Draft};
+
+    use super::*;
+    use crate::log::{Class, TopicRule};
+
+    fn history(events_max: usize) -> History {
+        let class = |name: &str, rule: &str, events_max| Class {
+            name: name.into(),
+            topics: vec![TopicRule::parse(rule).unwrap()],
+            events_max,
+            ..Class::default()
+        };
+        let retention = Retention::new(vec![class("noisy", "noisy/*", 2)], class("default", "*", events_max));
+        History::new(Epoch::from_bits(1), retention, 7)
+    }
+
+    fn publish(history: &mut History, topics: &[&str], id: Option<&str>) -> Seq {
+        let topics = topics.iter().map(|topic| Topic::new(topic).unwrap()).collect();
+        let mut draft = Draft::new(topics, Data::text("x")).unwrap();
+        draft.id = id.map(|id| EventId::new(id).unwrap());
+        history.append(Stamped { draft, at_ms: 1000 }).unwrap().seq()
+    }
+
+    /// What a read gives, as text: `3` is an event, `1-2` a gap.
+    fn read(history: &History, after: u64, topics: &[&str], told: Option<Floors>) -> String {
+        let matchers = topics.iter().map(|topic| Matcher::exact(topic).unwrap()).collect();
+        let upto = history.head;
+        let page = history.read(&Read {
+            after: Seq(after),
+            upto,
+            matchers: Arc::new(matchers),
+            told,
+            events_max: 100,
+            bytes_max: usize::MAX,
+        });
+        assert_eq!(page.reached, upto);
+        let text = page.items.iter().map(|item| match item {
+            PageItem::Event(event) => event.seq().to_string(),
+            PageItem::Gap { from, to } => format!("{from}-{to}"),
+        });
+        text.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_noisy_topic_neither_evicts_a_quiet_one_nor_makes_it_a_gap() {
+        let mut history = history(10);
+        publish(&mut history, &["quiet"], None);
+        for _ in 0..10 {
+            publish(&mut history, &["noisy/1"], None);
+        }
+        assert_eq!(read(&history, 0, &["quiet"], None), "1");
+        assert_eq!(read(&history, 0, &["noisy/1"], None), "1-9 10 11");
+        assert_eq!(read(&history, 0, &["*"], None), "1 2-9 10 11");
+        assert_eq!(read(&history, 9, &["*"], None), "10 11");
+        assert_eq!(read(&history, 0, &["*"], Some(history.floors())), "1 10 11");
+    }
+
+    #[test]
+    fn an_evicted_event_is_a_gap_for_each_of_its_topics() {
+        let mut history = history(10);
+        publish(&mut history, &["noisy/1", "quiet"], None);
+        for _ in 0..2 {
+            publish(&mut history, &["noisy/1"], None);
+        }
+        assert_eq!(read(&history, 0, &["quiet"], None), "1-1");
+        assert_eq!(read(&history, 0, &["other"], None), "1-1", "same class: an upper bound");
+    }
+
+    #[test]
+    fn evictions_after_the_subscription_are_told_though_older_ones_were_not() {
+        let mut history = history(2);
+        for _ in 0..3 {
+            publish(&mut history, &["a"], None);
+        }
+        let told = history.floors();
+        publish(&mut history, &["a"], None);
+        assert_eq!(read(&history, 0, &["a"], Some(told)), "2-2 3 4");
+    }
+
+    #[test]
+    fn an_id_stands_for_its_first_use_and_doubt_is_told() {
+        let mut history = history(2);
+        let at = |history: &History, id: &str| history.resolve(LastEventId::parse(id).unwrap().as_ref());
+        publish(&mut history, &["a"], Some("x"));
+        publish(&mut history, &["a"], Some("x"));
+        assert_eq!((at(&history, "x").after, at(&history, "x").gap), (Seq(1), None));
+        publish(&mut history, &["a"], None);
+        let doubt = at(&history, "x");
+        assert_eq!((doubt.after, doubt.gap), (Seq(2), Some(StartGap { reason: GapReason::Evicted })));
+        publish(&mut history, &["a"], None);
+        assert_eq!(at(&history, "x").verdict, Verdict::UnknownCursor);
+        assert_eq!(history.ids.len(), 0);
+    }
+
+    #[test]
+    fn positions_are_resolved() {
+        let mut history = history(10);
+        publish(&mut history, &["a"], None);
+        publish(&mut history, &["a"], None);
+        let verdict = |id: &str| {
+            let start = history.resolve(LastEventId::parse(id).unwrap().as_ref());
+            (start.after.0, start.verdict)
+        };
+        let here = history.epoch;
+        assert_eq!(verdict(""), (2, Verdict::Live));
+        assert_eq!(verdict("earliest"), (0, Verdict::Earliest));
+        assert_eq!(verdict(&format!("#{here}:1")), (1, Verdict::Resumed));
+        assert_eq!(verdict(&format!("#{here}:3")), (0, Verdict::UnknownCursor));
+        assert_eq!(verdict("#vvvvvvvvvv:1"), (0, Verdict::NewEpoch));
+        assert_eq!(verdict("unheard of"), (0, Verdict::UnknownCursor));
+    }
+
+    #[test]
+    fn age_and_bytes_evict_too() {
+        let mut history = history(100);
+        publish(&mut history, &["a"], None);
+        history.expire(1000 + 24 * 60 * 60 * 1000);
+        assert_eq!(history.len(), 1);
+        history.expire(1001 + 24 * 60 * 60 * 1000);
+        assert_eq!(history.len(), 0);
+        assert!(history.topics.is_empty());
+        let draft = Draft::new(vec![Topic::new("a").unwrap()], Data::text(&"x".repeat(65 << 20))).unwrap();
+        history.append(Stamped { draft, at_ms: 0 }).unwrap();
+        assert_eq!(history.len(), 0, "an event beyond its class's bytes is delivered live, and not kept");
+    }
+}

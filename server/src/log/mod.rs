@@ -1,0 +1,80 @@
+//! The hub's one totally ordered sequence of events.
+//!
+//! A log takes drafts, gives them numbers, and feeds the hub with what it has **committed**, through its [`Tail`]: nothing is
+//! delivered that a crash could take back. Everything is asynchronous, so that a remote log fits behind the same interface.
+
+mod history;
+mod memory;
+mod retention;
+mod tail;
+
+use std::sync::Arc;
+
+use fanwire_protocol::{Cursor, Draft, Epoch, LastEventId, Matchers};
+use futures_util::future::BoxFuture;
+
+use crate::core::{Page, Read, Start};
+
+pub use history::History;
+pub use memory::MemoryLog;
+pub use retention::{Class, Retention, TopicRule};
+pub use tail::{Tail, TailBuffer, TailStep};
+
+/// Where events are kept.
+pub trait Log: Send + Sync + 'static {
+    /// The log's random name.
+    fn epoch(&self) -> Epoch;
+
+    /// Appends events, in order, and returns their positions once they are committed. All or none.
+    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Cursor>, AppendError>>;
+
+    /// Finds where a feed starts.
+    fn resolve<'a>(
+        &'a self,
+        last_event_id: Option<&'a LastEventId>,
+        matchers: &'a Matchers,
+    ) -> BoxFuture<'a, Result<Start, LogError>>;
+
+    /// Reads a bounded piece of history.
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, LogError>>;
+
+    /// What is committed from now on.
+    fn tail(&self) -> Tail;
+
+    /// Lets go of what is older than its class allows. Called about once a second.
+    fn expire(&self, now_ms: u64);
+
+    /// The newest committed position.
+    fn head(&self) -> Cursor;
+}
+
+/// A log, shared.
+pub type SharedLog = Arc<dyn Log>;
+
+/// A draft, and when the hub took it.
+#[derive(Debug, Clone)]
+pub struct Stamped {
+    /// The event.
+    pub draft: Draft,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// Why nothing was appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The log can't be written now; it may be later.
+    #[error("the log can't be written now: {0}")]
+    Unavailable(String),
+    /// The log has no numbers left.
+    #[error("the log has used up its 2^53 - 1 numbers")]
+    Exhausted,
+}
+
+/// Why history can't be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// The log can't be read now; it may be later.
+    #[error("the log can't be read now: {0}")]
+    Unavailable(String),
+}
