@@ -3,4 +3,5 @@
 //! `ARCHITECTURE.md` beside this crate says which room holds what, and who may know whom.
 
 pub mod core;
+pub mod fanout;
 pub mod log;

@@ -21,7 +21,7 @@ pub use retention::{Class, Retention, TopicRule};
 pub use tail::{Tail, TailBuffer, TailStep};
 
 /// Where events are kept.
-pub trait Log: Send + Sync + 'static {
+pub trait Log: std::fmt::Debug + Send + Sync + 'static {
     /// The log's random name.
     fn epoch(&self) -> Epoch;
 

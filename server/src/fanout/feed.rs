@@ -1,0 +1,52 @@
+//! A connection's handle on its feed.
+
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use fanwire_protocol::{Matchers, Seq};
+
+use super::LocalShard;
+use crate::core::{ChangeError, FeedId, Item, Taken};
+
+/// A feed of this thread's shard. Dropping it closes the feed.
+#[derive(Debug)]
+pub struct Feed {
+    shard: Rc<LocalShard>,
+    id: FeedId,
+}
+
+impl Feed {
+    pub(super) fn new(shard: Rc<LocalShard>, id: FeedId) -> Self {
+        Self { shard, id }
+    }
+
+    /// Takes up to `items_max` items; pending while there is none. [`Taken::Ended`] comes with the last items, or alone.
+    pub fn poll_take(&mut self, cx: &mut Context<'_>, items_max: usize, out: &mut Vec<Item>) -> Poll<Taken> {
+        let (id, now, before) = (self.id, self.shard.now(), out.len());
+        let taken = self.shard.with_core(|core| core.take(id, items_max, now, out));
+        if out.len() == before && taken != Taken::Ended {
+            self.shard.set_waker(id, cx.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(taken)
+    }
+
+    /// Takes up to `items_max` items, waiting for at least one.
+    pub async fn take(&mut self, items_max: usize, out: &mut Vec<Item>) -> Taken {
+        poll_fn(|cx| self.poll_take(cx, items_max, out)).await
+    }
+
+    /// Changes the matchers; see [`crate::core::Shard::change`].
+    pub fn change(&self, request_id: u64, edit: impl FnOnce(&mut Matchers)) -> Result<Seq, ChangeError> {
+        self.shard.with_core(|core| core.change(self.id, request_id, edit))
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.shard.with_core(|core| core.close(self.id));
+    }
+}

@@ -1,0 +1,122 @@
+//! Drives the pure [`core::Shard`](crate::core::Shard)s: one single-threaded runtime per core, each with its own feeds.
+//!
+//! A connection is given to a shard when it is accepted and lives there; all that it shares with others is in the same thread, so
+//! there is no lock and no wake-up per subscriber and event across threads. The log's tail reaches each shard once.
+
+mod feed;
+mod shard;
+
+use std::{
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{core, log::SharedLog};
+
+pub use feed::Feed;
+pub use shard::LocalShard;
+
+/// Every shard of a hub.
+#[derive(Debug)]
+pub struct Shards {
+    shards: Vec<Remote>,
+    drain: CancellationToken,
+}
+
+/// How to make shards.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How many; each has a thread of its own.
+    pub count: usize,
+    /// What each allows.
+    pub limits: core::Limits,
+    /// Over how long the feeds of a drain are asked to come back, in milliseconds.
+    pub drain_spread_ms: u64,
+}
+
+#[derive(Debug)]
+struct Remote {
+    jobs: mpsc::Sender<Job>,
+    connections: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+    done: oneshot::Receiver<()>,
+    stop: CancellationToken,
+}
+
+pub(crate) type Job = Box<dyn FnOnce(Rc<LocalShard>) + Send>;
+
+impl Shards {
+    /// Starts the threads.
+    pub fn start(config: &Config, log: &SharedLog, mut entropy: impl FnMut() -> u64) -> io::Result<Self> {
+        let drain = CancellationToken::new();
+        let shards = (0..config.count.max(1))
+            .map(|index| {
+                let (jobs, inbox) = mpsc::channel(JOBS_MAX);
+                let (finished, done) = oneshot::channel();
+                let (connections, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+                let setup = shard::Setup {
+                    log: log.clone(),
+                    tail: log.tail(),
+                    limits: config.limits,
+                    seed: entropy(),
+                    drain: drain.clone(),
+                    drain_spread_ms: config.drain_spread_ms,
+                    stop: stop.clone(),
+                    connections: connections.clone(),
+                };
+                let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+                    shard::run(setup, inbox);
+                    let _ = finished.send(());
+                })?;
+                Ok(Remote { jobs, connections, thread, done, stop })
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self { shards, drain })
+    }
+
+    /// Gives a connection to the shard with the fewest: `serve` is called there. Waits while the shard has too many to begin with.
+    pub async fn deal(&self, serve: impl FnOnce(Rc<LocalShard>) + Send + 'static) {
+        let fewest = self.shards.iter().min_by_key(|shard| shard.connections.load(Ordering::Relaxed));
+        if let Some(shard) = fewest {
+            // A shard that is gone takes nothing; that is a shutdown.
+            let _ = shard.jobs.send(Box::new(serve)).await;
+        }
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.shards.iter().map(|shard| shard.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Tells every subscriber, lets the connections end, and ends them after the deadline. True if all ended by themselves.
+    pub async fn drain(self, deadline: Duration) -> bool {
+        self.drain.cancel();
+        let mut gracefully = true;
+        let deadline = tokio::time::Instant::now() + deadline;
+        for shard in self.shards {
+            drop(shard.jobs);
+            let mut done = shard.done;
+            if tokio::time::timeout_at(deadline, &mut done).await.is_err() {
+                gracefully = false;
+                shard.stop.cancel();
+                let _ = done.await;
+            }
+            if shard.thread.join().is_err() {
+                tracing::error!("a shard has panicked");
+            }
+        }
+        gracefully
+    }
+}
+
+/// The most connections that wait for a shard to begin with them.
+const JOBS_MAX: usize = 1024;

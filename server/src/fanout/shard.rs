@@ -1,0 +1,229 @@
+//! A shard on its thread.
+
+use std::{
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::LocalSet,
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Feed, Job};
+use crate::{
+    core::{Effect, FeedId, Limits, ReadRequest, Shard, Subscription, Time},
+    log::{SharedLog, Tail, TailStep},
+};
+
+/// The shard of this thread: what a connection that lives here can do.
+#[derive(Debug)]
+pub struct LocalShard {
+    core: RefCell<Shard>,
+    /// By the feeds' index: whom to wake when there is something to take.
+    wakers: RefCell<Vec<Option<Waker>>>,
+    log: SharedLog,
+    reads: Semaphore,
+    tasks: TaskTracker,
+    drain: CancellationToken,
+    connections: Arc<AtomicUsize>,
+    began: Instant,
+}
+
+pub(super) struct Setup {
+    pub(super) log: SharedLog,
+    pub(super) tail: Tail,
+    pub(super) limits: Limits,
+    pub(super) seed: u64,
+    pub(super) drain: CancellationToken,
+    pub(super) drain_spread_ms: u64,
+    pub(super) stop: CancellationToken,
+    pub(super) connections: Arc<AtomicUsize>,
+}
+
+/// Runs a shard until it is drained or stopped.
+pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<Job>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "a shard can't have a runtime"),
+    };
+    LocalSet::new().block_on(&runtime, serve(setup, inbox));
+}
+
+async fn serve(setup: Setup, inbox: mpsc::Receiver<Job>) {
+    let Setup { log, tail, limits, seed, drain, drain_spread_ms, stop, connections } = setup;
+    let shard = Rc::new(LocalShard {
+        core: RefCell::new(Shard::new(log.epoch(), tail.position(), seed, limits)),
+        wakers: RefCell::default(),
+        log,
+        reads: Semaphore::new(READS_MAX),
+        tasks: TaskTracker::new(),
+        drain: drain.clone(),
+        connections,
+        began: Instant::now(),
+    });
+    let background = [
+        tokio::task::spawn_local(pump(shard.clone(), tail)),
+        tokio::task::spawn_local(tick(shard.clone())),
+        tokio::task::spawn_local(begin_connections(shard.clone(), inbox)),
+    ];
+    drain.cancelled().await;
+    shard.with_core(|core| core.drain(drain_spread_ms));
+    shard.tasks.close();
+    tokio::select! {
+        () = shard.tasks.wait() => {}
+        () = stop.cancelled() => {}
+    }
+    background.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+async fn begin_connections(shard: Rc<LocalShard>, mut inbox: mpsc::Receiver<Job>) {
+    while let Some(job) = inbox.recv().await {
+        let shard = shard.clone();
+        if catch_unwind(AssertUnwindSafe(move || job(shard))).is_err() {
+            tracing::error!("a connection panicked as it began");
+        }
+    }
+}
+
+/// Feeds the core with the log's committed tail.
+async fn pump(shard: Rc<LocalShard>, mut tail: Tail) {
+    let mut batch = Vec::new();
+    while let Some(step) = tail.next(&mut batch).await {
+        match step {
+            TailStep::Skipped(head) => shard.with_core(|core| core.skip_to(head)),
+            TailStep::Upto(head) => {
+                let (mut rest, mut looked_at) = (&batch[..], 0);
+                while let Some((event, after)) = rest.split_first() {
+                    looked_at += shard.with_core(|core| core.ingest(std::slice::from_ref(event), event.seq()));
+                    rest = after;
+                    if looked_at >= FEEDS_A_TURN {
+                        looked_at = 0;
+                        tokio::task::yield_now().await;
+                    }
+                }
+                shard.with_core(|core| core.ingest(&[], head));
+            }
+        }
+        batch.clear();
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn tick(shard: Rc<LocalShard>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let now = shard.now();
+        shard.with_core(|core| core.tick(now));
+    }
+}
+
+impl LocalShard {
+    /// Opens a feed; it closes when the handle is dropped.
+    pub fn open(self: &Rc<Self>, subscription: Subscription) -> Feed {
+        let now = self.now();
+        let id = self.with_core(|core| core.open(subscription, now));
+        Feed::new(self.clone(), id)
+    }
+
+    /// Runs a connection, or a part of one, on this shard; a drain waits for it.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.spawn_local(task);
+    }
+
+    /// Runs a connection on this shard, counted.
+    pub fn spawn_connection(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let counted = Counted::new(self.connections.clone());
+        self.spawn(async move {
+            task.await;
+            drop(counted);
+        });
+    }
+
+    /// Ends when the hub begins to shut down.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.drain
+    }
+
+    pub(super) fn now(&self) -> Time {
+        Time(self.began.elapsed().as_millis() as u64)
+    }
+
+    pub(super) fn set_waker(&self, id: FeedId, waker: &Waker) {
+        let mut wakers = self.wakers.borrow_mut();
+        if wakers.len() <= id.index() {
+            wakers.resize(id.index() + 1, None);
+        }
+        match &mut wakers[id.index()] {
+            Some(known) => known.clone_from(waker),
+            slot => *slot = Some(waker.clone()),
+        }
+    }
+
+    /// Lets the core do something, and does what it asks for.
+    pub(super) fn with_core<T>(self: &Rc<Self>, act: impl FnOnce(&mut Shard) -> T) -> T {
+        let result = act(&mut self.core.borrow_mut());
+        loop {
+            let effect = self.core.borrow_mut().next_effect();
+            match effect {
+                Some(Effect::Wake(id)) => {
+                    let waker = self.wakers.borrow_mut().get_mut(id.index()).and_then(Option::take);
+                    if let Some(waker) = waker {
+                        waker.wake();
+                    }
+                }
+                Some(Effect::Read(request)) => {
+                    tokio::task::spawn_local(read(self.clone(), request));
+                }
+                None => return result,
+            }
+        }
+    }
+}
+
+async fn read(shard: Rc<LocalShard>, request: ReadRequest) {
+    let ReadRequest { feed, token, read } = request;
+    let Ok(_permit) = shard.reads.acquire().await else { return };
+    match shard.log.read(read).await {
+        Ok(page) => shard.with_core(|core| core.page(feed, token, page)),
+        Err(error) => {
+            tracing::warn!(%error, "history can't be read");
+            shard.with_core(|core| core.read_failed(feed, token, &error.to_string()));
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives, however it ends.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many feeds are looked at before other tasks get a turn; the feeds of one event aren't split.
+const FEEDS_A_TURN: usize = 1024;
+/// How many reads of history a shard has under way; further ones wait. Bounds the pages in memory to some 16 MiB.
+const READS_MAX: usize = 64;
+/// How exact heartbeats are.
+const TICK: Duration = Duration::from_millis(100);
