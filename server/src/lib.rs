@@ -4,4 +4,6 @@
 
 pub mod core;
 pub mod fanout;
+pub mod http;
+pub mod hub;
 pub mod log;

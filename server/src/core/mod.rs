@@ -69,6 +69,8 @@ pub struct Start {
     pub gap: Option<StartGap>,
     /// Evictions up to these floors aren't told: the subscriber asked for what is left.
     pub told: Option<Floors>,
+    /// Nothing that the subscriber's matchers take was evicted after it, as far as is known.
+    pub complete: bool,
 }
 
 /// Loss that is known when a feed opens: what lies between a position that means nothing here and [`Start::after`].

@@ -284,7 +284,7 @@ impl Simulation {
             return;
         }
         let asked = reader.cursor.map(LastEventId::Cursor);
-        let start = self.history.resolve(asked.as_ref());
+        let start = self.history.resolve(asked.as_ref(), &reader.matchers);
         assert_eq!(start.verdict, if asked.is_some() { Verdict::Resumed } else { Verdict::Live });
         if asked.is_none() {
             reader.began = start.after;

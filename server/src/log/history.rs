@@ -6,7 +6,7 @@ use std::{
 };
 
 use fanwire_protocol::{
-    Cursor, Epoch, Event, EventId, LastEventId, Matcher, Seq, Topic,
+    Cursor, Epoch, Event, EventId, LastEventId, Matcher, Matchers, Seq, Topic,
     message::{GapReason, Verdict},
 };
 
@@ -114,9 +114,14 @@ impl History {
     }
 
     /// Finds where a feed starts.
-    pub fn resolve(&self, last_event_id: Option<&LastEventId>) -> Start {
-        let start = |after, verdict| Start { after, verdict, gap: None, told: None };
-        let lost = |reason, verdict| Start { gap: Some(StartGap { reason }), ..start(Seq::ZERO, verdict) };
+    pub fn resolve(&self, last_event_id: Option<&LastEventId>, matchers: &Matchers) -> Start {
+        let floor = self.retention.touched(matchers).into_iter().map(|class| self.classes[class].floor).max();
+        let start = |after, verdict| {
+            let complete = floor.is_none_or(|floor| floor <= after);
+            Start { after, verdict, gap: None, told: None, complete }
+        };
+        let lost =
+            |reason, verdict| Start { gap: Some(StartGap { reason }), complete: false, ..start(Seq::ZERO, verdict) };
         match last_event_id {
             None => start(self.head, Verdict::Live),
             Some(LastEventId::Earliest) => Start { told: Some(self.floors()), ..start(Seq::ZERO, Verdict::Earliest) },
@@ -340,7 +345,9 @@ mod tests {
     #[test]
     fn an_id_stands_for_its_first_use_and_doubt_is_told() {
         let mut history = history(2);
-        let at = |history: &History, id: &str| history.resolve(LastEventId::parse(id).unwrap().as_ref());
+        let at = |history: &History, id: &str| {
+            history.resolve(LastEventId::parse(id).unwrap().as_ref(), &Matchers::default())
+        };
         publish(&mut history, &["a"], Some("x"));
         publish(&mut history, &["a"], Some("x"));
         assert_eq!((at(&history, "x").after, at(&history, "x").gap), (Seq(1), None));
@@ -358,7 +365,7 @@ mod tests {
         publish(&mut history, &["a"], None);
         publish(&mut history, &["a"], None);
         let verdict = |id: &str| {
-            let start = history.resolve(LastEventId::parse(id).unwrap().as_ref());
+            let start = history.resolve(LastEventId::parse(id).unwrap().as_ref(), &Matchers::default());
             (start.after.0, start.verdict)
         };
         let here = history.epoch;

@@ -55,9 +55,9 @@ impl Log for MemoryLog {
     fn resolve<'a>(
         &'a self,
         last_event_id: Option<&'a LastEventId>,
-        _matchers: &'a Matchers,
+        matchers: &'a Matchers,
     ) -> BoxFuture<'a, Result<Start, LogError>> {
-        std::future::ready(Ok(self.lock().resolve(last_event_id))).boxed()
+        std::future::ready(Ok(self.lock().resolve(last_event_id, matchers))).boxed()
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, LogError>> {

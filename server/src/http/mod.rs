@@ -1,0 +1,80 @@
+//! The HTTP side: what each path does, on every HTTP version alike.
+//!
+//! A handler that grants a feed answers with a head and an [`OpenFeed`] in its extensions, not with a body: the connection's driver
+//! opens the feed on its own shard and renders it.
+
+mod access;
+mod assets;
+mod discovery;
+mod health;
+mod publish;
+mod refusal;
+mod subscribe;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    middleware,
+    routing::{MethodFilter, get, on},
+};
+use http::{Request, Response, StatusCode};
+
+use crate::hub::{Hub, Refused};
+
+pub use access::{Access, Origin, is_loopback_host};
+pub use discovery::Discovery;
+pub use subscribe::OpenFeed;
+
+/// What the handlers work with.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// The hub.
+    pub hub: Arc<Hub>,
+    /// Who may ask from where.
+    pub access: Arc<Access>,
+    /// What is told of the other transports.
+    pub discovery: Arc<Discovery>,
+}
+
+/// The resource of feeds and publishing, and its name in the Mercure protocol.
+pub const EVENTS_PATHS: [&str; 2] = ["/events", "/.well-known/mercure"];
+
+/// Whether a path is the resource of feeds and publishing.
+pub fn is_events_path(path: &str) -> bool {
+    EVENTS_PATHS.contains(&path)
+}
+
+/// Every path of the hub.
+pub fn router(edge: Edge) -> Router {
+    let events = || on(MethodFilter::GET, subscribe::get).post(publish::post).fallback(not_allowed);
+    let mut router = Router::new();
+    for path in EVENTS_PATHS {
+        router = router.route(path, events());
+    }
+    router
+        .route("/.well-known/fanwire", get(discovery::get).fallback(not_allowed))
+        .route("/livez", get(health::live).fallback(not_allowed))
+        .route("/readyz", get(health::ready).fallback(not_allowed))
+        .route("/", get(assets::index).fallback(not_allowed))
+        .route("/page/{*path}", get(assets::page).fallback(not_allowed))
+        .route("/client/{*path}", get(assets::client).fallback(not_allowed))
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(edge.clone(), access::guard))
+        .with_state(edge)
+}
+
+async fn not_found(request: Request<Body>) -> Refused {
+    let message = format!("there is nothing at {}: events are at /events", request.uri().path());
+    Refused::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+async fn not_allowed(request: Request<Body>) -> Response<Body> {
+    let allowed = if is_events_path(request.uri().path()) { "GET, HEAD, POST, OPTIONS" } else { "GET, HEAD, OPTIONS" };
+    let message = format!("{} isn't possible here: {allowed} are", request.method());
+    let refused = Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+    let mut response = axum::response::IntoResponse::into_response(refused);
+    response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static(allowed));
+    response
+}

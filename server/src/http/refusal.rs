@@ -1,0 +1,34 @@
+//! A refusal as an HTTP response.
+
+use axum::{
+    Json,
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use fanwire_protocol::message::Refusal;
+use http::{HeaderValue, header};
+use serde::Serialize;
+
+use crate::hub::Refused;
+
+#[derive(Serialize)]
+pub(super) struct ErrorBody {
+    error: Refusal,
+}
+
+impl From<&Refused> for ErrorBody {
+    fn from(refused: &Refused) -> Self {
+        Self { error: refused.to_refusal() }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response<Body> {
+        let mut response = (self.status, Json(ErrorBody::from(&self))).into_response();
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(after) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        response
+    }
+}

@@ -1,0 +1,75 @@
+//! `GET /events`: a feed as Server-Sent Events.
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+
+use super::{Edge, access::MERCURE_LAST_EVENT_ID};
+use crate::hub::{FeedRequest, Grant, Refused};
+
+/// In the extensions of a response: what the connection's driver is to open and render as its body.
+#[derive(Debug, Clone)]
+pub struct OpenFeed {
+    /// The feed.
+    pub grant: Grant,
+    /// The client takes control messages.
+    pub control: bool,
+    /// The client is a browser's EventSource or fetch.
+    pub browser: bool,
+    /// How long a client waits before it connects again, in milliseconds.
+    pub retry_ms: u64,
+}
+
+pub(super) async fn get(State(edge): State<Edge>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let browser = headers.contains_key(SEC_FETCH_DEST);
+    match subscribe(&edge, browser, &method, &uri, &headers).await {
+        Ok(response) => response,
+        Err(refused) => match refused.retry_after {
+            Some(after) if browser => shed(after.as_millis()),
+            _ => refused.into_response(),
+        },
+    }
+}
+
+async fn subscribe(
+    edge: &Edge,
+    browser: bool,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response, Refused> {
+    let limits = edge.hub.limits();
+    let last_event_id = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
+    let request = FeedRequest::parse(uri.query().unwrap_or_default(), last_event_id, limits)?;
+    let control = request.control;
+    let grant = edge.hub.subscribe(request).await?;
+    let mut response = StatusCode::OK.into_response();
+    mark_as_stream(response.headers_mut());
+    let preceding = HeaderValue::from_bytes(grant.preceding_id.as_bytes());
+    response.headers_mut().insert(MERCURE_LAST_EVENT_ID, preceding.expect("ids hold no control characters"));
+    if method != Method::HEAD {
+        let retry_ms = limits.retry.as_millis() as u64;
+        response.extensions_mut().insert(OpenFeed { grant, control, browser, retry_ms });
+    }
+    Ok(response)
+}
+
+/// EventSource takes every status but 200 for final: a browser that is to come back later gets a stream that ends.
+fn shed(retry_ms: u128) -> Response {
+    let mut response = Body::from(format!("retry: {retry_ms}\n\n")).into_response();
+    mark_as_stream(response.headers_mut());
+    response
+}
+
+fn mark_as_stream(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx holds events back until a buffer is full unless it is told not to.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+}
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");

@@ -1,0 +1,134 @@
+//! What publishers send, made into drafts or refused.
+
+use std::{borrow::Cow, time::Duration};
+
+use fanwire_protocol::{Data, Draft, EventId, EventType, Topic};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Limits, Refused, form_pairs, reserved::is_reserved};
+
+/// An event from a Mercure publish form: `topic` (1 or more), `data`, `id`, `type`, `retry`, `private`. Unknown fields are
+/// ignored; of a field that is given twice the first counts. [Mercure, Publication]
+pub fn draft_from_form(body: &[u8], limits: &Limits) -> Result<Draft, Refused> {
+    let mut fields = Fields::default();
+    for pair in form_pairs(body) {
+        let (name, value) = pair?;
+        match &*name {
+            "topic" => fields.topics.push(value),
+            "data" => fields.data = fields.data.or_else(|| Some(Data::text(&value))),
+            "id" => fields.id = fields.id.or(Some(value)),
+            "type" => fields.kind = fields.kind.or(Some(value)),
+            "retry" if fields.retry.is_none() => fields.retry = Some(retry_ms(&value)?),
+            "private" => fields.private = true,
+            _ => {}
+        }
+    }
+    // A form can't leave a field out as easily as JSON can: an empty id or type is none.
+    fields.id = fields.id.filter(|id| !id.is_empty());
+    fields.kind = fields.kind.filter(|kind| !kind.is_empty());
+    fields.into_draft(limits)
+}
+
+/// An event from JSON: the protocol's §6.2.
+pub fn draft_from_json(body: &[u8], limits: &Limits) -> Result<Draft, Refused> {
+    let malformed = |message: String| Refused::bad_request("malformed", message);
+    if std::str::from_utf8(body).is_err() {
+        return Err(Refused::bad_request("not_utf8", "the body isn't valid UTF-8"));
+    }
+    let event: JsonEvent<'_> = serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))?;
+    let data = match (event.data, event.data_base64) {
+        (Some(_), Some(_)) => return Err(malformed("an event has data or data_base64, not both".into())),
+        (Some(raw), None) if raw.get().starts_with('"') => {
+            let text: Cow<'_, str> = serde_json::from_str(raw.get()).map_err(|error| malformed(error.to_string()))?;
+            Some(Data::text(&text))
+        }
+        (Some(raw), None) => Some(Data::text(raw.get())),
+        (None, Some(text)) => {
+            let bad = |error| Refused::bad_request("bad_data", format!("data_base64 is no base64: {error}"));
+            Some(Data::from_base64(&text).map_err(bad)?)
+        }
+        (None, None) => None,
+    };
+    let topics = match event.topic {
+        None => vec![],
+        Some(OneOrMany::One(topic)) => vec![topic],
+        Some(OneOrMany::Many(topics)) => topics,
+    };
+    let (id, kind, private) = (event.id, event.kind, event.private.unwrap_or(false));
+    if event.retry.is_some_and(|retry| retry > RETRY_MS_MAX) {
+        return Err(bad_retry());
+    }
+    Fields { topics, data, id, kind, retry: event.retry, private }.into_draft(limits)
+}
+
+#[derive(Deserialize)]
+struct JsonEvent<'a> {
+    #[serde(borrow)]
+    topic: Option<OneOrMany<'a>>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data_base64: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<Cow<'a, str>>,
+    retry: Option<u64>,
+    private: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a topic is a string, or a list of strings")]
+enum OneOrMany<'a> {
+    One(Cow<'a, str>),
+    Many(Vec<Cow<'a, str>>),
+}
+
+#[derive(Default)]
+struct Fields<'a> {
+    topics: Vec<Cow<'a, str>>,
+    data: Option<Data>,
+    id: Option<Cow<'a, str>>,
+    kind: Option<Cow<'a, str>>,
+    retry: Option<u64>,
+    private: bool,
+}
+
+impl Fields<'_> {
+    fn into_draft(self, limits: &Limits) -> Result<Draft, Refused> {
+        let bad = fanwire_protocol::DraftError::from;
+        if self.topics.len() > limits.event.topics_max {
+            return Err(fanwire_protocol::DraftError::TooManyTopics { max: limits.event.topics_max }.into());
+        }
+        let topics = self.topics.iter().map(|topic| Topic::new(topic).map_err(|error| bad(error).into()));
+        let topics: Vec<Topic> = topics.collect::<Result<_, Refused>>()?;
+        if let Some(topic) = topics.iter().find(|topic| is_reserved(topic)) {
+            let message = format!("the topic {topic:?} is under /.well-known/mercure, which is the hub's own");
+            return Err(Refused::bad_request("reserved_topic", message));
+        }
+        let mut draft = Draft::new(topics, self.data.unwrap_or_else(|| Data::text("")))?;
+        draft.id = self.id.map(|id| EventId::new(&id)).transpose().map_err(fanwire_protocol::DraftError::from)?;
+        draft.kind =
+            self.kind.map(|kind| EventType::new(&kind)).transpose().map_err(fanwire_protocol::DraftError::from)?;
+        draft.retry = self.retry.map(Duration::from_millis);
+        draft.private = self.private;
+        limits.event.check(&draft)?;
+        Ok(draft)
+    }
+}
+
+fn retry_ms(text: &str) -> Result<u64, Refused> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|&retry| digits && retry <= RETRY_MS_MAX).ok_or_else(bad_retry)
+}
+
+fn bad_retry() -> Refused {
+    Refused::bad_request(
+        "bad_retry",
+        format!("retry is a number of milliseconds, in digits, of at most {RETRY_MS_MAX}"),
+    )
+}
+
+/// A day: a client that waits longer is gone.
+const RETRY_MS_MAX: u64 = 24 * 60 * 60 * 1000;

@@ -1,0 +1,182 @@
+//! What the hub does for whoever asks, on whatever transport: publish, and open feeds. Limits and policy are decided here, once.
+
+mod draft;
+mod feed_request;
+mod form;
+mod refused;
+mod reserved;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use fanwire_protocol::{Cursor, Draft, LastEventId, message::Verdict};
+
+use crate::{
+    core::{Rights, Subscription},
+    log::{SharedLog, Stamped},
+};
+
+pub use draft::{draft_from_form, draft_from_json};
+pub use feed_request::FeedRequest;
+pub use form::form_pairs;
+pub use refused::Refused;
+
+/// The hub, above every transport and below none.
+#[derive(Debug)]
+pub struct Hub {
+    log: SharedLog,
+    limits: Limits,
+    subscribers: Arc<AtomicUsize>,
+    draining: AtomicBool,
+}
+
+/// What the hub takes and gives.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// What it takes of a publisher.
+    pub event: fanwire_protocol::Limits,
+    /// The most feeds that are open at a time. Each costs some 5 KiB on HTTP/1.1 and some 60 KiB on QUIC.
+    pub subscribers_max: usize,
+    /// The silence after which a feed gets a heartbeat, where its client doesn't say.
+    pub heartbeat_default: Duration,
+    /// The shortest heartbeat that a client may ask for.
+    pub heartbeat_min: Duration,
+    /// The longest heartbeat that a client may ask for.
+    pub heartbeat_max: Duration,
+    /// How long a client is asked to wait before it comes back.
+    pub retry: Duration,
+    /// The largest body of a publish request with one event, in bytes: a form may take three bytes for one.
+    pub body_bytes_max: usize,
+    /// The largest body of a batch, in bytes.
+    pub batch_bytes_max: usize,
+    /// The most lines of a batch.
+    pub batch_lines_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let event = fanwire_protocol::Limits::default();
+        Self {
+            event,
+            subscribers_max: 100_000,
+            heartbeat_default: Duration::from_secs(15),
+            heartbeat_min: Duration::from_secs(1),
+            heartbeat_max: Duration::from_secs(120),
+            retry: Duration::from_secs(2),
+            body_bytes_max: 3 * event.data_bytes_max + 64 * 1024,
+            batch_bytes_max: 8 * 1024 * 1024,
+            batch_lines_max: 10_000,
+        }
+    }
+}
+
+/// A feed that was granted and is to be opened on the shard of its connection.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// What to open.
+    pub subscription: Subscription,
+    /// The id that the feed starts after, as `Mercure-Last-Event-ID` tells it.
+    pub preceding_id: String,
+    /// The position that the feed starts after.
+    pub cursor: Cursor,
+    _seat: Arc<Seat>,
+}
+
+/// An event that was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The publisher's id, or else the cursor.
+    pub id: String,
+    /// The event's position.
+    pub cursor: Cursor,
+}
+
+/// A subscriber's place among [`Limits::subscribers_max`], for as long as it lives.
+#[derive(Debug)]
+struct Seat(Arc<AtomicUsize>);
+
+impl Hub {
+    /// A hub on a log.
+    pub fn new(log: SharedLog, limits: Limits) -> Self {
+        Self { log, limits, subscribers: Arc::default(), draining: AtomicBool::new(false) }
+    }
+
+    /// What the hub takes and gives.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How many feeds are open.
+    pub fn subscribers(&self) -> usize {
+        self.subscribers.load(Ordering::Relaxed)
+    }
+
+    /// From now on nobody new gets in.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the hub is shutting down.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Commits events, in order, all or none.
+    pub async fn publish(&self, drafts: Vec<Draft>) -> Result<Vec<Published>, Refused> {
+        let at_ms = now_ms();
+        let ids: Vec<_> = drafts.iter().map(|draft| draft.id.clone()).collect();
+        let events = drafts.into_iter().map(|draft| Stamped { draft, at_ms }).collect();
+        let cursors = self.log.append(events).await.map_err(|error| Refused::log_unavailable(&error))?;
+        let published = ids.into_iter().zip(cursors).map(|(id, cursor)| Published {
+            id: id.map_or_else(|| cursor.to_string(), |id| id.as_str().to_owned()),
+            cursor,
+        });
+        Ok(published.collect())
+    }
+
+    /// Grants a feed, or says why not.
+    pub async fn subscribe(&self, request: FeedRequest) -> Result<Grant, Refused> {
+        if self.is_draining() {
+            return Err(Refused::draining());
+        }
+        let seat = self.take_seat()?;
+        let FeedRequest { matchers, last_event_id, heartbeat, control: _ } = request;
+        let start = self.log.resolve(last_event_id.as_ref(), &matchers).await;
+        let start = start.map_err(|error| Refused::log_unavailable(&error))?;
+        let cursor = Cursor { epoch: self.log.epoch(), seq: start.after };
+        let preceding_id = match (start.verdict, &last_event_id) {
+            (Verdict::Live, _) => cursor.to_string(),
+            // The event may have been evicted, or the ones after it.
+            (Verdict::Resumed, Some(LastEventId::Publisher(id))) if start.complete => id.as_str().to_owned(),
+            (Verdict::Resumed, _) if start.complete && cursor.seq.0 > 0 => cursor.to_string(),
+            _ => "earliest".to_owned(),
+        };
+        let heartbeat_ms = heartbeat.unwrap_or(self.limits.heartbeat_default).as_millis() as u64;
+        let subscription = Subscription { matchers, rights: Rights::default(), start, heartbeat_ms };
+        Ok(Grant { subscription, preceding_id, cursor, _seat: Arc::new(seat) })
+    }
+
+    fn take_seat(&self) -> Result<Seat, Refused> {
+        let seat = Seat(self.subscribers.clone());
+        if self.subscribers.fetch_add(1, Ordering::Relaxed) >= self.limits.subscribers_max {
+            return Err(Refused::too_many_subscribers());
+        }
+        Ok(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,98 @@
+//! Why a request is refused, in a word for programs and a sentence for people.
+
+use std::{fmt::Display, time::Duration};
+
+use fanwire_protocol::{
+    DraftError, EventIdError, EventTypeError, TopicError,
+    message::{Bye, ByeCode, Refusal},
+};
+use http::StatusCode;
+
+/// A refusal; the codes are listed in the protocol's §2.3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The status that HTTP gives it.
+    pub status: StatusCode,
+    /// For programs.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+    /// When it is worth another try.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refused {
+    /// The client's fault.
+    pub fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// A refusal with a status of its own.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None }
+    }
+
+    /// More than the hub takes.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    pub(super) fn log_unavailable(error: &dyn Display) -> Self {
+        Self::later("log_unavailable", error.to_string())
+    }
+
+    pub(super) fn draining() -> Self {
+        Self::later("draining", "the hub is shutting down")
+    }
+
+    pub(super) fn too_many_subscribers() -> Self {
+        Self::later("too_many_connections", "the hub has as many subscribers as it may have")
+    }
+
+    fn later(code: &'static str, message: impl Into<String>) -> Self {
+        let refused = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
+        Self { retry_after: Some(RETRY_AFTER), ..refused }
+    }
+
+    /// As a member of an answer.
+    pub fn to_refusal(&self) -> Refusal {
+        Refusal { code: self.code.to_owned(), message: self.message.clone() }
+    }
+
+    /// As the end of a WebTransport session.
+    pub fn to_bye(&self) -> Bye {
+        let code = match self.code {
+            "draining" => ByeCode::Drain,
+            "too_many_connections" => ByeCode::Limit,
+            "log_unavailable" => ByeCode::LogUnavailable,
+            _ => ByeCode::BadRequest,
+        };
+        match self.retry_after {
+            Some(after) => Bye::retry(code, self.message.clone(), after.as_millis() as u64),
+            None => Bye::terminal(code, format!("{}: {}", self.code, self.message)),
+        }
+    }
+}
+
+impl From<DraftError> for Refused {
+    fn from(error: DraftError) -> Self {
+        let message = error.to_string();
+        match error {
+            DraftError::NoTopic => Self::bad_request("no_topic", message),
+            DraftError::Topic(TopicError::TooLong)
+            | DraftError::Id(EventIdError::TooLong)
+            | DraftError::Type(EventTypeError::TooLong)
+            | DraftError::TooLarge { .. } => Self::too_large(message),
+            DraftError::TooManyTopics { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_topics", message),
+            DraftError::Topic(TopicError::Wildcard) => Self::bad_request("reserved_topic", message),
+            DraftError::Topic(_) => Self::bad_request("bad_topic", message),
+            DraftError::Id(EventIdError::Reserved) => Self::bad_request("reserved_id", message),
+            DraftError::Id(_) => Self::bad_request("bad_id", message),
+            DraftError::Type(EventTypeError::Reserved) => Self::bad_request("reserved_type", message),
+            DraftError::Type(_) => Self::bad_request("bad_type", message),
+        }
+    }
+}
+
+/// Long enough for a shutdown and a start, or for a burst of reconnects to pass.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
