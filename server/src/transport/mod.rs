@@ -1,0 +1,3 @@
+//! The transports: each translates one protocol, and none holds policy.
+
+pub mod quic;
