@@ -19,10 +19,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
-use h3::quic::{
-    self, ConnectionErrorIncoming, SendStreamUnframed as _, StreamErrorIncoming,
-    StreamId, WriteBuf,
-};
+use h3::quic::{self, ConnectionErrorIncoming, SendStreamUnframed as _, StreamErrorIncoming, StreamId, WriteBuf};
 use quinn::VarInt;
 use tokio::time::{Instant, Sleep};
 
@@ -86,9 +83,8 @@ impl Backend {
         routes: Routes,
     ) -> Self {
         let opener = Opener(quic::Connection::<Bytes>::opener(&h3_quinn::Connection::new(connection.clone())));
-        let accept_bi = stream::unfold(connection.clone(), |connection| async {
-            Some((connection.accept_bi().await, connection))
-        });
+        let accept_bi =
+            stream::unfold(connection.clone(), |connection| async { Some((connection.accept_bi().await, connection)) });
         let accept_uni = stream::unfold(connection.clone(), |connection| async {
             Some((connection.accept_uni().await, connection))
         });
@@ -549,7 +545,7 @@ fn amend_settings(head: &[u8], settings: &[(VarInt, VarInt)]) -> Option<Bytes> {
 
 /// Whether a stream id is that of a request, as a session's is [RFC 9000 §2.1].
 fn is_session_id(id: u64) -> bool {
-    id % 4 == 0
+    id.is_multiple_of(4)
 }
 
 fn stream_id(id: quinn::StreamId) -> StreamId {

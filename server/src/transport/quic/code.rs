@@ -33,7 +33,7 @@ pub fn to_http3(code: u32) -> VarInt {
 pub fn from_http3(code: VarInt) -> Option<u32> {
     let shifted = code.into_inner().checked_sub(APPLICATION_FIRST)?;
     // Every 0x1f-th code is a reserved one of HTTP/3 and never carries an application's.
-    if (code.into_inner() - 0x21) % (RESERVED_EVERY + 1) == 0 {
+    if (code.into_inner() - 0x21).is_multiple_of(RESERVED_EVERY + 1) {
         return None;
     }
     u32::try_from(shifted - shifted / (RESERVED_EVERY + 1)).ok()

@@ -237,10 +237,10 @@ async fn join(tasks: &mut JoinSet<()>, peer: Peer) {
 }
 
 fn report(ended: Result<(), JoinError>, peer: Peer) {
-    if let Err(error) = ended {
-        if error.is_panic() {
-            tracing::error!(peer = %peer.address, %error, "a handler panicked");
-        }
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(peer = %peer.address, %error, "a handler panicked");
     }
 }
 

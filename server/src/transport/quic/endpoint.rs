@@ -61,7 +61,11 @@ pub enum EndpointError {
 
 /// Puts a QUIC endpoint on a bound socket. The endpoint's own task runs on the current tokio runtime; a connection's runs on
 /// the runtime where its [`quinn::Incoming`] is accepted.
-pub fn build(socket: UdpSocket, tls: Arc<rustls::ServerConfig>, config: &Config) -> Result<quinn::Endpoint, EndpointError> {
+pub fn build(
+    socket: UdpSocket,
+    tls: Arc<rustls::ServerConfig>,
+    config: &Config,
+) -> Result<quinn::Endpoint, EndpointError> {
     if !tls.alpn_protocols.iter().any(|name| name == ALPN) {
         return Err(EndpointError::Alpn);
     }
@@ -100,10 +104,7 @@ pub fn raise_socket_buffers(socket: &UdpSocket) -> io::Result<SocketBuffers> {
     let socket = SockRef::from(socket);
     socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
     socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
-    Ok(SocketBuffers {
-        receive_bytes: socket.recv_buffer_size()?,
-        send_bytes: socket.send_buffer_size()?,
-    })
+    Ok(SocketBuffers { receive_bytes: socket.recv_buffer_size()?, send_bytes: socket.send_buffer_size()? })
 }
 
 fn transport(config: &Config) -> Result<TransportConfig, EndpointError> {

@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn unknown_frames_and_empty_data_vanish() {
-        let wire = [frame(0x21, &[1; 300]), frame(0, &[]), frame(1, b"head"), frame(0, b"body"), frame(0x40, &[])].concat();
+        let wire =
+            [frame(0x21, &[1; 300]), frame(0, &[]), frame(1, b"head"), frame(0, b"body"), frame(0x40, &[])].concat();
         for chunk_bytes in [1, 3, 7, wire.len()] {
             let pieces = cut(Kind::Request, &wire, chunk_bytes).unwrap();
             assert_eq!(pieces.concat(), [frame(1, b"head"), frame(0, b"body")].concat(), "chunks of {chunk_bytes}");

@@ -44,10 +44,7 @@ pub enum BodyError {
 }
 
 impl ResponseSender {
-    pub(super) fn new(
-        stream: h3::server::RequestStream<backend::SendStream, Bytes>,
-        outgoing: Rc<Outgoing>,
-    ) -> Self {
+    pub(super) fn new(stream: h3::server::RequestStream<backend::SendStream, Bytes>, outgoing: Rc<Outgoing>) -> Self {
         Self { stream, outgoing }
     }
 

@@ -63,9 +63,7 @@ impl Prefix {
 fn decode(bytes: &[u8]) -> Option<(u64, usize)> {
     let size = encoded_len(*bytes.first()?);
     let (&first, rest) = bytes.get(..size)?.split_first()?;
-    let value = rest
-        .iter()
-        .fold(u64::from(first & 0x3f), |value, &byte| (value << 8) | u64::from(byte));
+    let value = rest.iter().fold(u64::from(first & 0x3f), |value, &byte| (value << 8) | u64::from(byte));
     Some((value, size))
 }
 

@@ -12,11 +12,7 @@ use super::{
     routes::Claim,
     state::State,
 };
-use crate::transport::quic::{
-    backend, code,
-    outgoing::Outgoing,
-    response::BodyWriter,
-};
+use crate::transport::quic::{backend, code, outgoing::Outgoing, response::BodyWriter};
 
 /// Owns the CONNECT stream of one session.
 pub(in super::super) struct Driver {

@@ -13,12 +13,12 @@ mod state;
 mod stream;
 
 pub use offer::{AcceptError, SessionOffer};
+pub use session::{OpenError, Session};
+pub use stream::{ReadError, RecvStream, SendStream, WriteError};
 pub(super) use {
     offer::{Answer, offer},
     routes::{Claim, PeerStream, Routes},
 };
-pub use session::{OpenError, Session};
-pub use stream::{ReadError, RecvStream, SendStream, WriteError};
 
 /// A code and a reason that a session ends with. Without a capsule they are 0 and empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -27,7 +27,7 @@ pub struct SessionOffer {
 
 /// What became of an offer, for the task that serves the request.
 pub(in super::super) enum Answer {
-    Accepted(Driver),
+    Accepted(Box<Driver>),
     Refused(Rc<Outgoing>),
 }
 
@@ -71,7 +71,7 @@ impl SessionOffer {
         self.claim.open(state.clone());
         self.stream.send_response(head).await.map_err(|error| AcceptError::Gone(Some(error)))?;
         let driver = Driver::new(state.clone(), self.stream, self.outgoing, self.claim);
-        self.answer.send(Answer::Accepted(driver)).map_err(|_| AcceptError::Gone(None))?;
+        self.answer.send(Answer::Accepted(Box::new(driver))).map_err(|_| AcceptError::Gone(None))?;
         Ok(Session::new(state))
     }
 

@@ -138,4 +138,3 @@ impl From<quinn::WriteError> for WriteError {
         }
     }
 }
-
