@@ -2,8 +2,14 @@
 //!
 //! `ARCHITECTURE.md` beside this crate says which room holds what, and who may know whom.
 
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod core;
+pub mod demo;
 pub mod fanout;
 pub mod http;
 pub mod hub;
 pub mod log;
+pub mod telemetry;
+pub mod transport;

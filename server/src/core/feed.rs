@@ -33,6 +33,8 @@ pub(super) struct Feed {
     /// The caller was told that there is something to take, and hasn't taken yet.
     pub(super) woken: bool,
     pub(super) token: u64,
+    /// Ended because its reader takes nothing: whoever is blocked on writing to it should give up.
+    pub(super) cut: bool,
 }
 
 #[derive(Debug)]
@@ -93,6 +95,7 @@ impl Feed {
             ping_due: false,
             woken: false,
             token: 0,
+            cut: false,
         }
     }
 
@@ -178,6 +181,7 @@ impl Feed {
     pub(super) fn cut(&mut self, bye: Bye) {
         self.queue.clear();
         self.queue_bytes = 0;
+        self.cut = true;
         self.phase = Phase::Behind;
         self.end(bye);
     }

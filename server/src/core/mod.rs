@@ -16,7 +16,7 @@ use fanwire_protocol::{
     message::{Bye, Changed, Gap, GapReason, Hello, Ping, Verdict},
 };
 
-pub use committed::Committed;
+pub use committed::{Chunk, Committed};
 pub use shard::{ChangeError, FeedId, Shard, Taken};
 
 /// Milliseconds since a moment of the caller's choice; never goes back.

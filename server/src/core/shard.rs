@@ -212,6 +212,11 @@ impl Shard {
         Taken::All
     }
 
+    /// Whether a feed was ended because nothing was taken from it for too long. A wake tells of it.
+    pub fn is_cut(&self, id: FeedId) -> bool {
+        self.get(id).is_none_or(|feed| feed.cut)
+    }
+
     /// Puts in the history that a feed asked for.
     pub fn page(&mut self, id: FeedId, token: u64, page: Page) {
         let epoch = self.epoch;

@@ -3,7 +3,7 @@
 //! Appends are delayed and fail, tails are delayed and split, reads are delayed, fail and come in another order; readers stall, take a
 //! little, reconnect with their cursor; retention evicts. Then each reader's story is compared with what was committed.
 //!
-//! A failure prints its seed: `FANWIRE_SEED=… cargo test -p fanwire simulation`. `FANWIRE_SEEDS=N` runs more.
+//! A failure prints its seed: `SIMULATION_SEED=… cargo test -p fanwire simulation`. `SIMULATION_SEEDS=N` runs more.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -66,7 +66,7 @@ struct Reader {
 
 #[test]
 fn simulation() {
-    let seeds = match (number("FANWIRE_SEED"), number("FANWIRE_SEEDS")) {
+    let seeds = match (number("SIMULATION_SEED"), number("SIMULATION_SEEDS")) {
         (Some(seed), _) => seed..seed + 1,
         (None, count) => 0..count.unwrap_or(SEEDS),
     };
@@ -76,7 +76,7 @@ fn simulation() {
         match outcome {
             Ok(run) => totals.add(&run),
             Err(panic) => {
-                eprintln!("the simulation failed with FANWIRE_SEED={seed}");
+                eprintln!("the simulation failed with SIMULATION_SEED={seed}");
                 std::panic::resume_unwind(panic);
             }
         }
@@ -94,7 +94,7 @@ fn simulation() {
         ("failed reads", failed_reads),
         ("skips", skips),
     ] {
-        assert!(count > 0 || number("FANWIRE_SEED").is_some(), "no {what} in any run");
+        assert!(count > 0 || number("SIMULATION_SEED").is_some(), "no {what} in any run");
     }
 }
 

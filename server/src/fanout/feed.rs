@@ -24,7 +24,7 @@ impl Feed {
     }
 
     /// Takes up to `items_max` items; pending while there is none. [`Taken::Ended`] comes with the last items, or alone.
-    pub fn poll_take(&mut self, cx: &mut Context<'_>, items_max: usize, out: &mut Vec<Item>) -> Poll<Taken> {
+    pub fn poll_take(&self, cx: &mut Context<'_>, items_max: usize, out: &mut Vec<Item>) -> Poll<Taken> {
         let (id, now, before) = (self.id, self.shard.now(), out.len());
         let taken = self.shard.with_core(|core| core.take(id, items_max, now, out));
         if out.len() == before && taken != Taken::Ended {
@@ -35,8 +35,15 @@ impl Feed {
     }
 
     /// Takes up to `items_max` items, waiting for at least one.
-    pub async fn take(&mut self, items_max: usize, out: &mut Vec<Item>) -> Taken {
+    pub async fn take(&self, items_max: usize, out: &mut Vec<Item>) -> Taken {
         poll_fn(|cx| self.poll_take(cx, items_max, out)).await
+    }
+
+    /// Resolves when the feed was ended because nothing was taken from it for too long: whoever waits for its peer to read
+    /// should give up.
+    pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shard.set_waker(self.id, cx.waker());
+        if self.shard.with_core(|core| core.is_cut(self.id)) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Changes the matchers; see [`crate::core::Shard::change`].

@@ -23,16 +23,11 @@ pub(super) async fn post(State(edge): State<Edge>, request: Request<Body>) -> Re
 }
 
 async fn publish(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
-    if hub.is_draining() {
-        // What is published now might reach nobody before the process ends; the publisher tries again elsewhere.
-        let refused = Refused::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the hub is shutting down");
-        return Err(Refused { retry_after: Some(hub.limits().retry), ..refused });
-    }
     let limits = hub.limits();
     match content_type(headers).as_str() {
         "application/x-www-form-urlencoded" => {
             let draft = draft_from_form(&read(body, limits.body_bytes_max).await?, limits)?;
-            let published = one(hub.publish(vec![draft]).await?)?;
+            let published = hub.publish_one(draft).await?;
             let mut response = published.id.into_response();
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
             response.headers_mut().insert(header::CONTENT_TYPE, text);
@@ -40,7 +35,7 @@ async fn publish(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Response,
         }
         "application/json" => {
             let draft = draft_from_json(&read(body, limits.body_bytes_max).await?, limits)?;
-            let published = one(hub.publish(vec![draft]).await?)?;
+            let published = hub.publish_one(draft).await?;
             Ok(Json(Line::from(&published)).into_response())
         }
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
@@ -104,12 +99,6 @@ impl From<&Published> for Line {
     fn from(published: &Published) -> Self {
         Self::Published { id: published.id.clone(), cursor: published.cursor }
     }
-}
-
-fn one(mut published: Vec<Published>) -> Result<Published, Refused> {
-    let lost =
-        || Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the log took the event and told nothing of it");
-    published.pop().ok_or_else(lost)
 }
 
 /// The media type without its parameters, in lower case.

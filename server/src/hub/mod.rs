@@ -16,6 +16,8 @@ use std::{
 
 use fanwire_protocol::{Cursor, Draft, LastEventId, message::Verdict};
 
+use http::StatusCode;
+
 use crate::{
     core::{Rights, Subscription},
     log::{SharedLog, Stamped},
@@ -126,8 +128,20 @@ impl Hub {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Commits an event.
+    pub async fn publish_one(&self, draft: Draft) -> Result<Published, Refused> {
+        let lost = || {
+            Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the log took an event and told nothing of it")
+        };
+        self.publish(vec![draft]).await?.pop().ok_or_else(lost)
+    }
+
     /// Commits events, in order, all or none.
     pub async fn publish(&self, drafts: Vec<Draft>) -> Result<Vec<Published>, Refused> {
+        if self.is_draining() {
+            // What is published now might reach nobody before the process ends: the publisher tries again elsewhere.
+            return Err(Refused::draining());
+        }
         let at_ms = now_ms();
         let ids: Vec<_> = drafts.iter().map(|draft| draft.id.clone()).collect();
         let events = drafts.into_iter().map(|draft| Stamped { draft, at_ms }).collect();

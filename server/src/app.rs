@@ -1,0 +1,279 @@
+//! The life of a hub: `Config` → [`App`] (bound) → [`Running`] → drained. Only this room sees every other.
+
+use std::{
+    future::Future,
+    io,
+    net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, Result};
+use fanwire_certs::{CertResolver, Reload, quic_server_config, tcp_server_config};
+use fanwire_protocol::Epoch;
+use http::HeaderValue;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::{
+    config::Config,
+    demo,
+    fanout::{self, Shards},
+    http::{Access, Discovery, Edge, router},
+    hub::{Hub, now_ms},
+    log::{MemoryLog, SharedLog},
+    transport::{http3, quic, tcp},
+};
+
+/// A hub whose sockets are bound and whose certificate is loaded; it serves nothing yet.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    http: Option<StdTcpListener>,
+    https: Option<(StdTcpListener, UdpSocket)>,
+    certificate: Arc<CertResolver>,
+}
+
+/// A hub that serves.
+#[derive(Debug)]
+pub struct Running {
+    http: Option<SocketAddr>,
+    https: Option<SocketAddr>,
+    certificate: Arc<CertResolver>,
+    hub: Arc<Hub>,
+    shards: Arc<Shards>,
+    endpoint: Option<quinn::Endpoint>,
+    /// Accept loops and what goes on in the background; aborted when the hub drains.
+    tasks: JoinSet<()>,
+}
+
+impl App {
+    /// Binds the sockets and loads the certificate.
+    pub fn bind(config: Config) -> Result<Self> {
+        let certificate = CertResolver::open(config.identity.clone(), SystemTime::now())?;
+        if let Some(warning) = certificate.current().warning(SystemTime::now()) {
+            tracing::warn!("the certificate: {warning}");
+        }
+        let http = config.http.map(|address| bind_tcp(address).with_context(|| busy("http", address))).transpose()?;
+        let https =
+            config.https.map(|address| bind_both(address).with_context(|| busy("https", address))).transpose()?;
+        Ok(Self { config, http, https, certificate: Arc::new(certificate) })
+    }
+
+    /// Serves. Must be called on a tokio runtime, on which sockets are accepted; connections live on threads of their own.
+    pub fn start(self) -> Result<Running> {
+        let Self { config, http, https, certificate } = self;
+        let http_address = http.as_ref().map(StdTcpListener::local_addr).transpose()?;
+        let https_address = https.as_ref().map(|(tcp, _)| tcp.local_addr()).transpose()?;
+        let epoch = Epoch::from_bits(entropy());
+        let log: SharedLog = Arc::new(MemoryLog::new(epoch, config.retention.clone(), entropy()));
+        let shards = fanout::Config {
+            count: config.shards,
+            limits: config.feed_limits,
+            drain_spread_ms: config.limits.retry.as_millis() as u64,
+        };
+        let shards = Arc::new(Shards::start(&shards, &log, entropy).context("can't start the shards' threads")?);
+        let hub = Arc::new(Hub::new(log.clone(), config.limits));
+        let ports = [http_address, https_address].into_iter().flatten().map(|address| address.port());
+        let edge = Edge {
+            hub: hub.clone(),
+            access: Arc::new(Access {
+                loopback_only: config.is_loopback_only() && !config.allow_anonymous,
+                allowed_origins: config.allowed_origins.clone(),
+                own_ports: ports.collect(),
+            }),
+            discovery: Arc::new(Discovery {
+                quic_port: https_address.map(|address| address.port()),
+                certificate: certificate.clone(),
+            }),
+        };
+        let router = router(edge.clone());
+        let mut tasks = JoinSet::new();
+        if let Some(listener) = http {
+            let service =
+                tcp::Service { router: router.clone(), tls: None, alt_svc: None, limits: tcp::Limits::default() };
+            tasks.spawn(accept_tcp(TcpListener::from_std(listener)?, shards.clone(), service));
+        }
+        let mut endpoint = None;
+        if let (Some((listener, socket)), Some(address)) = (https, https_address) {
+            let tls = tcp_server_config(certificate.clone(), fanwire_certs::ALPN_TCP)?;
+            let alt_svc = format!("h3=\":{}\"; ma=86400", address.port());
+            let service = tcp::Service {
+                router: router.clone(),
+                tls: Some(Arc::new(tls)),
+                alt_svc: HeaderValue::from_str(&alt_svc).ok(),
+                limits: tcp::Limits::default(),
+            };
+            tasks.spawn(accept_tcp(TcpListener::from_std(listener)?, shards.clone(), service));
+            let quic = open_endpoint(socket, &certificate)?;
+            let service = http3::Service { router, edge, limits: quic::connection::Limits::default() };
+            tasks.spawn(accept_quic(quic.clone(), shards.clone(), service));
+            endpoint = Some(quic);
+        }
+        tasks.spawn(expire(log));
+        tasks.spawn(reload(certificate.clone()));
+        if config.demo {
+            tasks.spawn(demo::publish(hub.clone()));
+        }
+        Ok(Running { http: http_address, https: https_address, certificate, hub, shards, endpoint, tasks })
+    }
+}
+
+impl Running {
+    /// Where cleartext is served.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Where TLS and QUIC are served.
+    pub fn https(&self) -> Option<SocketAddr> {
+        self.https
+    }
+
+    /// The certificate that is served.
+    pub fn certificate(&self) -> &Arc<CertResolver> {
+        &self.certificate
+    }
+
+    /// The hub itself.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.shards.connections()
+    }
+
+    /// Takes no more connections, tells every subscriber, and waits for the connections to end; ends them after the
+    /// deadline. True if all ended by themselves.
+    pub async fn drain(mut self, deadline: Duration) -> bool {
+        self.hub.begin_drain();
+        // The accept loops hold the listeners, and the shards.
+        self.tasks.shutdown().await;
+        let Some(shards) = Arc::into_inner(self.shards) else { return false };
+        let gracefully = shards.drain(deadline).await;
+        if let Some(endpoint) = self.endpoint {
+            endpoint.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
+            let _ = tokio::time::timeout(LAST_PACKETS, endpoint.wait_idle()).await;
+        }
+        gracefully
+    }
+}
+
+async fn accept_tcp(listener: TcpListener, shards: Arc<Shards>, service: tcp::Service) {
+    loop {
+        let accepted = match listener.accept().await {
+            Ok((stream, peer)) => stream.into_std().map(|stream| (stream, peer)),
+            Err(error) => Err(error),
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let service = service.clone();
+                shards.deal(move |shard| shard.clone().spawn_connection(service.serve(shard, stream, peer))).await;
+            }
+            // The client was gone before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept_quic(endpoint: quinn::Endpoint, shards: Arc<Shards>, service: http3::Service) {
+    while let Some(incoming) = endpoint.accept().await {
+        let service = service.clone();
+        shards.deal(move |shard| shard.clone().spawn_connection(service.serve(shard, incoming))).await;
+    }
+}
+
+fn open_endpoint(socket: UdpSocket, certificate: &Arc<CertResolver>) -> Result<quinn::Endpoint> {
+    let buffers = quic::endpoint::raise_socket_buffers(&socket)?;
+    if buffers.is_short() {
+        tracing::warn!(
+            receive_bytes = buffers.receive_bytes,
+            send_bytes = buffers.send_bytes,
+            "the system gives small UDP buffers: bursts of handshakes will lose packets; raise net.core.rmem_max and wmem_max"
+        );
+    }
+    let tls = quic_server_config(certificate.clone())?;
+    Ok(quic::endpoint::build(socket, Arc::new(tls), &quic::endpoint::Config::default())?)
+}
+
+async fn expire(log: SharedLog) {
+    every(EXPIRE_INTERVAL, || {
+        log.expire(now_ms());
+        std::future::ready(())
+    })
+    .await;
+}
+
+/// Rotates the development identity, and takes renewed certificate files up.
+async fn reload(certificate: Arc<CertResolver>) {
+    every(RELOAD_INTERVAL, || async {
+        let certificate = certificate.clone();
+        match tokio::task::spawn_blocking(move || certificate.reload(SystemTime::now())).await {
+            Ok(Ok(Reload::Replaced)) => tracing::info!("the certificate was replaced"),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the certificate stays as it was")
+            }
+            Err(error) => tracing::error!(%error, "the reload of the certificate failed"),
+        }
+    })
+    .await;
+}
+
+async fn every<F: Future<Output = ()>>(period: Duration, mut act: impl FnMut() -> F) {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        act().await;
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<StdTcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    // A restart must not wait for the connections of the last run to time out.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// TCP and UDP on the same port. With port 0 the system picks one for TCP, which may be taken for UDP: then another.
+fn bind_both(address: SocketAddr) -> io::Result<(StdTcpListener, UdpSocket)> {
+    let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        let tcp = bind_tcp(address)?;
+        attempts -= 1;
+        match UdpSocket::bind(tcp.local_addr()?) {
+            Ok(udp) => return Ok((tcp, udp)),
+            Err(error) if attempts == 0 => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+fn busy(key: &str, address: SocketAddr) -> String {
+    format!("can't listen on {address}; choose another with --{key}")
+}
+
+fn entropy() -> u64 {
+    // Without entropy there is no TLS either.
+    getrandom::u64().expect("the system has a source of randomness")
+}
+
+const H3_NO_ERROR: u32 = 0x100;
+/// Connections that the kernel holds until they are accepted.
+const LISTEN_BACKLOG: i32 = 4096;
+const PORT_ATTEMPTS: usize = 16;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// A development identity's successor is announced a day before it is needed.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// For the packets that tell the peers that their connections are closed.
+const LAST_PACKETS: Duration = Duration::from_secs(1);

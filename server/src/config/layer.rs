@@ -1,0 +1,126 @@
+//! What was written, in one place: on the command line and in the environment, or in a file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::{
+    retention_rule::RetentionRule,
+    value::{Bytes, Span},
+};
+
+/// Every key, set or not. The file's keys are the fields' names, the flags the same with `-`, the environment's variables the
+/// same in capitals behind `FANWIRE_`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// Read keys from this TOML file as well; flags and the environment win over it
+    #[arg(long, env = "FANWIRE_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Serve HTTP/1.x and h2c in cleartext here, or "off" [default: 127.0.0.1:8080]
+    #[arg(long, env = "FANWIRE_HTTP", value_name = "ADDRESS")]
+    pub http: Option<String>,
+
+    /// Serve TLS (HTTP/1.1, HTTP/2) and on the same UDP port HTTP/3 and WebTransport here, or "off" [default: 127.0.0.1:4433]
+    #[arg(long, env = "FANWIRE_HTTPS", value_name = "ADDRESS")]
+    pub https: Option<String>,
+
+    /// Certificate chain in PEM; without it the hub makes a development identity
+    #[arg(long, env = "FANWIRE_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+
+    /// The certificate's private key in PEM
+    #[arg(long, env = "FANWIRE_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+
+    /// Where the development identity is kept [default: ~/.local/state/fanwire]
+    #[arg(long, env = "FANWIRE_DEV_IDENTITY_DIR", value_name = "DIR")]
+    pub dev_identity_dir: Option<PathBuf>,
+
+    /// Let anyone who reaches the hub publish and subscribe; needed to listen beyond loopback without keys
+    #[arg(long, env = "FANWIRE_ALLOW_ANONYMOUS", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub allow_anonymous: Option<bool>,
+
+    /// Origins whose pages may publish and subscribe, like https://app.example; may be repeated
+    #[arg(long, env = "FANWIRE_ALLOWED_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
+    pub allowed_origins: Option<Vec<String>>,
+
+    /// Don't publish the host's vital signs on host/… (it is done on loopback only)
+    #[arg(long, env = "FANWIRE_NO_DEMO", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub no_demo: Option<bool>,
+
+    /// Threads that serve connections; 0: one for each core [default: 0]
+    #[arg(long, env = "FANWIRE_SHARDS", value_name = "COUNT")]
+    pub shards: Option<usize>,
+
+    /// Silence after which a feed gets a heartbeat, from 1s to 2m; keep it below half of every proxy's timeout [default: 15s]
+    #[arg(long, env = "FANWIRE_HEARTBEAT", value_name = "DURATION")]
+    pub heartbeat: Option<Span>,
+
+    /// How long clients are asked to wait before they connect again [default: 2s]
+    #[arg(long, env = "FANWIRE_RETRY", value_name = "DURATION")]
+    pub retry: Option<Span>,
+
+    /// How long a shutdown waits for connections to end [default: 10s]
+    #[arg(long, env = "FANWIRE_DRAIN_DEADLINE", value_name = "DURATION")]
+    pub drain_deadline: Option<Span>,
+
+    /// The largest data of an event, up to 4 MiB [default: 1 MiB]
+    #[arg(long, env = "FANWIRE_EVENT_BYTES_MAX", value_name = "SIZE")]
+    pub event_bytes_max: Option<Bytes>,
+
+    /// The most feeds at a time; each takes 5 to 60 KiB [default: 100000]
+    #[arg(long, env = "FANWIRE_SUBSCRIBERS_MAX", value_name = "COUNT")]
+    pub subscribers_max: Option<usize>,
+
+    /// The most events of the default retention class [default: 100000]
+    #[arg(long, env = "FANWIRE_HISTORY_EVENTS_MAX", value_name = "COUNT")]
+    pub history_events_max: Option<usize>,
+
+    /// The most memory of the default retention class [default: 64 MiB]
+    #[arg(long, env = "FANWIRE_HISTORY_BYTES_MAX", value_name = "SIZE")]
+    pub history_bytes_max: Option<Bytes>,
+
+    /// The greatest age of an event in the default retention class [default: 24h]
+    #[arg(long, env = "FANWIRE_HISTORY_AGE_MAX", value_name = "DURATION")]
+    pub history_age_max: Option<Span>,
+
+    /// A retention class of its own for some topics: "topics=ticks/*,a;events_max=10;bytes_max=1MiB;age_max=1h"; may be repeated
+    #[arg(long, env = "FANWIRE_RETENTION", value_name = "CLASS")]
+    pub retention: Option<Vec<RetentionRule>>,
+
+    /// What is logged: error, warn, info, debug, trace, or a filter like fanwire=debug,quinn=warn [default: info]
+    #[arg(long, env = "FANWIRE_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+impl Layer {
+    /// This layer's keys, and where it has none, the lower layer's.
+    pub fn over(self, lower: Self) -> Self {
+        Self {
+            config: self.config.or(lower.config),
+            http: self.http.or(lower.http),
+            https: self.https.or(lower.https),
+            cert: self.cert.or(lower.cert),
+            key: self.key.or(lower.key),
+            dev_identity_dir: self.dev_identity_dir.or(lower.dev_identity_dir),
+            allow_anonymous: self.allow_anonymous.or(lower.allow_anonymous),
+            allowed_origins: self.allowed_origins.or(lower.allowed_origins),
+            no_demo: self.no_demo.or(lower.no_demo),
+            shards: self.shards.or(lower.shards),
+            heartbeat: self.heartbeat.or(lower.heartbeat),
+            retry: self.retry.or(lower.retry),
+            drain_deadline: self.drain_deadline.or(lower.drain_deadline),
+            event_bytes_max: self.event_bytes_max.or(lower.event_bytes_max),
+            subscribers_max: self.subscribers_max.or(lower.subscribers_max),
+            history_events_max: self.history_events_max.or(lower.history_events_max),
+            history_bytes_max: self.history_bytes_max.or(lower.history_bytes_max),
+            history_age_max: self.history_age_max.or(lower.history_age_max),
+            retention: self.retention.or(lower.retention),
+            log: self.log.or(lower.log),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Configuration: flags, environment and a TOML file set the same keys; flags win over the environment, and that over the file.
+//!
+//! [`Layer`] is what was written, [`Config`] what it means. Only this room reads files and the environment.
+
+mod layer;
+mod retention_rule;
+mod value;
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use fanwire_certs::{DevDirectory, PemFiles, Source};
+
+use crate::{
+    core,
+    http::Origin,
+    hub,
+    log::{Class, Retention, TopicRule},
+};
+
+pub use layer::Layer;
+
+/// What a hub is to be.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where cleartext HTTP/1.x and HTTP/2 are served, if anywhere.
+    pub http: Option<SocketAddr>,
+    /// Where TLS and QUIC are served, if anywhere.
+    pub https: Option<SocketAddr>,
+    /// The certificate.
+    pub identity: Source,
+    /// Anyone who reaches the hub may publish and subscribe.
+    pub allow_anonymous: bool,
+    /// Origins whose pages may use the hub besides its own.
+    pub allowed_origins: Vec<Origin>,
+    /// How many threads serve connections.
+    pub shards: usize,
+    /// Publish the host's vital signs.
+    pub demo: bool,
+    /// How long a shutdown may take.
+    pub drain_deadline: Duration,
+    /// What is kept.
+    pub retention: Retention,
+    /// What the hub takes and gives.
+    pub limits: hub::Limits,
+    /// What a feed may hold.
+    pub feed_limits: core::Limits,
+    /// What is logged, in `tracing`'s filter syntax.
+    pub log_filter: String,
+}
+
+impl Config {
+    /// Makes sense of what was written on the command line, in the environment, and in the file that `--config` names.
+    pub fn load(flags: Layer) -> Result<Self> {
+        let file = match &flags.config {
+            Some(path) => read_file(path)?,
+            None => Layer::default(),
+        };
+        Self::resolve(flags.over(file))
+    }
+
+    /// Whether every listener is on loopback.
+    pub fn is_loopback_only(&self) -> bool {
+        [self.http, self.https].into_iter().flatten().all(|address| address.ip().is_loopback())
+    }
+
+    fn resolve(layer: Layer) -> Result<Self> {
+        let http = address("http", layer.http.as_deref().unwrap_or("127.0.0.1:8080"))?;
+        let https = address("https", layer.https.as_deref().unwrap_or("127.0.0.1:4433"))?;
+        ensure!(http.is_some() || https.is_some(), "both http and https are off: there is nothing to serve");
+        let identity = match (layer.cert, layer.key) {
+            (Some(cert), Some(key)) => Source::Files(PemFiles::new(cert, key)),
+            (None, None) => Source::Dev(DevDirectory::new(dev_directory(layer.dev_identity_dir)?)),
+            (Some(_), None) => bail!("cert is given without key"),
+            (None, Some(_)) => bail!("key is given without cert"),
+        };
+        let defaults = hub::Limits::default();
+        let mut limits = hub::Limits {
+            subscribers_max: layer.subscribers_max.unwrap_or(defaults.subscribers_max),
+            heartbeat_default: layer.heartbeat.map_or(defaults.heartbeat_default, |value| value.0),
+            retry: layer.retry.map_or(defaults.retry, |value| value.0),
+            ..defaults
+        };
+        if let Some(bytes) = layer.event_bytes_max {
+            // A frame takes 8 MiB.
+            ensure!((1..=4 << 20).contains(&bytes.0), "event_bytes_max is from 1 B to 4 MiB");
+            limits.event.data_bytes_max = bytes.0;
+            limits.body_bytes_max = 3 * bytes.0 + 64 * 1024;
+            limits.batch_bytes_max = limits.batch_bytes_max.max(limits.body_bytes_max);
+        }
+        let beat = limits.heartbeat_default;
+        let (min, max) = (limits.heartbeat_min, limits.heartbeat_max);
+        ensure!((min..=max).contains(&beat), "heartbeat is from {min:?} to {max:?}, not {beat:?}");
+        let origins = layer.allowed_origins.unwrap_or_default();
+        let allowed_origins = origins.iter().map(|origin| origin.parse().context("allowed_origins"));
+        let config = Self {
+            http,
+            https,
+            identity,
+            allow_anonymous: layer.allow_anonymous.unwrap_or(false),
+            allowed_origins: allowed_origins.collect::<Result<_>>()?,
+            shards: match layer.shards {
+                None | Some(0) => std::thread::available_parallelism().map_or(1, usize::from),
+                Some(count) => count,
+            },
+            demo: !layer.no_demo.unwrap_or(false),
+            drain_deadline: layer.drain_deadline.map_or(Duration::from_secs(10), |value| value.0),
+            feed_limits: core::Limits { retry_ms: limits.retry.as_millis() as u64, ..core::Limits::default() },
+            limits,
+            log_filter: layer.log.unwrap_or_else(|| "info".to_owned()),
+            retention: Retention::default(),
+        };
+        let default = Class::default();
+        let default = Class {
+            events_max: layer.history_events_max.unwrap_or(default.events_max),
+            bytes_max: layer.history_bytes_max.map_or(default.bytes_max, |value| value.0),
+            age_max: layer.history_age_max.map_or(default.age_max, |value| Some(value.0)),
+            ..default
+        };
+        let mut classes: Vec<Class> = layer.retention.unwrap_or_default().into_iter().map(Class::from).collect();
+        let config = Self { demo: config.demo && config.is_loopback_only(), ..config };
+        if config.demo {
+            classes.insert(0, demo_class());
+        }
+        if !config.is_loopback_only() && !config.allow_anonymous {
+            let address = [http, https].into_iter().flatten().find(|address| !address.ip().is_loopback());
+            bail!(
+                "{} can be reached from elsewhere, and this hub has no keys: whoever reaches it could publish and \
+                 subscribe; if that is what you want, say --allow-anonymous",
+                address.map(|address| address.to_string()).unwrap_or_default()
+            );
+        }
+        Ok(Self { retention: Retention::new(classes, default), ..config })
+    }
+}
+
+/// The live input's own class: a minute, that no other topic pays for.
+fn demo_class() -> Class {
+    Class {
+        name: "demo".into(),
+        topics: vec![TopicRule::Prefix(crate::demo::TOPIC_PREFIX.to_owned())],
+        events_max: 3_000,
+        bytes_max: 2 * 1024 * 1024,
+        age_max: Some(Duration::from_secs(60)),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Layer> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+    // The parser's message has several lines, with a picture of the place; one line is enough.
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message().replace('\n', "; "))
+    })
+}
+
+fn address(key: &str, text: &str) -> Result<Option<SocketAddr>> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let mut found = text.to_socket_addrs().map_err(|error| {
+        anyhow::anyhow!("{key} = {text:?} is no address to listen on, like 127.0.0.1:8080: {error}")
+    })?;
+    Ok(Some(found.next().with_context(|| format!("{key} = {text:?} resolves to no address"))?))
+}
+
+fn dev_directory(given: Option<PathBuf>) -> Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    given
+        .or_else(|| Some(variable("XDG_STATE_HOME")?.join("fanwire")))
+        .or_else(|| Some(variable("HOME")?.join(".local/state/fanwire")))
+        .context("no place for the development identity: HOME is not set; name one with --dev-identity-dir")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str) -> std::result::Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fanwire.toml");
+        std::fs::write(&path, toml).unwrap();
+        let flags =
+            Layer { config: Some(path), dev_identity_dir: Some(directory.path().to_owned()), ..Layer::default() };
+        Config::load(flags).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_file_sets_every_key() {
+        let config = load(
+            r#"
+            http = "127.0.0.1:0"
+            https = "off"
+            no_demo = true
+            heartbeat = "20s"
+            event_bytes_max = "64 KiB"
+            allowed_origins = ["https://app.example"]
+            history_events_max = 5
+            history_age_max = "1h"
+            [[retention]]
+            name = "ticks"
+            topics = ["ticks/*"]
+            events_max = 10
+            bytes_max = "1 MiB"
+            "#,
+        )
+        .unwrap();
+        assert_eq!((config.https, config.demo), (None, false));
+        assert_eq!(config.limits.heartbeat_default, Duration::from_secs(20));
+        assert_eq!(config.limits.event.data_bytes_max, 65536);
+        let classes = config.retention.classes();
+        assert_eq!((classes.len(), classes[0].events_max, classes[1].events_max), (2, 10, 5));
+        assert_eq!(classes[0].age_max, None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line() {
+        for (toml, said) in [
+            ("htp = 'x'", "fanwire.toml, line 1: unknown field `htp`"),
+            ("\n\nheartbeat = 3", "line 3: invalid type: integer `3`, expected"),
+            ("http = 'nowhere'", "http = \"nowhere\" is no address to listen on"),
+            ("http = 'off'\nhttps = 'off'", "nothing to serve"),
+            ("cert = 'x'", "cert is given without key"),
+            ("allowed_origins = ['app.example']", "is no origin"),
+            ("http = '0.0.0.0:0'", "say --allow-anonymous"),
+            ("heartbeat = '1h'", "heartbeat is from"),
+            ("[[retention]]\ntopics = ['a\\u0000']", "must not contain the character U+0000"),
+        ] {
+            let error = load(toml).unwrap_err();
+            assert!(error.contains(said), "{toml}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let flags = Layer { http: Some("127.0.0.1:1".into()), ..Layer::default() };
+        let file = Layer { http: Some("127.0.0.1:2".into()), shards: Some(3), ..Layer::default() };
+        let both = flags.over(file);
+        assert_eq!((both.http.as_deref(), both.shards), (Some("127.0.0.1:1"), Some(3)));
+    }
+}

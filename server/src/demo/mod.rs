@@ -1,0 +1,112 @@
+//! Live input without any set-up: the host's own vital signs, ten times a second, for trying.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fanwire_protocol::{Data, Draft, Topic};
+use serde_json::{Value, json};
+use sysinfo::{
+    CpuRefreshKind, MemoryRefreshKind, Networks, Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System,
+};
+
+use crate::hub::Hub;
+
+/// What the topics begin with.
+pub const TOPIC_PREFIX: &str = "host/";
+
+/// Publishes until the hub drains.
+pub async fn publish(hub: Arc<Hub>) {
+    let mut vitals = match Vitals::new() {
+        Ok(vitals) => vitals,
+        Err(error) => return tracing::warn!(%error, "the host's vital signs can't be read: no live input"),
+    };
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    while !hub.is_draining() {
+        interval.tick().await;
+        let drafts = vitals.sample().into_iter().filter_map(|(name, value)| draft(name, &value));
+        if let Err(refused) = hub.publish(drafts.collect()).await {
+            tracing::debug!(code = refused.code, "the live input was refused");
+        }
+    }
+}
+
+fn draft(name: &str, value: &Value) -> Option<Draft> {
+    let topic = Topic::new(&format!("{TOPIC_PREFIX}{name}")).ok()?;
+    Draft::new(vec![topic], Data::text(&value.to_string())).ok()
+}
+
+struct Vitals {
+    system: System,
+    networks: Networks,
+    process: Option<Pid>,
+    sampled: Instant,
+}
+
+impl Vitals {
+    fn new() -> Result<Self, sysinfo::Error> {
+        let cpu = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing().with_usage());
+        Ok(Self {
+            system: System::new_with_specifics(cpu)?,
+            networks: Networks::new_with_refreshed_list()?,
+            process: sysinfo::get_current_pid().ok(),
+            sampled: Instant::now(),
+        })
+    }
+
+    /// The signs by name. The CPU's are means over at least 200 ms, below which the kernel's counters say nothing.
+    fn sample(&mut self) -> Vec<(&'static str, Value)> {
+        self.system.refresh_cpu_usage();
+        self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        self.networks.refresh(false);
+        let seconds = self.sampled.elapsed().as_secs_f64().max(0.001);
+        self.sampled = Instant::now();
+        let (received, sent) = self.networks.iter().fold((0, 0), |(received, sent), (_, network)| {
+            (received + network.received(), sent + network.transmitted())
+        });
+        let cores: Vec<_> = self.system.cpus().iter().map(|cpu| tenth(cpu.usage())).collect();
+        let mut signs = vec![
+            ("cpu", json!({ "cores": cores, "total": tenth(self.system.global_cpu_usage()) })),
+            (
+                "memory",
+                json!({
+                    "total": self.system.total_memory(),
+                    "used": self.system.used_memory(),
+                    "available": self.system.available_memory(),
+                }),
+            ),
+            (
+                "network",
+                json!({
+                    "received_per_s": (received as f64 / seconds).round(),
+                    "sent_per_s": (sent as f64 / seconds).round(),
+                }),
+            ),
+        ];
+        let load = System::load_average().ok();
+        signs.extend(load.map(|load| ("load", json!({ "one": load.one, "five": load.five, "fifteen": load.fifteen }))));
+        signs.extend(self.own_process().map(|value| ("process", value)));
+        signs
+    }
+
+    fn own_process(&mut self) -> Option<Value> {
+        let pid = self.process?;
+        let kind = ProcessRefreshKind::nothing().with_cpu().with_memory().with_tasks();
+        self.system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, kind);
+        let process = self.system.process(pid)?;
+        Some(json!({
+            "cpu": tenth(process.cpu_usage()),
+            "memory": process.memory(),
+            "uptime_s": process.run_time(),
+            "threads": process.tasks().map_or(1, |tasks| tasks.len()),
+        }))
+    }
+}
+
+fn tenth(percent: f32) -> f64 {
+    (f64::from(percent) * 10.0).round() / 10.0
+}
+
+const INTERVAL: Duration = Duration::from_millis(100);

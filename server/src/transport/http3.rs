@@ -1,0 +1,125 @@
+//! What comes over QUIC: ordinary requests, feeds over SSE, and WebTransport sessions, on one connection.
+
+use std::{future::poll_fn, net::SocketAddr, rc::Rc};
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use http::{HeaderName, Request, Response, header};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+use super::{
+    quic::{self, BodyError, Handler, Peer, RequestBody, ResponseSender, ResponseStream, SessionOffer},
+    sse::{ITEMS_A_TURN, Writer},
+    webtransport,
+};
+use crate::{
+    core::Taken,
+    fanout::{Feed, LocalShard},
+    http::{Edge, OpenFeed},
+};
+
+/// What serves the connections of a QUIC endpoint.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// What each path does.
+    pub router: Router,
+    /// What WebTransport sessions work with.
+    pub edge: Edge,
+    /// What a connection may do.
+    pub limits: quic::connection::Limits,
+}
+
+impl Service {
+    /// Serves a connection on this thread's shard, from its handshake to its end.
+    pub async fn serve(self, shard: Rc<LocalShard>, incoming: quinn::Incoming) {
+        let peer: SocketAddr = incoming.remote_address();
+        let (limits, drain) = (self.limits, shard.draining().clone());
+        let handler = Connection { shard, service: Rc::new(self) };
+        if let Err(error) = quic::serve(incoming, handler, limits, drain).await {
+            tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Connection {
+    shard: Rc<LocalShard>,
+    service: Rc<Service>,
+}
+
+impl Handler for Connection {
+    fn request(
+        &self,
+        _peer: Peer,
+        request: Request<RequestBody>,
+        response: ResponseSender,
+    ) -> impl Future<Output = ()> + 'static + use<> {
+        let Self { shard, service } = self.clone();
+        async move {
+            if let Err(error) = answer(shard, service, request, response).await {
+                tracing::debug!(error = &*error, "request ended");
+            }
+        }
+    }
+
+    fn webtransport(&self, peer: Peer, offer: SessionOffer) -> impl Future<Output = ()> + 'static + use<> {
+        let Self { shard, service } = self.clone();
+        async move { webtransport::serve(shard, &service.edge, peer.address, offer).await }
+    }
+}
+
+async fn answer(
+    shard: Rc<LocalShard>,
+    service: Rc<Service>,
+    request: Request<RequestBody>,
+    response: ResponseSender,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let Ok(answer) = service.router.clone().oneshot(request.map(Body::new)).await;
+    let (mut head, mut body) = answer.into_parts();
+    let open = head.extensions.remove::<OpenFeed>();
+    // Malformed here, and browsers drop the whole response for it. [RFC 9114 §4.2]
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, HeaderName::from_static("keep-alive")] {
+        head.headers.remove(name);
+    }
+    let Some(open) = open else {
+        let mut stream = response.send_response(Response::from_parts(head, ())).await?;
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                stream.send_data(data).await?;
+            }
+        }
+        return Ok(stream.finish().await?);
+    };
+    head.headers.remove(header::CONTENT_LENGTH);
+    let feed = shard.open(open.grant.subscription.clone());
+    let mut stream = response.send_response(Response::from_parts(head, ())).await?;
+    let gone = stream.closed();
+    tokio::select! {
+        _ = gone => Ok(()),
+        written = write_feed(&mut stream, &open, &feed) => {
+            written?;
+            Ok(stream.finish().await?)
+        }
+    }
+}
+
+async fn write_feed(stream: &mut ResponseStream, open: &OpenFeed, feed: &Feed) -> Result<(), BodyError> {
+    let writer = Writer::new(open, false);
+    stream.send_data(writer.opening(open)).await?;
+    let (mut items, mut texts) = (Vec::new(), Vec::<Bytes>::new());
+    loop {
+        let taken = feed.take(ITEMS_A_TURN, &mut items).await;
+        texts.extend(items.drain(..).filter_map(|item| writer.item(item)));
+        if !texts.is_empty() {
+            tokio::select! {
+                sent = stream.send_chunks(&mut texts) => sent?,
+                () = poll_fn(|cx| feed.poll_cut(cx)) => return Err(BodyError::Lost),
+            }
+            texts.clear();
+        }
+        if taken == Taken::Ended {
+            return Ok(());
+        }
+    }
+}

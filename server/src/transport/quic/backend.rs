@@ -1,0 +1,607 @@
+//! The ground that h3 stands on: its `quic` traits over quinn.
+//!
+//! Differs from h3-quinn, which still opens and writes HTTP/3's own streams, in what a peer opens:
+//! - a stream is sorted by its first bytes, and a WebTransport stream never reaches h3;
+//! - what h3 reads goes through [`Frames`], so that it holds one bounded frame at a time;
+//! - a read in flight owns nothing, so that a stream can be stopped at any time;
+//! - the sending half is shared with [`Outgoing`], which writes bodies without copying them and sees the peer leave;
+//! - a half that is dropped early is reset or stopped with a code of HTTP/3, where quinn would pretend a regular end.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, stream};
+use h3::quic::{self, ConnectionErrorIncoming, SendStreamUnframed as _, StreamErrorIncoming, StreamId, WriteBuf};
+use quinn::VarInt;
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    code,
+    frames::{Frames, Kind},
+    outgoing::Outgoing,
+    varint::{self, Prefix},
+    webtransport::{Claim, PeerStream, Routes},
+};
+
+/// A connection as h3 sees it.
+pub(super) struct Backend {
+    connection: quinn::Connection,
+    opener: Opener,
+    settings: Vec<(VarInt, VarInt)>,
+    accept_bi: Accept<(quinn::SendStream, quinn::RecvStream)>,
+    accept_uni: Accept<quinn::RecvStream>,
+    unsorted_bi: VecDeque<Unsorted>,
+    unsorted_uni: VecDeque<Unsorted>,
+    head_timeout: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    routes: Routes,
+    handed: Handed,
+}
+
+/// The request stream that h3 was given last, for whom h3 gives the request to: its accept hands out one at a time.
+pub(super) type Handed = Rc<RefCell<Option<RequestStream>>>;
+
+/// What h3 has no words for in a request's stream.
+pub(super) struct RequestStream {
+    pub(super) outgoing: Rc<Outgoing>,
+    pub(super) claim: Claim,
+}
+
+type Accept<T> = Pin<Box<dyn Stream<Item = Result<T, quinn::ConnectionError>>>>;
+
+/// A stream whose first bytes haven't all come yet.
+struct Unsorted {
+    stream: PeerStream,
+    prefix: Prefix,
+    deadline: Instant,
+}
+
+/// What the first bytes of a stream say.
+enum Sort {
+    /// It is HTTP/3's, with that type: of the stream if it is unidirectional, of its first frame otherwise.
+    Http(u64),
+    /// It belongs to the session with this id.
+    Session(u64),
+    /// It ended before it said anything.
+    Ended,
+}
+
+impl Backend {
+    /// `settings` are sent beside those that h3 knows. A stream has `head_timeout` for its first bytes.
+    pub(super) fn new(
+        connection: quinn::Connection,
+        settings: Vec<(VarInt, VarInt)>,
+        head_timeout: Duration,
+        routes: Routes,
+    ) -> Self {
+        let opener = Opener(quic::Connection::<Bytes>::opener(&h3_quinn::Connection::new(connection.clone())));
+        let accept_bi =
+            stream::unfold(connection.clone(), |connection| async { Some((connection.accept_bi().await, connection)) });
+        let accept_uni = stream::unfold(connection.clone(), |connection| async {
+            Some((connection.accept_uni().await, connection))
+        });
+        Self {
+            connection,
+            opener,
+            settings,
+            accept_bi: Box::pin(accept_bi),
+            accept_uni: Box::pin(accept_uni),
+            unsorted_bi: VecDeque::new(),
+            unsorted_uni: VecDeque::new(),
+            head_timeout,
+            timer: None,
+            routes,
+            handed: Handed::default(),
+        }
+    }
+
+    pub(super) fn handed(&self) -> Handed {
+        self.handed.clone()
+    }
+
+    /// Takes in every stream that the peer has opened: the transport's limit on them is the bound.
+    fn take_in(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionErrorIncoming> {
+        while let Poll::Ready(Some(opened)) = self.accept_bi.poll_next_unpin(cx) {
+            let (send, recv) = opened.map_err(connection_error)?;
+            // Noted in the order of the ids, before the first bytes tell what it is: a stream that names this one as its
+            // session is early, not late.
+            self.routes.opened(send.id().into());
+            self.unsorted_bi.push_back(Unsorted::new(PeerStream::Bi(send, recv), self.head_timeout));
+        }
+        while let Poll::Ready(Some(opened)) = self.accept_uni.poll_next_unpin(cx) {
+            let recv = opened.map_err(connection_error)?;
+            self.unsorted_uni.push_back(Unsorted::new(PeerStream::Uni(recv), self.head_timeout));
+        }
+        Ok(())
+    }
+
+    /// Ends what has waited too long for its first bytes or for its session. Ready if there was any.
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let unsorted = [&self.unsorted_bi, &self.unsorted_uni];
+        let heads = unsorted.into_iter().filter_map(|waiting| waiting.front()).map(|waiting| waiting.deadline);
+        let Some(next) = heads.chain(self.routes.next_deadline()).min() else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+        if timer.deadline() != next {
+            timer.as_mut().reset(next);
+        }
+        ready!(timer.as_mut().poll(cx));
+        let now = Instant::now();
+        for waiting in [&mut self.unsorted_bi, &mut self.unsorted_uni] {
+            while waiting.front().is_some_and(|waiting| waiting.deadline <= now) {
+                let Some(Unsorted { stream, .. }) = waiting.pop_front() else { break };
+                if let PeerStream::Bi(send, _) = &stream {
+                    self.routes.forget(send.id().into());
+                }
+                stream.reject(code::H3_REQUEST_INCOMPLETE);
+            }
+        }
+        self.routes.expire(now);
+        Poll::Ready(())
+    }
+
+    /// The next stream of that direction that is HTTP/3's.
+    fn poll_sorted(&mut self, cx: &mut Context<'_>, bidirectional: bool) -> Poll<(PeerStream, Prefix, u64)> {
+        let waiting = if bidirectional { &mut self.unsorted_bi } else { &mut self.unsorted_uni };
+        let mut index = 0;
+        while let Some(unsorted) = waiting.get_mut(index) {
+            let Poll::Ready(sort) = unsorted.poll_sort(cx) else {
+                index += 1;
+                continue;
+            };
+            let Some(Unsorted { stream, prefix, .. }) = waiting.remove(index) else { break };
+            match sort {
+                Sort::Http(first) => return Poll::Ready((stream, prefix, first)),
+                Sort::Session(session) => {
+                    if let PeerStream::Bi(send, _) = &stream {
+                        self.routes.forget(send.id().into());
+                    }
+                    if !is_session_id(session) {
+                        self.connection.close(code::H3_ID_ERROR, b"a session that can't be");
+                        continue;
+                    }
+                    self.routes.deliver(session, stream, Instant::now() + self.head_timeout);
+                }
+                Sort::Ended => {
+                    if let PeerStream::Bi(send, _) = &stream {
+                        self.routes.forget(send.id().into());
+                    }
+                    stream.reject(code::H3_REQUEST_INCOMPLETE);
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl quic::Connection<Bytes> for Backend {
+    type RecvStream = RecvStream;
+    type OpenStreams = Opener;
+
+    fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
+        self.take_in(cx)?;
+        loop {
+            let (stream, prefix, stream_type) = ready!(self.poll_sorted(cx, false));
+            let PeerStream::Uni(recv) = stream else { continue };
+            let frames = match stream_type {
+                STREAM_CONTROL => Some(Frames::new(Kind::Control)),
+                STREAM_QPACK_ENCODER | STREAM_QPACK_DECODER => None,
+                _ => {
+                    PeerStream::Uni(recv).reject(code::H3_STREAM_CREATION_ERROR);
+                    continue;
+                }
+            };
+            return Poll::Ready(Ok(RecvStream::new(recv, Bytes::copy_from_slice(prefix.as_slice()), frames)));
+        }
+    }
+
+    fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BidiStream, ConnectionErrorIncoming>> {
+        loop {
+            self.take_in(cx)?;
+            if let Poll::Ready((PeerStream::Bi(send, recv), prefix, _)) = self.poll_sorted(cx, true) {
+                let claim = self.routes.claim(send.id().into());
+                let outgoing = Rc::new(Outgoing::new(send));
+                self.handed.replace(Some(RequestStream { outgoing: outgoing.clone(), claim }));
+                let mut frames = Frames::new(Kind::Request);
+                // One varint begins a frame and completes none.
+                let _ = frames.next(&mut Bytes::copy_from_slice(prefix.as_slice()));
+                let recv = RecvStream::new(recv, Bytes::new(), Some(frames));
+                return Poll::Ready(Ok(BidiStream { send: SendStream { outgoing, writing: None }, recv }));
+            }
+            ready!(self.poll_deadlines(cx));
+        }
+    }
+
+    fn opener(&self) -> Opener {
+        Opener(self.opener.0.clone())
+    }
+}
+
+impl quic::OpenStreams<Bytes> for Backend {
+    type BidiStream = BidiStream;
+    type SendStream = OwnStream;
+
+    fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
+        self.opener.poll_open_bidi(cx)
+    }
+
+    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<OwnStream, StreamErrorIncoming>> {
+        let mut stream = ready!(self.opener.poll_open_send(cx))?;
+        // The first stream that h3 opens is the control stream, and it begins with SETTINGS.
+        stream.settings = std::mem::take(&mut self.settings);
+        Poll::Ready(Ok(stream))
+    }
+
+    fn close(&mut self, code: h3::error::Code, reason: &[u8]) {
+        self.opener.close(code, reason);
+    }
+}
+
+/// Opens HTTP/3's own streams.
+pub(super) struct Opener(h3_quinn::OpenStreams);
+
+impl quic::OpenStreams<Bytes> for Opener {
+    type BidiStream = BidiStream;
+    type SendStream = OwnStream;
+
+    /// A server of HTTP/3 opens no bidirectional stream [RFC 9114 §6.1], and h3's doesn't.
+    fn poll_open_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
+        let connection_error = ConnectionErrorIncoming::InternalError("a server opens no request".to_owned());
+        Poll::Ready(Err(StreamErrorIncoming::ConnectionErrorIncoming { connection_error }))
+    }
+
+    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<OwnStream, StreamErrorIncoming>> {
+        let opened = quic::OpenStreams::<Bytes>::poll_open_send(&mut self.0, cx);
+        opened.map_ok(|inner| OwnStream { inner, settings: Vec::new(), head: Bytes::new() })
+    }
+
+    fn close(&mut self, code: h3::error::Code, reason: &[u8]) {
+        quic::OpenStreams::<Bytes>::close(&mut self.0, code, reason);
+    }
+}
+
+/// A unidirectional stream of HTTP/3's own: control or QPACK.
+pub(super) struct OwnStream {
+    inner: h3_quinn::SendStream<Bytes>,
+    /// To be added to the SETTINGS that are sent first.
+    settings: Vec<(VarInt, VarInt)>,
+    /// The amended head, as far as it isn't written.
+    head: Bytes,
+}
+
+impl quic::SendStream<Bytes> for OwnStream {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        while self.head.has_remaining() {
+            ready!(self.inner.poll_send(cx, &mut self.head))?;
+        }
+        self.inner.poll_ready(cx)
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        if self.settings.is_empty() {
+            return self.inner.send_data(data);
+        }
+        let mut data: WriteBuf<Bytes> = data.into();
+        let head = data.copy_to_bytes(data.remaining());
+        self.head = amend_settings(&head, &std::mem::take(&mut self.settings)).ok_or_else(|| {
+            let message = "the control stream doesn't begin with SETTINGS".to_owned();
+            let connection_error = ConnectionErrorIncoming::InternalError(message);
+            StreamErrorIncoming::ConnectionErrorIncoming { connection_error }
+        })?;
+        Ok(())
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.inner.poll_finish(cx)
+    }
+
+    fn reset(&mut self, code: u64) {
+        self.inner.reset(code);
+    }
+
+    fn send_id(&self) -> StreamId {
+        self.inner.send_id()
+    }
+}
+
+/// A request's stream.
+pub(super) struct BidiStream {
+    send: SendStream,
+    recv: RecvStream,
+}
+
+impl quic::BidiStream<Bytes> for BidiStream {
+    type SendStream = SendStream;
+    type RecvStream = RecvStream;
+
+    fn split(self) -> (SendStream, RecvStream) {
+        (self.send, self.recv)
+    }
+}
+
+impl quic::SendStream<Bytes> for BidiStream {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_ready(cx)
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        self.send.send_data(data)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_finish(cx)
+    }
+
+    fn reset(&mut self, code: u64) {
+        self.send.reset(code);
+    }
+
+    fn send_id(&self) -> StreamId {
+        self.send.send_id()
+    }
+}
+
+impl quic::RecvStream for BidiStream {
+    type Buf = Bytes;
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        self.recv.poll_data(cx)
+    }
+
+    fn stop_sending(&mut self, code: u64) {
+        self.recv.stop_sending(code);
+    }
+
+    fn recv_id(&self) -> StreamId {
+        self.recv.recv_id()
+    }
+}
+
+/// The half of a request's stream on which h3 writes the response's head.
+pub(super) struct SendStream {
+    outgoing: Rc<Outgoing>,
+    writing: Option<WriteBuf<Bytes>>,
+}
+
+impl quic::SendStream<Bytes> for SendStream {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        while let Some(data) = &mut self.writing {
+            if !data.has_remaining() {
+                self.writing = None;
+                break;
+            }
+            let written = ready!(self.outgoing.poll_write(cx, data.chunk())).map_err(write_error)?;
+            data.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        self.writing = Some(data.into());
+        Ok(())
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.outgoing.finish();
+        Poll::Ready(Ok(()))
+    }
+
+    fn reset(&mut self, code: u64) {
+        self.outgoing.reset(VarInt::from_u64(code).unwrap_or(code::H3_INTERNAL_ERROR));
+    }
+
+    fn send_id(&self) -> StreamId {
+        stream_id(self.outgoing.id())
+    }
+}
+
+/// What the peer sends on a stream of HTTP/3, cut so that h3 can take it.
+pub(super) struct RecvStream {
+    stream: quinn::RecvStream,
+    /// Comes before anything else: the stream's type.
+    head: Bytes,
+    /// What was read and not cut yet.
+    input: Bytes,
+    /// `None` on a stream without frames.
+    frames: Option<Frames>,
+    ended: bool,
+}
+
+impl RecvStream {
+    fn new(stream: quinn::RecvStream, head: Bytes, frames: Option<Frames>) -> Self {
+        Self { stream, head, input: Bytes::new(), frames, ended: false }
+    }
+
+    fn stop(&mut self, code: VarInt) {
+        // Fails when it has ended by itself, which is as good.
+        let _ = self.stream.stop(code);
+        self.ended = true;
+    }
+}
+
+impl quic::RecvStream for RecvStream {
+    type Buf = Bytes;
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        if !self.head.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.head))));
+        }
+        loop {
+            match &mut self.frames {
+                None if !self.input.is_empty() => return Poll::Ready(Ok(Some(std::mem::take(&mut self.input)))),
+                None => {}
+                Some(frames) => match frames.next(&mut self.input) {
+                    Ok(Some(piece)) => return Poll::Ready(Ok(Some(piece))),
+                    Ok(None) => {}
+                    Err(_) => {
+                        self.stop(code::H3_EXCESSIVE_LOAD);
+                        let error_code = code::H3_EXCESSIVE_LOAD.into_inner();
+                        return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
+                    }
+                },
+            }
+            if self.ended {
+                return Poll::Ready(Ok(None));
+            }
+            match ready!(poll_read(&mut self.stream, cx, usize::MAX)).map_err(read_error)? {
+                Some(chunk) => self.input = chunk,
+                None => {
+                    self.ended = true;
+                    if let Some(rest) = self.frames.as_mut().and_then(Frames::finish) {
+                        return Poll::Ready(Ok(Some(rest)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn stop_sending(&mut self, code: u64) {
+        self.stop(VarInt::from_u64(code).unwrap_or(code::H3_INTERNAL_ERROR));
+    }
+
+    fn recv_id(&self) -> StreamId {
+        stream_id(self.stream.id())
+    }
+}
+
+impl Drop for RecvStream {
+    fn drop(&mut self) {
+        if !self.ended {
+            // A response may be whole before its request is [RFC 9114 §4.1].
+            self.stop(code::H3_NO_ERROR);
+        }
+    }
+}
+
+impl Unsorted {
+    fn new(stream: PeerStream, timeout: Duration) -> Self {
+        Self { stream, prefix: Prefix::default(), deadline: Instant::now() + timeout }
+    }
+
+    /// Reads no byte more than it needs, so that the rest is left for whose stream it is.
+    fn poll_sort(&mut self, cx: &mut Context<'_>) -> Poll<Sort> {
+        let session_type = match self.stream {
+            PeerStream::Uni(_) => STREAM_WEBTRANSPORT,
+            PeerStream::Bi(..) => FRAME_WEBTRANSPORT,
+        };
+        loop {
+            match self.prefix.values() {
+                (Some(first), _) if first != session_type => return Poll::Ready(Sort::Http(first)),
+                (Some(_), Some(session)) => return Poll::Ready(Sort::Session(session)),
+                _ => {}
+            }
+            match ready!(poll_read(self.stream.recv(), cx, self.prefix.missing())) {
+                Ok(Some(bytes)) => self.prefix.extend(&bytes),
+                Ok(None) | Err(_) => return Poll::Ready(Sort::Ended),
+            }
+        }
+    }
+}
+
+/// Polls a read of at most `bytes_max`. Nothing is lost when the result is never asked for again: quinn keeps only the waker.
+pub(super) fn poll_read(
+    stream: &mut quinn::RecvStream,
+    cx: &mut Context<'_>,
+    bytes_max: usize,
+) -> Poll<Result<Option<Bytes>, quinn::ReadError>> {
+    let read = pin!(stream.read_chunk(bytes_max, true));
+    read.poll(cx).map_ok(|chunk| chunk.map(|chunk| chunk.bytes))
+}
+
+/// A stream type, the type and the length of SETTINGS, and its pairs [RFC 9114 §6.2.1, §7.2.4], with more pairs.
+fn amend_settings(head: &[u8], settings: &[(VarInt, VarInt)]) -> Option<Bytes> {
+    let mut opening = Prefix::default();
+    opening.extend(head.get(..2)?);
+    if opening.values() != (Some(STREAM_CONTROL), Some(FRAME_SETTINGS)) {
+        return None;
+    }
+    let mut len = Prefix::default();
+    let mut pairs = &head[2..];
+    while len.values().0.is_none() {
+        let (taken, rest) = pairs.split_at_checked(len.missing())?;
+        len.extend(taken);
+        pairs = rest;
+    }
+    let mut body = BytesMut::from(pairs);
+    for &(id, value) in settings {
+        varint::encode(id, &mut body);
+        varint::encode(value, &mut body);
+    }
+    let mut amended = BytesMut::from(&head[..2]);
+    varint::encode(VarInt::try_from(body.len() as u64).ok()?, &mut amended);
+    amended.extend_from_slice(&body);
+    Some(amended.freeze())
+}
+
+/// Whether a stream id is that of a request, as a session's is [RFC 9000 §2.1].
+fn is_session_id(id: u64) -> bool {
+    id.is_multiple_of(4)
+}
+
+fn stream_id(id: quinn::StreamId) -> StreamId {
+    StreamId::try_from(u64::from(id)).expect("both sides hold the 62 bits of a varint")
+}
+
+fn connection_error(error: quinn::ConnectionError) -> ConnectionErrorIncoming {
+    match error {
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            ConnectionErrorIncoming::ApplicationClose { error_code: close.error_code.into_inner() }
+        }
+        quinn::ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
+        error => ConnectionErrorIncoming::Undefined(Arc::new(error)),
+    }
+}
+
+fn read_error(error: quinn::ReadError) -> StreamErrorIncoming {
+    match error {
+        quinn::ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
+        quinn::ReadError::ConnectionLost(error) => {
+            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_error(error) }
+        }
+        error => StreamErrorIncoming::Unknown(Box::new(error)),
+    }
+}
+
+fn write_error(error: quinn::WriteError) -> StreamErrorIncoming {
+    match error {
+        quinn::WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
+        quinn::WriteError::ConnectionLost(error) => {
+            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_error(error) }
+        }
+        error => StreamErrorIncoming::Unknown(Box::new(error)),
+    }
+}
+
+/// Types of unidirectional streams [RFC 9114 §6.2.1, RFC 9204 §4.2, draft-ietf-webtrans-http3-02 §4.1].
+const STREAM_CONTROL: u64 = 0x00;
+const STREAM_QPACK_ENCODER: u64 = 0x02;
+const STREAM_QPACK_DECODER: u64 = 0x03;
+const STREAM_WEBTRANSPORT: u64 = 0x54;
+
+/// Types of frames [RFC 9114 §7.2.4, draft-ietf-webtrans-http3-02 §4.2].
+const FRAME_SETTINGS: u64 = 0x04;
+const FRAME_WEBTRANSPORT: u64 = 0x41;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_amended_and_their_length_with_them() {
+        let head = [0x00, 0x04, 0x02, 0x08, 0x01];
+        let amended = amend_settings(&head, &[(VarInt::from_u32(0x33), VarInt::from_u32(64))]).unwrap();
+        assert_eq!(&amended[..], [0x00, 0x04, 0x05, 0x08, 0x01, 0x33, 0x40, 0x40]);
+        assert!(amend_settings(&[0x02], &[]).is_none());
+        assert!(amend_settings(&[0x00, 0x07, 0x01, 0x00], &[]).is_none());
+    }
+}

@@ -1,0 +1,266 @@
+//! One QUIC connection, from its handshake to its end.
+
+use std::{future::Future, net::SocketAddr, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use h3::{error::StreamError, ext::Protocol};
+use http::{Method, Request};
+use quinn::VarInt;
+use thiserror::Error;
+use tokio::{
+    task::{JoinError, JoinSet, spawn_local},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{
+    backend::{Backend, RequestStream},
+    body::RequestBody,
+    code,
+    outgoing::Outgoing,
+    response::ResponseSender,
+    webtransport::{self, Answer, Routes, SessionOffer},
+};
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address at the handshake; it may migrate later.
+    pub address: SocketAddr,
+}
+
+/// What requests and sessions are given to. Its futures run on tasks of their own, on the connection's shard: a panic in one
+/// ends that request or session only.
+pub trait Handler: Clone + 'static {
+    /// Answers an ordinary request. A CONNECT that isn't for WebTransport comes here as well.
+    fn request(
+        &self,
+        peer: Peer,
+        request: Request<RequestBody>,
+        response: ResponseSender,
+    ) -> impl Future<Output = ()> + 'static + use<Self>;
+
+    /// Answers a CONNECT for WebTransport, and serves the session if it accepts. Should return when the session has ended;
+    /// it is aborted when it hasn't a while later.
+    fn webtransport(&self, peer: Peer, offer: SessionOffer) -> impl Future<Output = ()> + 'static + use<Self>;
+}
+
+/// The limits of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a handshake may take.
+    pub handshake: Duration,
+    /// How long the head of a request, or of any stream, may take to arrive, and a stream may wait for its session.
+    pub head: Duration,
+    /// The most bytes of a request's head as HTTP/3 counts them: names and values and 32 for each
+    /// [RFC 9114 §4.2.2]. Beyond it a request is answered with 431; far beyond it, reset.
+    pub head_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { handshake: Duration::from_secs(10), head: Duration::from_secs(10), head_bytes_max: 16 * 1024 }
+    }
+}
+
+/// Why a connection ended otherwise than by being closed in order.
+#[derive(Debug, Error)]
+pub enum ConnectionError {
+    /// The handshake failed.
+    #[error("the handshake failed")]
+    Handshake(#[source] quinn::ConnectionError),
+    /// The handshake took too long.
+    #[error("the handshake took too long")]
+    HandshakeTimeout,
+    /// The peer broke a rule, vanished, or closed with an error.
+    #[error("the connection failed")]
+    Http3(#[source] h3::error::ConnectionError),
+}
+
+/// Serves a connection until it ends. Must run on a [`tokio::task::LocalSet`].
+///
+/// When `drain` is cancelled the client is told to open no more (GOAWAY), what runs is let run to its end, and the connection
+/// is closed. There is no deadline to that: dropping the future aborts everything at once and closes the connection, too.
+pub async fn serve<H: Handler>(
+    incoming: quinn::Incoming,
+    handler: H,
+    limits: Limits,
+    drain: CancellationToken,
+) -> Result<(), ConnectionError> {
+    let connection = match timeout(limits.handshake, incoming.into_future()).await {
+        Ok(connection) => connection.map_err(ConnectionError::Handshake)?,
+        Err(_) => return Err(ConnectionError::HandshakeTimeout),
+    };
+    Connection { peer: Peer { address: connection.remote_address() }, connection, handler, limits }.run(drain).await
+}
+
+struct Connection<H> {
+    peer: Peer,
+    connection: quinn::Connection,
+    handler: H,
+    limits: Limits,
+}
+
+type Http3 = h3::server::Connection<Backend, Bytes>;
+type Resolver = h3::server::RequestResolver<Backend, Bytes>;
+
+impl<H: Handler> Connection<H> {
+    async fn run(self, drain: CancellationToken) -> Result<(), ConnectionError> {
+        let routes = Routes::default();
+        let settings = vec![(SETTINGS_WEBTRANSPORT_MAX_SESSIONS, VarInt::from_u32(SESSIONS_MAX))];
+        let backend = Backend::new(self.connection.clone(), settings, self.limits.head, routes.clone());
+        let handed = backend.handed();
+        let mut http3: Http3 = h3::server::builder()
+            .enable_webtransport(true)
+            .enable_extended_connect(true)
+            .enable_datagram(true)
+            .max_webtransport_sessions(u64::from(SESSIONS_MAX))
+            .max_field_section_size(self.limits.head_bytes_max)
+            .send_grease(false)
+            .build(backend)
+            .await
+            .map_err(ConnectionError::Http3)?;
+        let _datagrams = AbortOnDropHandle::new(spawn_local(count_datagrams(self.connection.clone(), routes.clone())));
+
+        let mut tasks = JoinSet::new();
+        let mut draining = false;
+        let result = loop {
+            if draining && tasks.is_empty() {
+                break Ok(());
+            }
+            tokio::select! {
+                () = drain.cancelled(), if !draining => {
+                    draining = true;
+                    // Names the stream after the last that was taken. A peer that reads no GOAWAY must not hold this up.
+                    let _ = timeout(GOAWAY_MAX, http3.shutdown(1)).await;
+                }
+                Some(ended) = tasks.join_next() => report(ended, self.peer),
+                accepted = http3.accept() => match accepted {
+                    Ok(Some(resolver)) => match handed.take() {
+                        Some(stream) if draining => stream.outgoing.reset(code::H3_REQUEST_REJECTED),
+                        Some(stream) => self.spawn(&mut tasks, resolver, stream),
+                        None => {}
+                    },
+                    // The client has said that it asks for nothing more, and has everything.
+                    Ok(None) => break Ok(()),
+                    Err(error) if error.is_h3_no_error() => break Ok(()),
+                    Err(error) => break Err(ConnectionError::Http3(error)),
+                },
+            }
+        };
+        // Tasks find their streams dead, if the connection is, and end; one that doesn't is aborted.
+        let _ = timeout(HANDLER_GRACE, join(&mut tasks, self.peer)).await;
+        tasks.shutdown().await;
+        if routes.datagrams_dropped() > 0 {
+            tracing::debug!(peer = %self.peer.address, dropped = routes.datagrams_dropped(), "datagrams dropped");
+        }
+        drop(http3);
+        result
+    }
+
+    fn spawn(&self, tasks: &mut JoinSet<()>, resolver: Resolver, stream: RequestStream) {
+        let request = RequestTask {
+            peer: self.peer,
+            connection: self.connection.clone(),
+            handler: self.handler.clone(),
+            head_timeout: self.limits.head,
+        };
+        tasks.spawn_local(request.run(resolver, stream));
+    }
+}
+
+/// One request, from its head to the delivery of its response.
+struct RequestTask<H> {
+    peer: Peer,
+    connection: quinn::Connection,
+    handler: H,
+    head_timeout: Duration,
+}
+
+impl<H: Handler> RequestTask<H> {
+    async fn run(self, resolver: Resolver, stream: RequestStream) {
+        let outgoing = stream.outgoing.clone();
+        match timeout(self.head_timeout, resolver.resolve_request()).await {
+            Ok(Ok((request, http3))) => {
+                let protocol = request.extensions().get::<Protocol>();
+                if request.method() == Method::CONNECT && protocol == Some(&Protocol::WEB_TRANSPORT) {
+                    self.webtransport(request, http3, stream).await;
+                } else {
+                    // No session will ever be found here.
+                    drop(stream.claim);
+                    let (send, recv) = http3.split();
+                    let response = ResponseSender::new(send, stream.outgoing);
+                    self.handler.request(self.peer, request.map(|()| RequestBody::new(recv)), response).await;
+                }
+            }
+            // h3 has answered with 431, and it is to arrive.
+            Ok(Err(StreamError::HeaderTooBig { .. })) => outgoing.finish(),
+            Ok(Err(error)) => tracing::debug!(peer = %self.peer.address, %error, "request without a head"),
+            Err(_) => outgoing.reset(code::H3_REQUEST_INCOMPLETE),
+        }
+        deliver(outgoing).await;
+    }
+
+    async fn webtransport(
+        &self,
+        request: Request<()>,
+        http3: h3::server::RequestStream<super::backend::BidiStream, Bytes>,
+        stream: RequestStream,
+    ) {
+        let (offer, answered) = webtransport::offer(request, http3, stream, self.connection.clone());
+        // A task of its own: it is woken for every event, and the CONNECT stream needn't be looked at then.
+        let mut serving = AbortOnDropHandle::new(spawn_local(self.handler.webtransport(self.peer, offer)));
+        match answered.await {
+            Ok(Answer::Accepted(driver)) => driver.run().await,
+            Ok(Answer::Refused(outgoing)) => deliver(outgoing).await,
+            // Dropped without an answer.
+            Err(_) => {}
+        }
+        match timeout(HANDLER_GRACE, &mut serving).await {
+            Ok(ended) => report(ended, self.peer),
+            Err(_) => tracing::warn!(peer = %self.peer.address, "a session's handler outlives its session: aborted"),
+        }
+    }
+}
+
+/// A connection that is closed takes with it what the peer hasn't acknowledged: waits for that, a while.
+async fn deliver(outgoing: Rc<Outgoing>) {
+    if outgoing.is_ended() {
+        let _ = timeout(DELIVERY_MAX, outgoing.closed()).await;
+    }
+}
+
+async fn join(tasks: &mut JoinSet<()>, peer: Peer) {
+    while let Some(ended) = tasks.join_next().await {
+        report(ended, peer);
+    }
+}
+
+fn report(ended: Result<(), JoinError>, peer: Peer) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(peer = %peer.address, %error, "a handler panicked");
+    }
+}
+
+async fn count_datagrams(connection: quinn::Connection, routes: Routes) {
+    while connection.read_datagram().await.is_ok() {
+        routes.datagram();
+    }
+}
+
+/// Sessions that a connection is said to take: the streams that the transport allows are the bound that holds.
+const SESSIONS_MAX: u32 = 64;
+
+/// SETTINGS_WEBTRANSPORT_MAX_SESSIONS as of draft-ietf-webtrans-http3-07: Safari refuses a server without it.
+const SETTINGS_WEBTRANSPORT_MAX_SESSIONS: VarInt = VarInt::from_u32(0xc671_706a);
+
+/// How long writing a GOAWAY may take.
+const GOAWAY_MAX: Duration = Duration::from_secs(1);
+
+/// How long a handler may go on when its session or connection has ended: for a publish that was taken to get its answer.
+const HANDLER_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a peer may take to acknowledge the end of a response.
+const DELIVERY_MAX: Duration = Duration::from_secs(5);

@@ -1,0 +1,32 @@
+//! HTTP/3 and WebTransport on one UDP port: the protocol, and no policy.
+//!
+//! ```text
+//! endpoint ─► quinn::Incoming ─► connection::serve, on a shard
+//!                                   │ h3 on backend: whose streams are these?
+//!                 ┌─────────────────┴──────────────┐
+//!        Handler::request                 Handler::webtransport
+//!   RequestBody, ResponseSender            SessionOffer ─► Session
+//! ```
+//!
+//! A connection lives on one single-threaded runtime; only [`RequestBody`] can leave it. h3 does the framing, QPACK and the
+//! rules of HTTP/3; `backend` puts it on quinn and keeps WebTransport's streams from it.
+
+mod backend;
+mod body;
+mod code;
+pub mod connection;
+pub mod endpoint;
+mod frames;
+mod outgoing;
+mod response;
+mod varint;
+mod webtransport;
+
+pub use body::{RequestBody, RequestBodyError};
+pub use code::{from_http3, to_http3};
+pub use connection::{ConnectionError, Handler, Peer, serve};
+pub use outgoing::StreamEnd;
+pub use response::{BodyError, HeadError, ResponseSender, ResponseStream};
+pub use webtransport::{
+    AcceptError, Close, Ended, OpenError, ReadError, RecvStream, SendStream, Session, SessionOffer, WriteError,
+};

@@ -1,0 +1,107 @@
+//! An accepted session.
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use quinn::VarInt;
+use thiserror::Error;
+
+use super::{
+    Close, Ended,
+    state::State,
+    stream::{RecvStream, SendStream},
+};
+use crate::transport::quic::varint;
+
+/// A WebTransport session. Dropped, it is closed with code 0; by a panic, reset.
+pub struct Session {
+    state: Rc<State>,
+}
+
+/// Why no stream could be opened.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum OpenError {
+    /// The session has ended, or the connection with it.
+    #[error("the session has ended")]
+    SessionEnded,
+}
+
+impl Session {
+    pub(super) fn new(state: Rc<State>) -> Self {
+        Self { state }
+    }
+
+    /// The id of its CONNECT stream, unique in its connection.
+    pub fn id(&self) -> u64 {
+        self.state.id.into_inner()
+    }
+
+    /// Opens a stream to send on. Waits while the peer allows no more of them.
+    pub async fn open_uni(&self) -> Result<SendStream, OpenError> {
+        let opened = self.state.unless_over(self.state.connection.open_uni()).await;
+        let Some(Ok(mut stream)) = opened else { return Err(OpenError::SessionEnded) };
+        let mut header = BytesMut::with_capacity(STREAM_HEADER_BYTES_MAX);
+        varint::encode(STREAM_WEBTRANSPORT, &mut header);
+        varint::encode(self.state.id, &mut header);
+        if self.state.is_over() {
+            let _ = stream.reset(crate::transport::quic::code::SESSION_GONE);
+            return Err(OpenError::SessionEnded);
+        }
+        let key = self.state.insert_sending(stream);
+        let mut stream = SendStream::new(self.state.clone(), key);
+        stream.write_all_chunks(&mut [header.freeze()]).await.map_err(|_| OpenError::SessionEnded)?;
+        Ok(stream)
+    }
+
+    /// The next bidirectional stream that the peer opens, or `None` when the session has ended. Up to 16 wait; the peer is
+    /// refused more.
+    pub async fn accept_bi(&self) -> Option<(SendStream, RecvStream)> {
+        let (send, recv) = self.state.accept_bi().await?;
+        Some((SendStream::new(self.state.clone(), send), RecvStream::new(self.state.clone(), recv)))
+    }
+
+    /// The next unidirectional stream that the peer opens, or `None` when the session has ended. Up to 16 wait; the peer is
+    /// refused more.
+    pub async fn accept_uni(&self) -> Option<RecvStream> {
+        let recv = self.state.accept_uni().await?;
+        Some(RecvStream::new(self.state.clone(), recv))
+    }
+
+    /// Resolves when the session has ended, whoever ended it. Independent of the session's borrow, and any number may wait.
+    pub fn closed(&self) -> impl Future<Output = Ended> + 'static + use<> {
+        let state = self.state.clone();
+        async move {
+            state.over.cancelled().await;
+            state.ended().unwrap_or(Ended::Lost)
+        }
+    }
+
+    /// Closes the session: ends its streams, tells the peer, and waits for the peer to have it, a few seconds at most. The
+    /// peer learns of it even if the future is dropped. A stream that was finished is still delivered; but a browser throws
+    /// away what it hasn't read by then, so wait for [`SendStream::stopped`] before, with a bound.
+    pub async fn close(&self, close: Close) {
+        self.state.order(|orders| orders.close = Some(close));
+        self.state.finished.cancelled().await;
+    }
+
+    /// Asks the peer to wind the session up. Browsers of today don't show it to the page.
+    pub fn drain(&self) {
+        self.state.order(|orders| orders.drain = true);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let panicking = std::thread::panicking();
+        self.state.order(|orders| {
+            orders.abort = panicking;
+            orders.close.get_or_insert_default();
+        });
+    }
+}
+
+/// The type of a unidirectional stream of a session [draft-ietf-webtrans-http3-02 §4.1].
+const STREAM_WEBTRANSPORT: VarInt = VarInt::from_u32(0x54);
+
+/// A type of two bytes, and an id.
+const STREAM_HEADER_BYTES_MAX: usize = 10;

@@ -1,0 +1,251 @@
+//! What a session's handle, its streams and its driver share.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use quinn::VarInt;
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Close, Ended, routes::PeerStream};
+use crate::transport::quic::{
+    backend, code,
+    outgoing::{self, StreamEnd},
+};
+
+/// The streams live here, and their handles are keys: so they all end when the session does, whoever holds the handles.
+pub(super) struct State {
+    pub(super) id: VarInt,
+    pub(super) connection: quinn::Connection,
+    /// Cancelled with the session: wakes what waits on its streams.
+    pub(super) over: CancellationToken,
+    /// Cancelled when the driver has nothing left to do for it.
+    pub(super) finished: CancellationToken,
+    ended: RefCell<Option<Ended>>,
+    orders: RefCell<Orders>,
+    ordered: Notify,
+    incoming_bi: Queue<(quinn::SendStream, quinn::RecvStream)>,
+    incoming_uni: Queue<quinn::RecvStream>,
+    sending: RefCell<Slab<Sending>>,
+    receiving: RefCell<Slab<quinn::RecvStream>>,
+}
+
+/// What the session's owner wants done on the CONNECT stream.
+#[derive(Default)]
+pub(super) struct Orders {
+    pub(super) drain: bool,
+    pub(super) close: Option<Close>,
+    /// Its owner panicked.
+    pub(super) abort: bool,
+}
+
+struct Sending {
+    stream: quinn::SendStream,
+    finished: bool,
+}
+
+impl State {
+    pub(super) fn new(id: VarInt, connection: quinn::Connection) -> Self {
+        Self {
+            id,
+            connection,
+            over: CancellationToken::new(),
+            finished: CancellationToken::new(),
+            ended: RefCell::default(),
+            orders: RefCell::default(),
+            ordered: Notify::new(),
+            incoming_bi: Queue::default(),
+            incoming_uni: Queue::default(),
+            sending: RefCell::default(),
+            receiving: RefCell::default(),
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.borrow().is_some()
+    }
+
+    pub(super) fn ended(&self) -> Option<Ended> {
+        self.ended.borrow().clone()
+    }
+
+    /// Ends the session and every stream of it [draft-ietf-webtrans-http3-02 §5]. What was finished is still delivered.
+    pub(super) fn end(&self, how: Ended) {
+        if self.is_over() {
+            return;
+        }
+        self.ended.replace(Some(how));
+        for mut sending in self.sending.take() {
+            if !sending.1.finished {
+                let _ = sending.1.stream.reset(code::SESSION_GONE);
+            }
+        }
+        for (_, mut stream) in self.receiving.take() {
+            let _ = stream.stop(code::SESSION_GONE);
+        }
+        let incoming_bi = self.incoming_bi.take().into_iter().map(|(send, recv)| PeerStream::Bi(send, recv));
+        let incoming_uni = self.incoming_uni.take().into_iter().map(PeerStream::Uni);
+        incoming_bi.chain(incoming_uni).for_each(|stream| stream.reject(code::SESSION_GONE));
+        self.over.cancel();
+    }
+
+    /// Queues a stream of the peer's to be accepted; gives it back when the queue is full.
+    pub(super) fn offer(&self, stream: PeerStream) -> Result<(), PeerStream> {
+        if self.is_over() {
+            return Err(stream);
+        }
+        match stream {
+            PeerStream::Uni(recv) => self.incoming_uni.push(recv).map_err(PeerStream::Uni),
+            PeerStream::Bi(send, recv) => {
+                self.incoming_bi.push((send, recv)).map_err(|(send, recv)| PeerStream::Bi(send, recv))
+            }
+        }
+    }
+
+    pub(super) async fn accept_bi(&self) -> Option<(usize, usize)> {
+        let (send, recv) = self.unless_over(self.incoming_bi.pop()).await?;
+        Some((self.insert_sending(send), self.insert_receiving(recv)))
+    }
+
+    pub(super) async fn accept_uni(&self) -> Option<usize> {
+        let recv = self.unless_over(self.incoming_uni.pop()).await?;
+        Some(self.insert_receiving(recv))
+    }
+
+    /// Awaits `work` as long as the session lasts.
+    pub(super) async fn unless_over<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            // The work first: on the way of an event it is ready at once, and nothing is registered elsewhere.
+            done = work => Some(done),
+            () = self.over.cancelled() => None,
+        }
+    }
+
+    pub(super) fn insert_sending(&self, stream: quinn::SendStream) -> usize {
+        self.sending.borrow_mut().insert(Sending { stream, finished: false })
+    }
+
+    fn insert_receiving(&self, stream: quinn::RecvStream) -> usize {
+        self.receiving.borrow_mut().insert(stream)
+    }
+
+    /// Pending for ever when the session is over: the caller watches for that.
+    pub(super) fn poll_write_chunks(
+        &self,
+        key: usize,
+        cx: &mut Context<'_>,
+        chunks: &mut [Bytes],
+    ) -> Poll<Result<usize, quinn::WriteError>> {
+        match self.sending.borrow_mut().get_mut(key) {
+            Some(sending) => outgoing::poll_write_chunks(&mut sending.stream, cx, chunks),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Pending for ever when the session is over: the caller watches for that.
+    pub(super) fn poll_read(
+        &self,
+        key: usize,
+        cx: &mut Context<'_>,
+        bytes_max: usize,
+    ) -> Poll<Result<Option<Bytes>, quinn::ReadError>> {
+        match self.receiving.borrow_mut().get_mut(key) {
+            Some(stream) => backend::poll_read(stream, cx, bytes_max),
+            None => Poll::Pending,
+        }
+    }
+
+    pub(super) fn finish(&self, key: usize) {
+        if let Some(sending) = self.sending.borrow_mut().get_mut(key) {
+            // Fails only on a stream that has ended.
+            let _ = sending.stream.finish();
+            sending.finished = true;
+        }
+    }
+
+    pub(super) fn stream_end(&self, key: usize) -> Option<impl Future<Output = StreamEnd> + 'static + use<>> {
+        self.sending.borrow().get(key).map(|sending| outgoing::stream_end(&sending.stream))
+    }
+
+    /// Takes the stream out, and resets it unless it was finished.
+    pub(super) fn drop_sending(&self, key: usize, code: VarInt) {
+        let sending = self.sending.borrow_mut().try_remove(key);
+        if let Some(mut sending) = sending.filter(|sending| !sending.finished) {
+            let _ = sending.stream.reset(code);
+        }
+    }
+
+    /// Takes the stream out, and stops it unless it has ended.
+    pub(super) fn drop_receiving(&self, key: usize, code: VarInt) {
+        let stream = self.receiving.borrow_mut().try_remove(key);
+        if let Some(mut stream) = stream {
+            let _ = stream.stop(code);
+        }
+    }
+
+    pub(super) fn order(&self, change: impl FnOnce(&mut Orders)) {
+        change(&mut self.orders.borrow_mut());
+        self.ordered.notify_one();
+    }
+
+    /// The orders given since the last time, once there are any.
+    pub(super) async fn orders(&self) -> Orders {
+        self.ordered.notified().await;
+        self.orders.take()
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.end(Ended::Lost);
+    }
+}
+
+/// Streams that wait to be accepted.
+struct Queue<T> {
+    items: RefCell<VecDeque<T>>,
+    pushed: Notify,
+    closed: Cell<bool>,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { items: RefCell::default(), pushed: Notify::new(), closed: Cell::new(false) }
+    }
+}
+
+impl<T> Queue<T> {
+    fn push(&self, item: T) -> Result<(), T> {
+        let mut items = self.items.borrow_mut();
+        if self.closed.get() || items.len() >= INCOMING_STREAMS_MAX {
+            return Err(item);
+        }
+        items.push_back(item);
+        self.pushed.notify_one();
+        Ok(())
+    }
+
+    async fn pop(&self) -> T {
+        loop {
+            let item = self.items.borrow_mut().pop_front();
+            match item {
+                Some(item) => return item,
+                None => self.pushed.notified().await,
+            }
+        }
+    }
+
+    fn take(&self) -> VecDeque<T> {
+        self.closed.set(true);
+        self.items.take()
+    }
+}
+
+/// Streams of one direction that may wait to be accepted, a session. Each can take a stream's receive window.
+const INCOMING_STREAMS_MAX: usize = 16;

@@ -1,0 +1,69 @@
+//! A feed as the text of an event stream.
+
+use bytes::Bytes;
+use fanwire_protocol::{
+    message::Message,
+    sse::{comment, control_message, id_block},
+};
+
+use crate::{
+    core::{Chunk, Item},
+    http::OpenFeed,
+};
+
+/// Writes the items of one feed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Writer {
+    control: bool,
+    /// Each piece is a chunk of HTTP/1.1's chunked coding.
+    chunked: bool,
+}
+
+impl Writer {
+    pub(super) fn new(open: &OpenFeed, chunked: bool) -> Self {
+        Self { control: open.control, chunked }
+    }
+
+    /// What a stream begins with, at once: neither proxies nor front ends should wait for an event to see it open.
+    pub(super) fn opening(self, open: &OpenFeed) -> Bytes {
+        let mut text = format!("retry: {}\n", open.retry_ms).into_bytes();
+        text.extend_from_slice(&comment("fanwire"));
+        if open.browser && !self.control {
+            // A reconnect before the first event then loses nothing. Others may take the blank line for an event.
+            text.extend_from_slice(&id_block(open.grant.cursor));
+        }
+        self.piece(text.into())
+    }
+
+    /// The text of an item; none where this client isn't told of such a thing.
+    pub(super) fn item(self, item: Item) -> Option<Bytes> {
+        let message = match item {
+            Item::Event { event, .. } => {
+                let chunk = event.sse(self.control);
+                return Some(if self.chunked { chunk.framed().clone() } else { chunk.text() });
+            }
+            Item::Hello(hello) => Message::Hello(*hello),
+            Item::Gap(gap) => Message::Gap(*gap),
+            Item::Changed(changed) => Message::Changed(changed),
+            Item::Ping(ping) => Message::Ping(ping),
+            Item::Bye(bye) => Message::Bye(*bye),
+        };
+        if self.control {
+            return Some(self.piece(control_message(&message)));
+        }
+        let text = match message {
+            Message::Ping(_) => comment("ping"),
+            Message::Gap(gap) => comment(&format!("events up to {} may be missing", gap.cursor)),
+            Message::Bye(bye) => format!("retry: {}\n", bye.retry_ms?).into(),
+            Message::Hello(_) | Message::Changed(_) => return None,
+        };
+        Some(self.piece(text))
+    }
+
+    fn piece(self, text: Bytes) -> Bytes {
+        if self.chunked { Chunk::new(&text).framed().clone() } else { text }
+    }
+}
+
+/// How many items are taken from a feed at a time.
+pub(super) const ITEMS_A_TURN: usize = 64;

@@ -1,0 +1,100 @@
+//! HTTP/1.0 and 1.1: hyper serves requests until one of them is granted a feed; then its socket is taken over.
+
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    future::{pending, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{Request, Version, header, response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::{Error, Service, h1_feed};
+use crate::{fanout::LocalShard, http::OpenFeed};
+
+/// A response whose body is a feed, and the version of the request.
+struct Granted {
+    head: response::Parts,
+    open: OpenFeed,
+    version: Version,
+}
+
+pub(super) async fn serve<S>(service: Service, shard: Rc<LocalShard>, stream: S) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let limits = service.limits;
+    let granted: Rc<RefCell<Option<Granted>>> = Rc::default();
+    let answer = {
+        let granted = granted.clone();
+        service_fn(move |request: Request<Incoming>| Box::pin(answer(service.clone(), request, granted.clone())))
+    };
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(limits.head_bytes_max)
+        .serve_connection(TokioIo::new(stream), answer);
+    {
+        let mut draining = pin!(shard.draining().cancelled());
+        let mut told = false;
+        poll_fn(|cx| {
+            if !told && draining.as_mut().poll(cx).is_ready() {
+                told = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            let polled = connection.poll_without_shutdown(cx);
+            if granted.borrow().is_some() { Poll::Ready(Ok(())) } else { polled }
+        })
+        .await?;
+    }
+    let mut stream = connection.into_parts().io.into_inner();
+    let Some(Granted { head, open, version }) = granted.take() else {
+        return Ok(stream.shutdown().await?);
+    };
+    // What a client sends after its request for a feed is nothing that will be answered: the connection ends with the feed.
+    let chunked = version >= Version::HTTP_11;
+    let feed = shard.open(open.grant.subscription.clone());
+    Ok(h1_feed::serve(stream, encode_head(&head, chunked), open, chunked, feed).await?)
+}
+
+/// Answers a request, unless it is granted a feed: then it is left pending, and hyper writes nothing.
+async fn answer(
+    service: Service,
+    request: Request<Incoming>,
+    granted: Rc<RefCell<Option<Granted>>>,
+) -> Result<Response<Body>, Infallible> {
+    let version = request.version();
+    let response = service.answer(request).await;
+    let (mut head, body) = response.into_parts();
+    match head.extensions.remove::<OpenFeed>() {
+        None => Ok(Response::from_parts(head, body)),
+        Some(open) => {
+            *granted.borrow_mut() = Some(Granted { head, open, version });
+            pending().await
+        }
+    }
+}
+
+/// The head of a response without a known length. To HTTP/1.0 it ends with the connection. [RFC 9112 §6.3]
+fn encode_head(head: &response::Parts, chunked: bool) -> Bytes {
+    let mut out = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        if name != header::CONTENT_LENGTH {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let ending = if chunked { "transfer-encoding: chunked" } else { "connection: close" };
+    out.extend_from_slice(format!("date: {date}\r\n{ending}\r\n\r\n").as_bytes());
+    out.into()
+}
