@@ -1,0 +1,51 @@
+// What every transport is to the rest: one attempt to get a feed, from its start to its one end.
+
+/** @typedef {import('../message.js').Message} Message */
+/** @typedef {import('../environment.js').Environment} Environment */
+/** @typedef {'webtransport' | 'sse'} Kind */
+
+/**
+ * Why a connection ended.
+ * @typedef {object} End
+ * @property {string} reason for people
+ * @property {number | null} [code] of BYE, where the hub gave one
+ * @property {number | null} [retryMs] when to come back, where the hub said so
+ * @property {boolean} [isTerminal] coming back by oneself is of no use
+ */
+
+/**
+ * @typedef {object} Request
+ * @property {URL} url the feed's, as the application gave it
+ * @property {string | null} lastEventId where to start
+ * @property {number | null} heartbeatSeconds
+ * @property {boolean} withCredentials
+ * @property {ReadonlySet<string>} types of events that somebody listens to
+ * @property {Environment} environment
+ * @property {(message: Message) => void} onMessage in the feed's order; never again after `onEnd` or `close()`
+ * @property {(end: End) => void} onEnd once, and never after `close()`
+ */
+
+/**
+ * @typedef {object} Connection
+ * @property {() => void} close at once, and silently
+ * @property {(type: string) => void} listen to one more type of event
+ */
+
+/** @typedef {(request: Request) => Connection} Connect */
+
+/**
+ * The query of a feed: the application's own, and what this client adds. [PROTOCOL §2.1]
+ * @param {Request} request
+ * @returns {URLSearchParams}
+ */
+export function feedQuery({ url, lastEventId, heartbeatSeconds }) {
+  const query = new URLSearchParams(url.search);
+  if (heartbeatSeconds !== null) query.set('heartbeat', String(heartbeatSeconds));
+  if (lastEventId) query.set('last_event_id', lastEventId);
+  return query;
+}
+
+/** @param {unknown} error */
+export function reasonOf(error) {
+  return error instanceof Error && error.message ? error.message : String(error);
+}

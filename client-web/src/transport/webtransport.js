@@ -1,0 +1,114 @@
+// A feed over WebTransport: the hub's first unidirectional stream. [PROTOCOL §5]
+
+import { discoverWebTransport } from '../discovery.js';
+import { FrameDecoder, readFrame } from '../frames.js';
+import { Malformed } from '../message.js';
+import { feedQuery, reasonOf } from './transport.js';
+
+/** @typedef {import('./transport.js').Request} Request */
+/** @typedef {import('./transport.js').Connection} Connection */
+/** @typedef {import('./transport.js').End} End */
+/** @typedef {import('../message.js').Message} Message */
+
+/**
+ * @param {Request} request
+ * @returns {Connection}
+ */
+export function connectWebTransport(request) {
+  const aborter = new AbortController();
+  /** @type {WebTransport | null} */
+  let session = null;
+  let isOver = false;
+
+  const close = () => {
+    isOver = true;
+    aborter.abort();
+    try {
+      session?.close({ closeCode: 0, reason: '' });
+    } catch {
+      // It was closed already, or never got ready.
+    }
+  };
+  /** @param {End} end */
+  const finish = (end) => {
+    if (isOver) return;
+    close();
+    request.onEnd(end);
+  };
+
+  const run = async () => {
+    const { WebTransport } = request.environment;
+    if (!WebTransport) throw new Error('WebTransport is not available here');
+    const endpoint = await discoverWebTransport(request.url, request.environment, aborter.signal);
+    if (isOver) return;
+    endpoint.url.search = feedQuery(request).toString();
+    const hashes = endpoint.certificateHashes;
+    session = new WebTransport(endpoint.url.href, hashes ? { serverCertificateHashes: hashes } : {});
+    // Both reject when a session fails, and an unhandled one is an error on the application's page.
+    session.closed.then(
+      // A moment for what the feed still holds: the reason of a close comes there first, as BYE.
+      (info) => request.environment.setTimer(() => finish(endOf(info)), CLOSE_GRACE_MS),
+      (error) => finish({ reason: reasonOf(error) }),
+    );
+    await session.ready;
+    if (isOver) return;
+    const streams = session.incomingUnidirectionalStreams.getReader();
+    const { value: feed } = await streams.read();
+    if (!feed) throw new Error('the session ended before its feed began');
+    await readFeed(feed, (message) => {
+      if (!isOver) request.onMessage(message);
+      return !isOver;
+    });
+    throw new Error('the feed ended');
+  };
+  run().catch((error) => {
+    const end = { reason: reasonOf(error) };
+    // A session's end fails its streams too; what `closed` says of it is worth a moment.
+    if (session && !(error instanceof Malformed)) request.environment.setTimer(() => finish(end), 2 * CLOSE_GRACE_MS);
+    else finish(end);
+  });
+  // Every type comes over this stream, whoever listens.
+  return { close, listen() {} };
+}
+
+/**
+ * Reads a feed to its end.
+ * @param {ReadableStream<Uint8Array>} stream
+ * @param {(message: Message) => boolean} onMessage says whether to go on
+ * @returns {Promise<void>}
+ * @throws {import('../message.js').Malformed}
+ */
+export async function readFeed(stream, onMessage) {
+  const decoder = new FrameDecoder();
+  const reader = stream.getReader();
+  /** @type {string | null} */
+  let epoch = null;
+  for (;;) {
+    const { value: chunk, done } = await reader.read();
+    if (done) return;
+    decoder.feed(chunk);
+    for (let frame = decoder.next(); frame; frame = decoder.next()) {
+      const message = readFrame(frame, epoch);
+      if (!message) continue;
+      if (message.name === 'hello') epoch = message.cursor.epoch;
+      // A gap may be where a feed enters a new log.
+      if (message.name === 'gap') epoch = message.cursor.epoch;
+      if (!onMessage(message)) return;
+    }
+  }
+}
+
+/**
+ * What a close capsule says, for where BYE didn't come through.
+ * @param {WebTransportCloseInfo | undefined} info
+ * @returns {End}
+ */
+function endOf(info) {
+  const code = info?.closeCode ?? 0;
+  const reason = info?.reason || 'the session was closed';
+  return { reason, code, isTerminal: TERMINAL_CODES.has(code) };
+}
+
+/** `bad_request` and `unauthorized`. [PROTOCOL §3.5] */
+const TERMINAL_CODES = new Set([2, 3]);
+const CLOSE_GRACE_MS = 50;

@@ -1,0 +1,232 @@
+// The two transports against the browser's classes, which node doesn't have: stand-ins of them.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { discoverWebTransport, readDiscovery } from '../src/discovery.js';
+import { Malformed } from '../src/message.js';
+import { publish } from '../src/publish.js';
+import { connectSse } from '../src/transport/sse.js';
+import { connectWebTransport, readFeed } from '../src/transport/webtransport.js';
+import { FakeTime } from './support/fakes.js';
+import { bytesOf, parseBlock, vectors } from './support/vectors.js';
+
+const messages = vectors('messages').vectors;
+const events = vectors('events').vectors;
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+class FakeEventSource extends EventTarget {
+  static all = [];
+  readyState = 0;
+  constructor(url, init) {
+    super();
+    Object.assign(this, { url: new URL(url), init });
+    FakeEventSource.all.push(this);
+  }
+  close() {
+    this.readyState = 2;
+  }
+  feed(block) {
+    const { type, data, lastEventId } = parseBlock(block.replace(/\n\n$/, ''));
+    this.dispatchEvent(new MessageEvent(type, { data, lastEventId }));
+  }
+}
+
+/** A request whose outcome is written down. */
+function request(environment, extra = {}) {
+  const got = [];
+  return {
+    got,
+    url: new URL('https://hub.example/events?topic=a%20b&topic=c'),
+    lastEventId: '#0a1b2c3d4e:41',
+    heartbeatSeconds: 2.5,
+    withCredentials: false,
+    types: new Set(['update']),
+    environment: { ...new FakeTime().environment(), ...environment },
+    onMessage: (message) => got.push(message),
+    onEnd: (end) => got.push(end),
+    ...extra,
+  };
+}
+
+test('SSE asks for control messages and gives both kinds on, in order', () => {
+  const sent = request({ EventSource: FakeEventSource });
+  connectSse(sent);
+  const source = FakeEventSource.all.at(-1);
+  assert.equal(source.url.search, '?topic=a+b&topic=c&heartbeat=2.5&last_event_id=%230a1b2c3d4e%3A41&control=1');
+  source.feed(messages[0].sse_control);
+  source.feed(events[0].sse_control);
+  source.feed(events[2].sse_control); // of type `update`
+  source.feed(messages[3].sse_control);
+  assert.deepEqual(sent.got.map(({ name }) => name), ['hello', 'event', 'event', 'ping']);
+  assert.equal(sent.got[2].type, 'update');
+});
+
+test('SSE: an event of type error or open is an event', () => {
+  const sent = request({ EventSource: FakeEventSource }, { types: new Set(['error', 'open']) });
+  connectSse(sent);
+  const source = FakeEventSource.all.at(-1);
+  source.feed('id: #0a1b2c3d4e:1\nevent: error\ndata: x\n\n');
+  source.feed('id: #0a1b2c3d4e:2\nevent: open\ndata: y\n\n');
+  source.dispatchEvent(new Event('open'));
+  assert.deepEqual(sent.got.map(({ type, data }) => [type, data]), [['error', 'x'], ['open', 'y']]);
+  source.dispatchEvent(new Event('error'));
+  assert.equal(source.readyState, 2, 'EventSource is not left to reconnect by itself');
+  assert.match(sent.got.at(-1).reason, /cut/);
+  source.feed('id: #0a1b2c3d4e:3\ndata: z\n\n');
+  assert.equal(sent.got.length, 3);
+});
+
+test('SSE: an id that is no control id, a control message that is no JSON', () => {
+  for (const block of ['id: urn:1\ndata: x\n\n', 'data: x\n\n', 'event: fanwire\ndata: {\n\n', 'event: fanwire\ndata: 1\n\n']) {
+    const sent = request({ EventSource: FakeEventSource });
+    connectSse(sent);
+    FakeEventSource.all.at(-1).feed(block);
+    assert.equal(sent.got.length, 1);
+    assert.ok(sent.got[0].reason, block);
+  }
+});
+
+class FakeWebTransport {
+  static all = [];
+  constructor(url, options) {
+    Object.assign(this, { url, options, isClosed: false });
+    this.ready = new Promise((resolve, reject) => Object.assign(this, { beReady: resolve, refuse: reject }));
+    this.closed = new Promise((resolve, reject) => Object.assign(this, { end: resolve, fail: reject }));
+    this.feed = new ReadableStream({ start: (controller) => (this.feedController = controller) });
+    this.incomingUnidirectionalStreams = new ReadableStream({ start: (controller) => controller.enqueue(this.feed) });
+    FakeWebTransport.all.push(this);
+  }
+  close() {
+    this.isClosed = true;
+  }
+}
+
+const discovery = (offer, status = 200) => async () => new Response(JSON.stringify(offer), { status });
+const offer = {
+  version: 1,
+  webtransport: {
+    url: 'https://127.0.0.1:4433/events',
+    certificate_hashes: [{ algorithm: 'sha-256', value: Buffer.alloc(32, 7).toString('base64') }],
+  },
+};
+
+test('WebTransport: from discovery to events', async () => {
+  const sent = request({ WebTransport: FakeWebTransport, fetch: discovery(offer) });
+  connectWebTransport(sent);
+  await turn();
+  const session = FakeWebTransport.all.at(-1);
+  assert.equal(session.url, 'https://127.0.0.1:4433/events?topic=a+b&topic=c&heartbeat=2.5&last_event_id=%230a1b2c3d4e%3A41');
+  assert.deepEqual(session.options.serverCertificateHashes, [{ algorithm: 'sha-256', value: new Uint8Array(32).fill(7) }]);
+  session.beReady();
+  for (const { frame_hex: hex } of [messages[0], events[0], messages[3]]) session.feedController.enqueue(bytesOf(hex));
+  await turn();
+  assert.deepEqual(sent.got.map(({ name }) => name), ['hello', 'event', 'ping']);
+});
+
+test('WebTransport: the reason of a close, and one end only', async () => {
+  const time = new FakeTime();
+  const sent = request({ ...time.environment(), WebTransport: FakeWebTransport, fetch: discovery(offer) });
+  connectWebTransport(sent);
+  await turn();
+  const session = FakeWebTransport.all.at(-1);
+  session.beReady();
+  await turn();
+  session.feedController.error(new Error('the session is closed'));
+  session.end({ closeCode: 2, reason: 'no matcher' });
+  await turn();
+  time.advance(1000);
+  assert.deepEqual(sent.got, [{ reason: 'no matcher', code: 2, isTerminal: true }]);
+});
+
+test('WebTransport: ready and closed both reject, and nobody is left with an unhandled rejection', async () => {
+  const sent = request({ WebTransport: FakeWebTransport, fetch: discovery(offer) });
+  connectWebTransport(sent);
+  await turn();
+  const session = FakeWebTransport.all.at(-1);
+  session.refuse(new Error('Opening handshake failed.'));
+  session.fail(new Error('Opening handshake failed.'));
+  await turn();
+  assert.deepEqual(sent.got, [{ reason: 'Opening handshake failed.' }]);
+  assert.ok(session.isClosed);
+});
+
+test('WebTransport: close() before discovery has answered opens no session', async () => {
+  const before = FakeWebTransport.all.length;
+  const sent = request({ WebTransport: FakeWebTransport, fetch: discovery(offer) });
+  connectWebTransport(sent).close();
+  await turn();
+  assert.equal(FakeWebTransport.all.length, before);
+  assert.deepEqual(sent.got, []);
+});
+
+test('WebTransport: garbage ends the connection', async () => {
+  const sent = request({ WebTransport: FakeWebTransport, fetch: discovery(offer) });
+  connectWebTransport(sent);
+  await turn();
+  const session = FakeWebTransport.all.at(-1);
+  session.beReady();
+  session.feedController.enqueue(bytesOf('0002' + '6e6f'));
+  await turn();
+  assert.match(sent.got[0].reason, /no JSON/);
+  assert.ok(session.isClosed);
+});
+
+test('WebTransport: a hub that has none', async () => {
+  const sent = request({ WebTransport: FakeWebTransport, fetch: discovery({ version: 1, webtransport: null }) });
+  connectWebTransport(sent);
+  await turn();
+  assert.deepEqual(sent.got, [{ reason: 'this hub offers no WebTransport' }]);
+});
+
+test('discovery: behind something that passes only the feed its own URL is tried, where it is https', async () => {
+  const environment = { fetch: discovery({}, 404) };
+  const url = new URL('https://hub.example/events?topic=a');
+  assert.deepEqual(await discoverWebTransport(url, environment), { url, certificateHashes: null });
+  await assert.rejects(discoverWebTransport(new URL('http://hub.example/events'), environment), /404/);
+  assert.equal(readDiscovery({ webtransport: { url: '/events' } }, url).url.href, 'https://hub.example/events');
+});
+
+test('a feed is read however it is cut, character by character too', async () => {
+  const frames = [messages[0], ...events, messages[1]];
+  const bytes = bytesOf(frames.map(({ frame_hex: hex }) => hex).join(''));
+  for (const size of [1, 2, 3, 7, 64, bytes.length]) {
+    const got = [];
+    const stream = new ReadableStream({
+      start(controller) {
+        for (let i = 0; i < bytes.length; i += size) controller.enqueue(bytes.subarray(i, i + size));
+        controller.close();
+      },
+    });
+    await readFeed(stream, (message) => got.push(message));
+    const texts = got.filter(({ name }) => name === 'event').map(({ data }) => data);
+    assert.deepEqual(
+      texts.map((data) => (typeof data === 'string' ? data : Buffer.from(data).toString('base64'))),
+      events.map(({ event }) => event.text),
+    );
+  }
+});
+
+test('a feed that starts with an event is malformed', async () => {
+  const stream = new ReadableStream({ start: (controller) => controller.enqueue(bytesOf(events[0].frame_hex)) });
+  await assert.rejects(readFeed(stream, () => true), Malformed);
+});
+
+test('publish: JSON, binary as base64, refusals with their code', async () => {
+  const calls = [];
+  const answer = (body, status) => async (url, init) => {
+    calls.push([url.href, init.method, JSON.parse(init.body)]);
+    return new Response(body, { status });
+  };
+  const url = new URL('https://hub.example/events?topic=a');
+  const options = (fetch) => ({ environment: { fetch }, withCredentials: false });
+  const published = await publish(url, { topic: 'a', data: 'x', type: 't' }, options(answer('{"id":"#e:1","cursor":"#e:1"}')));
+  assert.deepEqual(published, { id: '#e:1', cursor: '#e:1' });
+  await publish(url, { topic: 'a', data: new Uint8Array([0, 255]) }, options(answer('{}')));
+  assert.deepEqual(calls, [
+    ['https://hub.example/events', 'POST', { topic: 'a', data: 'x', type: 't' }],
+    ['https://hub.example/events', 'POST', { topic: 'a', data_base64: 'AP8=' }],
+  ]);
+  const refusal = '{"error":{"code":"bad_topic","message":"no"}}';
+  await assert.rejects(publish(url, { topic: '' }, options(answer(refusal, 400))), { code: 'bad_topic', status: 400 });
+  await assert.rejects(publish(url, { topic: 'a' }, options(answer('<html>', 502))), { code: 'http', status: 502 });
+});
