@@ -2,6 +2,7 @@
 //!
 //! Differs from h3-quinn, which still opens and writes HTTP/3's own streams, in what a peer opens:
 //! - a stream is sorted by its first bytes, and a WebTransport stream never reaches h3;
+//! - a request reaches h3 when the head of it is whole: h3 keeps a note for ever of one whose head never comes;
 //! - what h3 reads goes through [`Frames`], so that it holds one bounded frame at a time;
 //! - a read in flight owns nothing, so that a stream can be stopped at any time;
 //! - the sending half is shared with [`Outgoing`], which writes bodies without copying them and sees the peer leave;
@@ -61,17 +62,20 @@ type Accept<T> = Pin<Box<dyn Stream<Item = Result<T, quinn::ConnectionError>>>>;
 struct Unsorted {
     stream: PeerStream,
     prefix: Prefix,
+    /// The first frame of a request.
+    frames: Frames,
+    input: Bytes,
     deadline: Instant,
 }
 
 /// What the first bytes of a stream say.
 enum Sort {
-    /// It is HTTP/3's, with that type: of the stream if it is unidirectional, of its first frame otherwise.
-    Http(u64),
+    /// It is HTTP/3's, and begins with these.
+    Http(Bytes),
     /// It belongs to the session with this id.
     Session(u64),
-    /// It ended before it said anything.
-    Ended,
+    /// It is nothing to go on with.
+    Refused(VarInt),
 }
 
 impl Backend {
@@ -150,8 +154,8 @@ impl Backend {
         Poll::Ready(())
     }
 
-    /// The next stream of that direction that is HTTP/3's.
-    fn poll_sorted(&mut self, cx: &mut Context<'_>, bidirectional: bool) -> Poll<(PeerStream, Prefix, u64)> {
+    /// The next stream of that direction that is HTTP/3's, and what it begins with.
+    fn poll_sorted(&mut self, cx: &mut Context<'_>, bidirectional: bool) -> Poll<(Unsorted, Bytes)> {
         let waiting = if bidirectional { &mut self.unsorted_bi } else { &mut self.unsorted_uni };
         let mut index = 0;
         while let Some(unsorted) = waiting.get_mut(index) {
@@ -159,24 +163,20 @@ impl Backend {
                 index += 1;
                 continue;
             };
-            let Some(Unsorted { stream, prefix, .. }) = waiting.remove(index) else { break };
+            let Some(sorted) = waiting.remove(index) else { break };
+            if let Sort::Http(head) = sort {
+                return Poll::Ready((sorted, head));
+            }
+            if let PeerStream::Bi(send, _) = &sorted.stream {
+                self.routes.forget(send.id().into());
+            }
             match sort {
-                Sort::Http(first) => return Poll::Ready((stream, prefix, first)),
-                Sort::Session(session) => {
-                    if let PeerStream::Bi(send, _) = &stream {
-                        self.routes.forget(send.id().into());
-                    }
-                    if !is_session_id(session) {
-                        self.connection.close(code::H3_ID_ERROR, b"a session that can't be");
-                        continue;
-                    }
-                    self.routes.deliver(session, stream, Instant::now() + self.head_timeout);
+                Sort::Session(session) if is_session_id(session) => {
+                    self.routes.deliver(session, sorted.stream, Instant::now() + self.head_timeout);
                 }
-                Sort::Ended => {
-                    if let PeerStream::Bi(send, _) = &stream {
-                        self.routes.forget(send.id().into());
-                    }
-                    stream.reject(code::H3_REQUEST_INCOMPLETE);
+                Sort::Refused(code) => sorted.stream.reject(code),
+                Sort::Session(_) | Sort::Http(_) => {
+                    self.connection.close(code::H3_ID_ERROR, b"a session that can't be")
                 }
             }
         }
@@ -191,31 +191,22 @@ impl quic::Connection<Bytes> for Backend {
     fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
         self.take_in(cx)?;
         loop {
-            let (stream, prefix, stream_type) = ready!(self.poll_sorted(cx, false));
+            let (Unsorted { stream, frames, .. }, head) = ready!(self.poll_sorted(cx, false));
             let PeerStream::Uni(recv) = stream else { continue };
-            let frames = match stream_type {
-                STREAM_CONTROL => Some(Frames::new(Kind::Control)),
-                STREAM_QPACK_ENCODER | STREAM_QPACK_DECODER => None,
-                _ => {
-                    PeerStream::Uni(recv).reject(code::H3_STREAM_CREATION_ERROR);
-                    continue;
-                }
-            };
-            return Poll::Ready(Ok(RecvStream::new(recv, Bytes::copy_from_slice(prefix.as_slice()), frames)));
+            let frames = (head[..] == [STREAM_CONTROL]).then_some(frames);
+            return Poll::Ready(Ok(RecvStream::new(recv, head, Bytes::new(), frames)));
         }
     }
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BidiStream, ConnectionErrorIncoming>> {
         loop {
             self.take_in(cx)?;
-            if let Poll::Ready((PeerStream::Bi(send, recv), prefix, _)) = self.poll_sorted(cx, true) {
+            if let Poll::Ready((Unsorted { stream, frames, input, .. }, head)) = self.poll_sorted(cx, true) {
+                let PeerStream::Bi(send, recv) = stream else { continue };
                 let claim = self.routes.claim(send.id().into());
                 let outgoing = Rc::new(Outgoing::new(send));
                 self.handed.replace(Some(RequestStream { outgoing: outgoing.clone(), claim }));
-                let mut frames = Frames::new(Kind::Request);
-                // One varint begins a frame and completes none.
-                let _ = frames.next(&mut Bytes::copy_from_slice(prefix.as_slice()));
-                let recv = RecvStream::new(recv, Bytes::new(), Some(frames));
+                let recv = RecvStream::new(recv, head, input, Some(frames));
                 return Poll::Ready(Ok(BidiStream { send: SendStream { outgoing, writing: None }, recv }));
             }
             ready!(self.poll_deadlines(cx));
@@ -408,7 +399,7 @@ impl quic::SendStream<Bytes> for SendStream {
 /// What the peer sends on a stream of HTTP/3, cut so that h3 can take it.
 pub(super) struct RecvStream {
     stream: quinn::RecvStream,
-    /// Comes before anything else: the stream's type.
+    /// Comes before anything else.
     head: Bytes,
     /// What was read and not cut yet.
     input: Bytes,
@@ -418,8 +409,8 @@ pub(super) struct RecvStream {
 }
 
 impl RecvStream {
-    fn new(stream: quinn::RecvStream, head: Bytes, frames: Option<Frames>) -> Self {
-        Self { stream, head, input: Bytes::new(), frames, ended: false }
+    fn new(stream: quinn::RecvStream, head: Bytes, input: Bytes, frames: Option<Frames>) -> Self {
+        Self { stream, head, input, frames, ended: false }
     }
 
     fn stop(&mut self, code: VarInt) {
@@ -457,8 +448,9 @@ impl quic::RecvStream for RecvStream {
                 Some(chunk) => self.input = chunk,
                 None => {
                     self.ended = true;
-                    if let Some(rest) = self.frames.as_mut().and_then(Frames::finish) {
-                        return Poll::Ready(Ok(Some(rest)));
+                    if self.frames.as_ref().is_some_and(|frames| !frames.is_between_frames()) {
+                        let error_code = code::H3_FRAME_ERROR.into_inner();
+                        return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
                     }
                 }
             }
@@ -485,26 +477,56 @@ impl Drop for RecvStream {
 
 impl Unsorted {
     fn new(stream: PeerStream, timeout: Duration) -> Self {
-        Self { stream, prefix: Prefix::default(), deadline: Instant::now() + timeout }
+        let kind = match stream {
+            PeerStream::Uni(_) => Kind::Control,
+            PeerStream::Bi(..) => Kind::Request,
+        };
+        let deadline = Instant::now() + timeout;
+        Self { stream, prefix: Prefix::default(), frames: Frames::new(kind), input: Bytes::new(), deadline }
     }
 
-    /// Reads no byte more than it needs, so that the rest is left for whose stream it is.
     fn poll_sort(&mut self, cx: &mut Context<'_>) -> Poll<Sort> {
-        let session_type = match self.stream {
-            PeerStream::Uni(_) => STREAM_WEBTRANSPORT,
-            PeerStream::Bi(..) => FRAME_WEBTRANSPORT,
-        };
-        loop {
+        let is_request = matches!(self.stream, PeerStream::Bi(..));
+        let session_type = if is_request { FRAME_WEBTRANSPORT } else { STREAM_WEBTRANSPORT };
+        // No byte more is read than is needed to know whose stream it is: the rest is left for its owner.
+        let first = loop {
             match self.prefix.values() {
-                (Some(first), _) if first != session_type => return Poll::Ready(Sort::Http(first)),
+                (Some(first), _) if first != session_type => break first,
                 (Some(_), Some(session)) => return Poll::Ready(Sort::Session(session)),
                 _ => {}
             }
             match ready!(poll_read(self.stream.recv(), cx, self.prefix.missing())) {
                 Ok(Some(bytes)) => self.prefix.extend(&bytes),
-                Ok(None) | Err(_) => return Poll::Ready(Sort::Ended),
+                Ok(None) | Err(_) => return Poll::Ready(Sort::Refused(code::H3_REQUEST_INCOMPLETE)),
+            }
+            self.input = Bytes::copy_from_slice(self.prefix.as_slice());
+        };
+        if is_request { self.poll_request(cx) } else { Poll::Ready(sort_uni(first)) }
+    }
+
+    /// Gathers the head of a request.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Sort> {
+        loop {
+            match self.frames.next(&mut self.input) {
+                Ok(Some(head)) => return Poll::Ready(Sort::Http(head)),
+                Ok(None) => {}
+                Err(_) => return Poll::Ready(Sort::Refused(code::H3_EXCESSIVE_LOAD)),
+            }
+            match ready!(poll_read(self.stream.recv(), cx, usize::MAX)) {
+                Ok(Some(bytes)) => self.input = bytes,
+                Ok(None) | Err(_) => return Poll::Ready(Sort::Refused(code::H3_REQUEST_INCOMPLETE)),
             }
         }
+    }
+}
+
+/// Pushes are not for clients, and what else there may be isn't known [RFC 9114 §6.2].
+fn sort_uni(stream_type: u64) -> Sort {
+    match u8::try_from(stream_type) {
+        Ok(known @ (STREAM_CONTROL | STREAM_QPACK_ENCODER | STREAM_QPACK_DECODER)) => {
+            Sort::Http(Bytes::copy_from_slice(&[known]))
+        }
+        _ => Sort::Refused(code::H3_STREAM_CREATION_ERROR),
     }
 }
 
@@ -522,7 +544,7 @@ pub(super) fn poll_read(
 fn amend_settings(head: &[u8], settings: &[(VarInt, VarInt)]) -> Option<Bytes> {
     let mut opening = Prefix::default();
     opening.extend(head.get(..2)?);
-    if opening.values() != (Some(STREAM_CONTROL), Some(FRAME_SETTINGS)) {
+    if opening.values() != (Some(STREAM_CONTROL.into()), Some(FRAME_SETTINGS)) {
         return None;
     }
     let mut len = Prefix::default();
@@ -583,9 +605,9 @@ fn write_error(error: quinn::WriteError) -> StreamErrorIncoming {
 }
 
 /// Types of unidirectional streams [RFC 9114 §6.2.1, RFC 9204 §4.2, draft-ietf-webtrans-http3-02 §4.1].
-const STREAM_CONTROL: u64 = 0x00;
-const STREAM_QPACK_ENCODER: u64 = 0x02;
-const STREAM_QPACK_DECODER: u64 = 0x03;
+const STREAM_CONTROL: u8 = 0x00;
+const STREAM_QPACK_ENCODER: u8 = 0x02;
+const STREAM_QPACK_DECODER: u8 = 0x03;
 const STREAM_WEBTRANSPORT: u64 = 0x54;
 
 /// Types of frames [RFC 9114 §7.2.4, draft-ietf-webtrans-http3-02 §4.2].

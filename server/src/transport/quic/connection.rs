@@ -48,9 +48,9 @@ pub trait Handler: Clone + 'static {
 /// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long a handshake may take.
+    /// How long a handshake may take, and then the opening of HTTP/3's own streams.
     pub handshake: Duration,
-    /// How long the head of a request, or of any stream, may take to arrive, and a stream may wait for its session.
+    /// How long the head of a request, or the type of any stream, may take to arrive, and a stream may wait for its session.
     pub head: Duration,
     /// The most bytes of a request's head as HTTP/3 counts them: names and values and 32 for each
     /// [RFC 9114 §4.2.2]. Beyond it a request is answered with 431; far beyond it, reset.
@@ -72,8 +72,14 @@ pub enum ConnectionError {
     /// The handshake took too long.
     #[error("the handshake took too long")]
     HandshakeTimeout,
-    /// The peer broke a rule, vanished, or closed with an error.
-    #[error("the connection failed")]
+    /// The peer has vanished: nothing came for as long as the idle timeout.
+    #[error("the peer has vanished")]
+    Lost,
+    /// The peer closed it, and not because it was done.
+    #[error("the peer closed the connection")]
+    Peer(#[source] quinn::ConnectionError),
+    /// The peer broke a rule of HTTP/3, and it was closed.
+    #[error("the peer broke a rule")]
     Http3(#[source] h3::error::ConnectionError),
 }
 
@@ -110,16 +116,20 @@ impl<H: Handler> Connection<H> {
         let settings = vec![(SETTINGS_WEBTRANSPORT_MAX_SESSIONS, VarInt::from_u32(SESSIONS_MAX))];
         let backend = Backend::new(self.connection.clone(), settings, self.limits.head, routes.clone());
         let handed = backend.handed();
-        let mut http3: Http3 = h3::server::builder()
+        let mut builder = h3::server::builder();
+        builder
             .enable_webtransport(true)
             .enable_extended_connect(true)
             .enable_datagram(true)
             .max_webtransport_sessions(u64::from(SESSIONS_MAX))
             .max_field_section_size(self.limits.head_bytes_max)
-            .send_grease(false)
-            .build(backend)
-            .await
-            .map_err(ConnectionError::Http3)?;
+            .send_grease(false);
+        // A peer that allows no unidirectional stream keeps HTTP/3 from beginning.
+        let mut http3: Http3 = match timeout(self.limits.handshake, builder.build(backend)).await {
+            Ok(Ok(http3)) => http3,
+            Ok(Err(error)) => return self.ended(error),
+            Err(_) => return Err(ConnectionError::HandshakeTimeout),
+        };
         let _datagrams = AbortOnDropHandle::new(spawn_local(count_datagrams(self.connection.clone(), routes.clone())));
 
         let mut tasks = JoinSet::new();
@@ -143,8 +153,7 @@ impl<H: Handler> Connection<H> {
                     },
                     // The client has said that it asks for nothing more, and has everything.
                     Ok(None) => break Ok(()),
-                    Err(error) if error.is_h3_no_error() => break Ok(()),
-                    Err(error) => break Err(ConnectionError::Http3(error)),
+                    Err(error) => break self.ended(error),
                 },
             }
         };
@@ -156,6 +165,17 @@ impl<H: Handler> Connection<H> {
         }
         drop(http3);
         result
+    }
+
+    /// What became of the connection, according to QUIC, where HTTP/3 can only say that it is gone.
+    fn ended(&self, error: h3::error::ConnectionError) -> Result<(), ConnectionError> {
+        match self.connection.close_reason() {
+            Some(quinn::ConnectionError::TimedOut | quinn::ConnectionError::Reset) => Err(ConnectionError::Lost),
+            Some(quinn::ConnectionError::ApplicationClosed(close)) if is_regular(close.error_code) => Ok(()),
+            Some(quinn::ConnectionError::ConnectionClosed(close)) if u64::from(close.error_code) == 0 => Ok(()),
+            None | Some(quinn::ConnectionError::LocallyClosed) => Err(ConnectionError::Http3(error)),
+            Some(reason) => Err(ConnectionError::Peer(reason)),
+        }
     }
 
     fn spawn(&self, tasks: &mut JoinSet<()>, resolver: Resolver, stream: RequestStream) {
@@ -193,10 +213,11 @@ impl<H: Handler> RequestTask<H> {
                     self.handler.request(self.peer, request.map(|()| RequestBody::new(recv)), response).await;
                 }
             }
+            // The head is whole, but an answer may find no room.
+            Err(_) => outgoing.reset(code::H3_REQUEST_INCOMPLETE),
             // h3 has answered with 431, and it is to arrive.
             Ok(Err(StreamError::HeaderTooBig { .. })) => outgoing.finish(),
-            Ok(Err(error)) => tracing::debug!(peer = %self.peer.address, %error, "request without a head"),
-            Err(_) => outgoing.reset(code::H3_REQUEST_INCOMPLETE),
+            Ok(Err(error)) => tracing::debug!(peer = %self.peer.address, %error, "malformed request"),
         }
         deliver(outgoing).await;
     }
@@ -228,6 +249,12 @@ async fn deliver(outgoing: Rc<Outgoing>) {
     if outgoing.is_ended() {
         let _ = timeout(DELIVERY_MAX, outgoing.closed()).await;
     }
+}
+
+/// Whether a peer that closes with this code is merely done. Clients that know of sessions only close the connection with the
+/// session's code, and some with 0.
+fn is_regular(code: VarInt) -> bool {
+    code == code::H3_NO_ERROR || code == VarInt::from_u32(0) || code::from_http3(code).is_some()
 }
 
 async fn join(tasks: &mut JoinSet<()>, peer: Peer) {
