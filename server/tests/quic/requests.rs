@@ -143,6 +143,7 @@ fn streams_without_a_header_are_ended_in_time_and_harm_no_others() {
         }
         let mut stream = http3.get("/nowhere").await;
         assert_eq!(stream.recv_response().await.unwrap().status(), StatusCode::NOT_FOUND);
+        let polls_before = server.polls.get();
         for (_send, mut recv) in silent {
             let error = recv.read_to_end(100).await.unwrap_err();
             let reset = quinn::ReadError::Reset(VarInt::from_u32(0x10d));
@@ -151,6 +152,9 @@ fn streams_without_a_header_are_ended_in_time_and_harm_no_others() {
         for send in silent_uni {
             assert_eq!(send.stopped().await.unwrap(), Some(VarInt::from_u32(0x10d)));
         }
+        // They cost nothing while they are silent.
+        let polls = server.polls.get() - polls_before;
+        assert!(polls < 50, "polled {polls} times");
     });
 }
 
@@ -247,16 +251,16 @@ fn a_handshake_that_goes_nowhere_is_given_up() {
         let (revive, dead) = std::sync::mpsc::channel::<()>();
         let client = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let connecting = runtime.block_on(async {
+            let (endpoint, connecting) = runtime.block_on(async {
                 let endpoint = quinn::Endpoint::client((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
                 let connecting = endpoint.connect_with(client_config, address, "127.0.0.1").unwrap();
                 // Time for the first packet to leave, not for the answer to be read.
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
-                connecting
+                (endpoint, connecting)
             });
             let _ = dead.recv();
-            drop(connecting);
+            drop((endpoint, connecting));
         });
         assert!(matches!(server.ended().await, Err(ConnectionError::HandshakeTimeout)));
         drop(revive);

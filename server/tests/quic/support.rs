@@ -1,7 +1,8 @@
 //! A server that does as the path says, and clients to ask it.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    future::poll_fn,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     rc::Rc,
     sync::Arc,
@@ -41,6 +42,8 @@ pub(crate) struct Server {
     pub(crate) drain: CancellationToken,
     /// Drops the connections.
     pub(crate) abort: CancellationToken,
+    /// How often the connections were polled, all together.
+    pub(crate) polls: Rc<Cell<usize>>,
     /// Lets `/gated` be answered.
     pub(crate) gate: CancellationToken,
     reports: mpsc::UnboundedReceiver<Report>,
@@ -75,13 +78,18 @@ impl Server {
         let drain = CancellationToken::new();
         let gate = CancellationToken::new();
         let abort = CancellationToken::new();
+        let polls = Rc::new(Cell::new(0));
         let handler = PathHandler { report, gate: gate.clone(), drain: drain.clone(), held: Rc::default() };
         let accepting = spawn_local({
-            let (drain, abort) = (drain.clone(), abort.clone());
+            let (drain, abort, polls) = (drain.clone(), abort.clone(), polls.clone());
             async move {
                 while let Some(incoming) = endpoint.accept().await {
-                    let serving = serve(incoming, handler.clone(), limits, drain.clone());
-                    let (end, abort) = (end.clone(), abort.clone());
+                    let mut serving = Box::pin(serve(incoming, handler.clone(), limits, drain.clone()));
+                    let (end, abort, polls) = (end.clone(), abort.clone(), polls.clone());
+                    let serving = poll_fn(move |cx| {
+                        polls.set(polls.get() + 1);
+                        serving.as_mut().poll(cx)
+                    });
                     spawn_local(async move {
                         if let Some(result) = abort.run_until_cancelled(serving).await {
                             let _ = end.send(result);
@@ -90,7 +98,7 @@ impl Server {
                 }
             }
         });
-        Self { address, drain, abort, gate, reports, ended, certificate, _accepting: accepting }
+        Self { address, drain, abort, polls, gate, reports, ended, certificate, _accepting: accepting }
     }
 
     pub(crate) fn url(&self, path: &str) -> url::Url {

@@ -3,6 +3,7 @@
 use std::{future::Future, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use h3::{error::StreamError, ext::Protocol};
 use http::{Method, Request};
 use quinn::VarInt;
@@ -14,7 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    backend::{Backend, RequestStream},
+    backend::{Backend, BidiStream, RequestStream},
     body::RequestBody,
     code,
     outgoing::Outgoing,
@@ -108,6 +109,7 @@ struct Connection<H> {
 }
 
 type Http3 = h3::server::Connection<Backend, Bytes>;
+type Http3Stream = h3::server::RequestStream<BidiStream, Bytes>;
 type Resolver = h3::server::RequestResolver<Backend, Bytes>;
 
 impl<H: Handler> Connection<H> {
@@ -124,9 +126,10 @@ impl<H: Handler> Connection<H> {
             .max_webtransport_sessions(u64::from(SESSIONS_MAX))
             .max_field_section_size(self.limits.head_bytes_max)
             .send_grease(false);
-        // A peer that allows no unidirectional stream keeps HTTP/3 from beginning.
-        let mut http3: Http3 = match timeout(self.limits.handshake, builder.build(backend)).await {
-            Ok(Ok(http3)) => http3,
+        // A peer that allows no unidirectional stream keeps HTTP/3 from beginning. Boxed, like other steps that are soon
+        // past: a connection's memory is that of its largest step otherwise.
+        let mut http3: Box<Http3> = match timeout(self.limits.handshake, Box::pin(builder.build(backend))).await {
+            Ok(Ok(http3)) => Box::new(http3),
             Ok(Err(error)) => return self.ended(error),
             Err(_) => return Err(ConnectionError::HandshakeTimeout),
         };
@@ -142,7 +145,7 @@ impl<H: Handler> Connection<H> {
                 () = drain.cancelled(), if !draining => {
                     draining = true;
                     // Names the stream after the last that was taken. A peer that reads no GOAWAY must not hold this up.
-                    let _ = timeout(GOAWAY_MAX, http3.shutdown(1)).await;
+                    let _ = timeout(GOAWAY_MAX, Box::pin(http3.shutdown(1))).await;
                 }
                 Some(ended) = tasks.join_next() => report(ended, self.peer),
                 accepted = http3.accept() => match accepted {
@@ -200,34 +203,40 @@ struct RequestTask<H> {
 impl<H: Handler> RequestTask<H> {
     async fn run(self, resolver: Resolver, stream: RequestStream) {
         let outgoing = stream.outgoing.clone();
-        match timeout(self.head_timeout, resolver.resolve_request()).await {
-            Ok(Ok((request, http3))) => {
-                let protocol = request.extensions().get::<Protocol>();
-                if request.method() == Method::CONNECT && protocol == Some(&Protocol::WEB_TRANSPORT) {
-                    self.webtransport(request, http3, stream).await;
-                } else {
-                    // No session will ever be found here.
-                    drop(stream.claim);
-                    let (send, recv) = http3.split();
-                    let response = ResponseSender::new(send, stream.outgoing);
-                    self.handler.request(self.peer, request.map(|()| RequestBody::new(recv)), response).await;
-                }
-            }
-            // The head is whole, but an answer may find no room.
-            Err(_) => outgoing.reset(code::H3_REQUEST_INCOMPLETE),
+        let work = match timeout(self.head_timeout, Box::pin(resolver.resolve_request())).await {
+            Ok(Ok((request, http3))) => Some(self.answer(request, http3, stream)),
             // h3 has answered with 431, and it is to arrive.
-            Ok(Err(StreamError::HeaderTooBig { .. })) => outgoing.finish(),
-            Ok(Err(error)) => tracing::debug!(peer = %self.peer.address, %error, "malformed request"),
+            Ok(Err(StreamError::HeaderTooBig { .. })) => {
+                outgoing.finish();
+                None
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %self.peer.address, %error, "malformed request");
+                None
+            }
+            // The head was whole, but that answer found no room.
+            Err(_) => None,
+        };
+        if let Some(work) = work {
+            work.await;
         }
         deliver(outgoing).await;
     }
 
-    async fn webtransport(
-        &self,
-        request: Request<()>,
-        http3: h3::server::RequestStream<super::backend::BidiStream, Bytes>,
-        stream: RequestStream,
-    ) {
+    /// Boxed: a session is not to take the memory that a request's handler would.
+    fn answer(&self, request: Request<()>, http3: Http3Stream, stream: RequestStream) -> LocalBoxFuture<'_, ()> {
+        let protocol = request.extensions().get::<Protocol>();
+        if request.method() == Method::CONNECT && protocol == Some(&Protocol::WEB_TRANSPORT) {
+            return Box::pin(self.webtransport(request, http3, stream));
+        }
+        // No session will ever be found here.
+        drop(stream.claim);
+        let (send, recv) = http3.split();
+        let response = ResponseSender::new(send, stream.outgoing);
+        Box::pin(self.handler.request(self.peer, request.map(|()| RequestBody::new(recv)), response))
+    }
+
+    async fn webtransport(&self, request: Request<()>, http3: Http3Stream, stream: RequestStream) {
         let (offer, answered) = webtransport::offer(request, http3, stream, self.connection.clone());
         // A task of its own: it is woken for every event, and the CONNECT stream needn't be looked at then.
         let mut serving = AbortOnDropHandle::new(spawn_local(self.handler.webtransport(self.peer, offer)));

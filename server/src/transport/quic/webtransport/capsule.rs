@@ -146,7 +146,7 @@ mod tests {
         for chunk_bytes in [1, 2, 5, wire.len()] {
             let mut parser = Parser::default();
             let got: Vec<_> = wire.chunks(chunk_bytes).filter_map(|chunk| parser.push(chunk).unwrap()).collect();
-            assert_eq!(got, [sent.clone()], "chunks of {chunk_bytes}");
+            assert_eq!(got, std::slice::from_ref(&sent), "chunks of {chunk_bytes}");
         }
     }
 
