@@ -30,8 +30,8 @@ pub struct Peer {
     pub address: SocketAddr,
 }
 
-/// What requests and sessions are given to. Its futures run on tasks of their own, on the connection's shard: a panic in one
-/// ends that request or session only.
+/// What requests and sessions are given to. Its futures run on tasks of their own, on the connection's shard: a panic
+/// in one ends that request or session only.
 pub trait Handler: Clone + 'static {
     /// Answers an ordinary request. A CONNECT that isn't for WebTransport comes here as well.
     fn request(
@@ -41,8 +41,8 @@ pub trait Handler: Clone + 'static {
         response: ResponseSender,
     ) -> impl Future<Output = ()> + 'static + use<Self>;
 
-    /// Answers a CONNECT for WebTransport, and serves the session if it accepts. Should return when the session has ended;
-    /// it is aborted when it hasn't a while later.
+    /// Answers a CONNECT for WebTransport, and serves the session if it accepts. Should return when the session has
+    /// ended; it is aborted when it hasn't a while later.
     fn webtransport(&self, peer: Peer, offer: SessionOffer) -> impl Future<Output = ()> + 'static + use<Self>;
 }
 
@@ -51,10 +51,12 @@ pub trait Handler: Clone + 'static {
 pub struct Limits {
     /// How long a handshake may take, and then the opening of HTTP/3's own streams.
     pub handshake: Duration,
-    /// How long the head of a request, or the type of any stream, may take to arrive, and a stream may wait for its session.
+    /// How long the head of a request, or the type of any stream, may take to arrive, and a stream may wait for its
+    /// session.
     pub head: Duration,
     /// The most bytes of a request's head as HTTP/3 counts them: names and values and 32 for each
-    /// [RFC 9114 §4.2.2]. Beyond it a request is answered with 431; far beyond it, reset.
+    /// [RFC 9114 §4.2.2]. Beyond it a request is answered with 431, and beyond 32 KiB reset
+    /// whatever this says.
     pub head_bytes_max: u64,
 }
 
@@ -86,8 +88,9 @@ pub enum ConnectionError {
 
 /// Serves a connection until it ends. Must run on a [`tokio::task::LocalSet`].
 ///
-/// When `drain` is cancelled the client is told to open no more (GOAWAY), what runs is let run to its end, and the connection
-/// is closed. There is no deadline to that: dropping the future aborts everything at once and closes the connection, too.
+/// When `drain` is cancelled the client is told to open no more (GOAWAY), what runs is let run to its end, and the
+/// connection is closed. There is no deadline to that: dropping the future aborts everything at once and closes the
+/// connection, too.
 pub async fn serve<H: Handler>(
     incoming: quinn::Incoming,
     handler: H,
@@ -126,8 +129,8 @@ impl<H: Handler> Connection<H> {
             .max_webtransport_sessions(u64::from(SESSIONS_MAX))
             .max_field_section_size(self.limits.head_bytes_max)
             .send_grease(false);
-        // A peer that allows no unidirectional stream keeps HTTP/3 from beginning. Boxed, like other steps that are soon
-        // past: a connection's memory is that of its largest step otherwise.
+        // A peer that allows no unidirectional stream keeps HTTP/3 from beginning. Boxed, like other steps that are
+        // soon past: a connection's memory is that of its largest step otherwise.
         let mut http3: Box<Http3> = match timeout(self.limits.handshake, Box::pin(builder.build(backend))).await {
             Ok(Ok(http3)) => Box::new(http3),
             Ok(Err(error)) => return self.ended(error),
@@ -144,7 +147,8 @@ impl<H: Handler> Connection<H> {
             tokio::select! {
                 () = drain.cancelled(), if !draining => {
                     draining = true;
-                    // Names the stream after the last that was taken. A peer that reads no GOAWAY must not hold this up.
+                    // Names the stream after the last that was taken. A peer that reads no GOAWAY must not hold this
+                    // up.
                     let _ = timeout(GOAWAY_MAX, Box::pin(http3.shutdown(1))).await;
                 }
                 Some(ended) = tasks.join_next() => report(ended, self.peer),
@@ -260,8 +264,8 @@ async fn deliver(outgoing: Rc<Outgoing>) {
     }
 }
 
-/// Whether a peer that closes with this code is merely done. Clients that know of sessions only close the connection with the
-/// session's code, and some with 0.
+/// Whether a peer that closes with this code is merely done. Clients that know of sessions only close the connection
+/// with the session's code, and some with 0.
 fn is_regular(code: VarInt) -> bool {
     code == code::H3_NO_ERROR || code == VarInt::from_u32(0) || code::from_http3(code).is_some()
 }
@@ -295,7 +299,8 @@ const SETTINGS_WEBTRANSPORT_MAX_SESSIONS: VarInt = VarInt::from_u32(0xc671_706a)
 /// How long writing a GOAWAY may take.
 const GOAWAY_MAX: Duration = Duration::from_secs(1);
 
-/// How long a handler may go on when its session or connection has ended: for a publish that was taken to get its answer.
+/// How long a handler may go on when its session or connection has ended: for a publish that was taken to get its
+/// answer.
 const HANDLER_GRACE: Duration = Duration::from_secs(10);
 
 /// How long a peer may take to acknowledge the end of a response.

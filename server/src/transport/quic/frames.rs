@@ -1,9 +1,9 @@
 //! What h3 gets to see of a peer's frames [RFC 9114 §7], so that it never holds more than one of them.
 //!
-//! h3 0.0.8 gathers a whole frame of whatever length the peer claims before it looks at it, reads up to two packets for every
-//! tiny frame that it hands out, and takes an empty DATA frame for the end of a body. Here the frames are found first: an
-//! unknown one is skipped by counting, any other but DATA is gathered under a limit and handed over whole, and DATA goes
-//! through piece by piece without being copied.
+//! h3 0.0.8 gathers a whole frame of whatever length the peer claims before it looks at it, reads up to two packets for
+//! every tiny frame that it hands out, and takes an empty DATA frame for the end of a body. Here the frames are found
+//! first: an unknown one is skipped by counting, any other but DATA is gathered under a limit and handed over whole,
+//! and DATA goes through piece by piece without being copied.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -134,8 +134,8 @@ fn is_known(frame_type: u64) -> bool {
     frame_type <= 0x09 || frame_type == MAX_PUSH_ID
 }
 
-/// The longest frame other than DATA that is gathered: twice the field section that is accepted, so that one a little too
-/// large is answered with 431 rather than a reset. A connection holds one for each of its requests at worst.
+/// The longest frame other than DATA that is gathered: twice the field section that is accepted, so that one a little
+/// too large is answered with 431 rather than a reset. A connection holds one for each of its requests at worst.
 pub(super) const FRAME_BYTES_MAX: usize = 32 * 1024;
 
 const DATA: u64 = 0x00;

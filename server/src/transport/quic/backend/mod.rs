@@ -8,27 +8,33 @@
 //! - the sending half is shared with [`Outgoing`], which writes bodies without copying them and sees the peer leave;
 //! - a half that is dropped early is reset or stopped with a code of HTTP/3, where quinn would pretend a regular end.
 
+mod own;
+mod request;
+
 use std::{
     cell::RefCell,
     collections::VecDeque,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use h3::quic::{self, ConnectionErrorIncoming, SendStreamUnframed as _, StreamErrorIncoming, StreamId, WriteBuf};
+use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming};
 use quinn::VarInt;
 use tokio::time::{Instant, Sleep};
+
+use own::{Opener, OwnStream};
+pub(super) use request::{BidiStream, RecvStream, SendStream, poll_read};
 
 use super::{
     code,
     frames::{Frames, Kind},
     outgoing::Outgoing,
-    varint::{self, Prefix},
+    varint::Prefix,
     webtransport::{Claim, PeerStream, Routes},
 };
 
@@ -115,8 +121,8 @@ impl Backend {
     fn take_in(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionErrorIncoming> {
         while let Poll::Ready(Some(opened)) = self.accept_bi.poll_next_unpin(cx) {
             let (send, recv) = opened.map_err(connection_error)?;
-            // Noted in the order of the ids, before the first bytes tell what it is: a stream that names this one as its
-            // session is early, not late.
+            // Noted in the order of the ids, before the first bytes tell what it is: a stream that names this one as
+            // its session is early, not late.
             self.routes.opened(send.id().into());
             self.unsorted_bi.push_back(Unsorted::new(PeerStream::Bi(send, recv), self.head_timeout));
         }
@@ -238,243 +244,6 @@ impl quic::OpenStreams<Bytes> for Backend {
     }
 }
 
-/// Opens HTTP/3's own streams.
-pub(super) struct Opener(h3_quinn::OpenStreams);
-
-impl quic::OpenStreams<Bytes> for Opener {
-    type BidiStream = BidiStream;
-    type SendStream = OwnStream;
-
-    /// A server of HTTP/3 opens no bidirectional stream [RFC 9114 §6.1], and h3's doesn't.
-    fn poll_open_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
-        let connection_error = ConnectionErrorIncoming::InternalError("a server opens no request".to_owned());
-        Poll::Ready(Err(StreamErrorIncoming::ConnectionErrorIncoming { connection_error }))
-    }
-
-    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<OwnStream, StreamErrorIncoming>> {
-        let opened = quic::OpenStreams::<Bytes>::poll_open_send(&mut self.0, cx);
-        opened.map_ok(|inner| OwnStream { inner, settings: Vec::new(), head: Bytes::new() })
-    }
-
-    fn close(&mut self, code: h3::error::Code, reason: &[u8]) {
-        quic::OpenStreams::<Bytes>::close(&mut self.0, code, reason);
-    }
-}
-
-/// A unidirectional stream of HTTP/3's own: control or QPACK.
-pub(super) struct OwnStream {
-    inner: h3_quinn::SendStream<Bytes>,
-    /// To be added to the SETTINGS that are sent first.
-    settings: Vec<(VarInt, VarInt)>,
-    /// The amended head, as far as it isn't written.
-    head: Bytes,
-}
-
-impl quic::SendStream<Bytes> for OwnStream {
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        while self.head.has_remaining() {
-            ready!(self.inner.poll_send(cx, &mut self.head))?;
-        }
-        self.inner.poll_ready(cx)
-    }
-
-    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
-        if self.settings.is_empty() {
-            return self.inner.send_data(data);
-        }
-        let mut data: WriteBuf<Bytes> = data.into();
-        let head = data.copy_to_bytes(data.remaining());
-        self.head = amend_settings(&head, &std::mem::take(&mut self.settings)).ok_or_else(|| {
-            let message = "the control stream doesn't begin with SETTINGS".to_owned();
-            let connection_error = ConnectionErrorIncoming::InternalError(message);
-            StreamErrorIncoming::ConnectionErrorIncoming { connection_error }
-        })?;
-        Ok(())
-    }
-
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        self.inner.poll_finish(cx)
-    }
-
-    fn reset(&mut self, code: u64) {
-        self.inner.reset(code);
-    }
-
-    fn send_id(&self) -> StreamId {
-        self.inner.send_id()
-    }
-}
-
-/// A request's stream.
-pub(super) struct BidiStream {
-    send: SendStream,
-    recv: RecvStream,
-}
-
-impl quic::BidiStream<Bytes> for BidiStream {
-    type SendStream = SendStream;
-    type RecvStream = RecvStream;
-
-    fn split(self) -> (SendStream, RecvStream) {
-        (self.send, self.recv)
-    }
-}
-
-impl quic::SendStream<Bytes> for BidiStream {
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        self.send.poll_ready(cx)
-    }
-
-    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
-        self.send.send_data(data)
-    }
-
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        self.send.poll_finish(cx)
-    }
-
-    fn reset(&mut self, code: u64) {
-        self.send.reset(code);
-    }
-
-    fn send_id(&self) -> StreamId {
-        self.send.send_id()
-    }
-}
-
-impl quic::RecvStream for BidiStream {
-    type Buf = Bytes;
-
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        self.recv.poll_data(cx)
-    }
-
-    fn stop_sending(&mut self, code: u64) {
-        self.recv.stop_sending(code);
-    }
-
-    fn recv_id(&self) -> StreamId {
-        self.recv.recv_id()
-    }
-}
-
-/// The half of a request's stream on which h3 writes the response's head.
-pub(super) struct SendStream {
-    outgoing: Rc<Outgoing>,
-    writing: Option<WriteBuf<Bytes>>,
-}
-
-impl quic::SendStream<Bytes> for SendStream {
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        while let Some(data) = &mut self.writing {
-            if !data.has_remaining() {
-                self.writing = None;
-                break;
-            }
-            let written = ready!(self.outgoing.poll_write(cx, data.chunk())).map_err(write_error)?;
-            data.advance(written);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
-        self.writing = Some(data.into());
-        Ok(())
-    }
-
-    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        self.outgoing.finish();
-        Poll::Ready(Ok(()))
-    }
-
-    fn reset(&mut self, code: u64) {
-        self.outgoing.reset(VarInt::from_u64(code).unwrap_or(code::H3_INTERNAL_ERROR));
-    }
-
-    fn send_id(&self) -> StreamId {
-        stream_id(self.outgoing.id())
-    }
-}
-
-/// What the peer sends on a stream of HTTP/3, cut so that h3 can take it.
-pub(super) struct RecvStream {
-    stream: quinn::RecvStream,
-    /// Comes before anything else.
-    head: Bytes,
-    /// What was read and not cut yet.
-    input: Bytes,
-    /// `None` on a stream without frames.
-    frames: Option<Frames>,
-    ended: bool,
-}
-
-impl RecvStream {
-    fn new(stream: quinn::RecvStream, head: Bytes, input: Bytes, frames: Option<Frames>) -> Self {
-        Self { stream, head, input, frames, ended: false }
-    }
-
-    fn stop(&mut self, code: VarInt) {
-        // Fails when it has ended by itself, which is as good.
-        let _ = self.stream.stop(code);
-        self.ended = true;
-    }
-}
-
-impl quic::RecvStream for RecvStream {
-    type Buf = Bytes;
-
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        if !self.head.is_empty() {
-            return Poll::Ready(Ok(Some(std::mem::take(&mut self.head))));
-        }
-        loop {
-            match &mut self.frames {
-                None if !self.input.is_empty() => return Poll::Ready(Ok(Some(std::mem::take(&mut self.input)))),
-                None => {}
-                Some(frames) => match frames.next(&mut self.input) {
-                    Ok(Some(piece)) => return Poll::Ready(Ok(Some(piece))),
-                    Ok(None) => {}
-                    Err(_) => {
-                        self.stop(code::H3_EXCESSIVE_LOAD);
-                        let error_code = code::H3_EXCESSIVE_LOAD.into_inner();
-                        return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
-                    }
-                },
-            }
-            if self.ended {
-                return Poll::Ready(Ok(None));
-            }
-            match ready!(poll_read(&mut self.stream, cx, usize::MAX)).map_err(read_error)? {
-                Some(chunk) => self.input = chunk,
-                None => {
-                    self.ended = true;
-                    if self.frames.as_ref().is_some_and(|frames| !frames.is_between_frames()) {
-                        let error_code = code::H3_FRAME_ERROR.into_inner();
-                        return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
-                    }
-                }
-            }
-        }
-    }
-
-    fn stop_sending(&mut self, code: u64) {
-        self.stop(VarInt::from_u64(code).unwrap_or(code::H3_INTERNAL_ERROR));
-    }
-
-    fn recv_id(&self) -> StreamId {
-        stream_id(self.stream.id())
-    }
-}
-
-impl Drop for RecvStream {
-    fn drop(&mut self) {
-        if !self.ended {
-            // A response may be whole before its request is [RFC 9114 §4.1].
-            self.stop(code::H3_NO_ERROR);
-        }
-    }
-}
-
 impl Unsorted {
     fn new(stream: PeerStream, timeout: Duration) -> Self {
         let kind = match stream {
@@ -530,51 +299,12 @@ fn sort_uni(stream_type: u64) -> Sort {
     }
 }
 
-/// Polls a read of at most `bytes_max`. Nothing is lost when the result is never asked for again: quinn keeps only the waker.
-pub(super) fn poll_read(
-    stream: &mut quinn::RecvStream,
-    cx: &mut Context<'_>,
-    bytes_max: usize,
-) -> Poll<Result<Option<Bytes>, quinn::ReadError>> {
-    let read = pin!(stream.read_chunk(bytes_max, true));
-    read.poll(cx).map_ok(|chunk| chunk.map(|chunk| chunk.bytes))
-}
-
-/// A stream type, the type and the length of SETTINGS, and its pairs [RFC 9114 §6.2.1, §7.2.4], with more pairs.
-fn amend_settings(head: &[u8], settings: &[(VarInt, VarInt)]) -> Option<Bytes> {
-    let mut opening = Prefix::default();
-    opening.extend(head.get(..2)?);
-    if opening.values() != (Some(STREAM_CONTROL.into()), Some(FRAME_SETTINGS)) {
-        return None;
-    }
-    let mut len = Prefix::default();
-    let mut pairs = &head[2..];
-    while len.values().0.is_none() {
-        let (taken, rest) = pairs.split_at_checked(len.missing())?;
-        len.extend(taken);
-        pairs = rest;
-    }
-    let mut body = BytesMut::from(pairs);
-    for &(id, value) in settings {
-        varint::encode(id, &mut body);
-        varint::encode(value, &mut body);
-    }
-    let mut amended = BytesMut::from(&head[..2]);
-    varint::encode(VarInt::try_from(body.len() as u64).ok()?, &mut amended);
-    amended.extend_from_slice(&body);
-    Some(amended.freeze())
-}
-
 /// Whether a stream id is that of a request, as a session's is [RFC 9000 §2.1].
 fn is_session_id(id: u64) -> bool {
     id.is_multiple_of(4)
 }
 
-fn stream_id(id: quinn::StreamId) -> StreamId {
-    StreamId::try_from(u64::from(id)).expect("both sides hold the 62 bits of a varint")
-}
-
-fn connection_error(error: quinn::ConnectionError) -> ConnectionErrorIncoming {
+pub(super) fn connection_error(error: quinn::ConnectionError) -> ConnectionErrorIncoming {
     match error {
         quinn::ConnectionError::ApplicationClosed(close) => {
             ConnectionErrorIncoming::ApplicationClose { error_code: close.error_code.into_inner() }
@@ -584,46 +314,11 @@ fn connection_error(error: quinn::ConnectionError) -> ConnectionErrorIncoming {
     }
 }
 
-fn read_error(error: quinn::ReadError) -> StreamErrorIncoming {
-    match error {
-        quinn::ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
-        quinn::ReadError::ConnectionLost(error) => {
-            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_error(error) }
-        }
-        error => StreamErrorIncoming::Unknown(Box::new(error)),
-    }
-}
-
-fn write_error(error: quinn::WriteError) -> StreamErrorIncoming {
-    match error {
-        quinn::WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
-        quinn::WriteError::ConnectionLost(error) => {
-            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_error(error) }
-        }
-        error => StreamErrorIncoming::Unknown(Box::new(error)),
-    }
-}
-
 /// Types of unidirectional streams [RFC 9114 §6.2.1, RFC 9204 §4.2, draft-ietf-webtrans-http3-02 §4.1].
 const STREAM_CONTROL: u8 = 0x00;
 const STREAM_QPACK_ENCODER: u8 = 0x02;
 const STREAM_QPACK_DECODER: u8 = 0x03;
 const STREAM_WEBTRANSPORT: u64 = 0x54;
 
-/// Types of frames [RFC 9114 §7.2.4, draft-ietf-webtrans-http3-02 §4.2].
-const FRAME_SETTINGS: u64 = 0x04;
+/// The type of the frame that begins a session's bidirectional stream [draft-ietf-webtrans-http3-02 §4.2].
 const FRAME_WEBTRANSPORT: u64 = 0x41;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_are_amended_and_their_length_with_them() {
-        let head = [0x00, 0x04, 0x02, 0x08, 0x01];
-        let amended = amend_settings(&head, &[(VarInt::from_u32(0x33), VarInt::from_u32(64))]).unwrap();
-        assert_eq!(&amended[..], [0x00, 0x04, 0x05, 0x08, 0x01, 0x33, 0x40, 0x40]);
-        assert!(amend_settings(&[0x02], &[]).is_none());
-        assert!(amend_settings(&[0x00, 0x07, 0x01, 0x00], &[]).is_none());
-    }
-}
