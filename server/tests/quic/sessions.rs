@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanwire::transport::quic::{Close, Ended, connection::Limits, endpoint};
+use fanwire::transport::quic::{
+    Close, ConnectionError, Ended, ReadError, StreamEnd, WriteError, connection::Limits, endpoint, to_http3,
+};
 use http::StatusCode;
 use quinn::VarInt;
 use web_transport_quinn::{SessionError, WebTransportError};
@@ -48,7 +50,7 @@ fn wtransport_reads_and_echoes() {
         // It closes no session, only the connection.
         session.close(wtransport::VarInt::from_u32(7), b"");
         assert_eq!(server.report().await, Report::Session(Ended::Lost));
-        assert!(server.ended().await.is_err());
+        assert!(matches!(server.ended().await, Err(ConnectionError::Peer(_))));
     });
 }
 
@@ -236,6 +238,63 @@ fn unknown_capsules_of_any_size_are_skipped() {
         }
         session.send_data(Bytes::from_static(&[0x68, 0x43, 6, 0, 0, 0, 9, b'o', b'k'])).await.unwrap();
         assert_eq!(server.report().await, Report::Session(Ended::Peer(Close::new(9, "ok"))));
+    });
+}
+
+#[test]
+fn a_drain_is_a_capsule() {
+    run(async {
+        let mut server = Server::start();
+        let mut http3 = Http3::connect(&server).await;
+        let mut session = accepted(&mut http3, "/drain").await;
+        let capsule = session.recv_data().await.unwrap().unwrap();
+        assert_eq!(bytes::Buf::chunk(&capsule), [0x80, 0x00, 0x78, 0xae, 0]);
+        session.finish().await.unwrap();
+        assert_eq!(server.report().await, Report::Session(Ended::Peer(Close::default())));
+    });
+}
+
+#[test]
+fn a_write_that_waits_for_its_reader_ends_with_the_session() {
+    run(async {
+        let mut server = Server::start();
+        let session = server.session("/flood").await.unwrap();
+        let _unread = session.accept_uni().await.unwrap();
+        session.close(1, b"had enough");
+        assert_eq!(server.report().await, Report::Write(WriteError::SessionEnded));
+    });
+}
+
+#[test]
+fn codes_of_streams_are_the_applications() {
+    run(async {
+        let mut server = Server::start();
+        let session = server.session("/codes").await.unwrap();
+        let (mut send, mut recv) = session.open_bi().await.unwrap();
+        send.write_all(b"x").await.unwrap();
+        // A reset takes with it what isn't delivered, the stream's header included.
+        recv.read_exact(&mut [0]).await.unwrap();
+        send.reset(5).unwrap();
+        recv.stop(6).unwrap();
+        assert_eq!(server.report().await, Report::Read(ReadError::Reset(Some(5))));
+        assert_eq!(server.report().await, Report::Feed(StreamEnd::Stopped(to_http3(6))));
+        assert_eq!(server.report().await, Report::Write(WriteError::Stopped(Some(6))));
+        let (mut send, mut recv) = session.open_bi().await.unwrap();
+        send.write_all(b"x").await.unwrap();
+        let error = recv.read_to_end(100).await.unwrap_err();
+        assert!(error.to_string().contains("11"), "{error}");
+        assert_eq!(send.stopped().await.unwrap(), Some(12));
+    });
+}
+
+#[test]
+fn a_connection_that_is_dropped_is_closed() {
+    run(async {
+        let server = Server::start();
+        let mut http3 = Http3::connect(&server).await;
+        let _session = accepted(&mut http3, "/drain").await;
+        server.abort.cancel();
+        assert!(matches!(http3.connection.closed().await, quinn::ConnectionError::ApplicationClosed(_)));
     });
 }
 

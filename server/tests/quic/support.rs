@@ -1,7 +1,8 @@
 //! A server that does as the path says, and clients to ask it.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    future::poll_fn,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     rc::Rc,
     sync::Arc,
@@ -10,8 +11,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use fanwire::transport::quic::{
-    Close, ConnectionError, Ended, Handler, Peer, RequestBody, ResponseSender, Session, SessionOffer, StreamEnd,
-    connection::Limits, endpoint, serve,
+    Close, ConnectionError, Ended, Handler, Peer, ReadError, RequestBody, ResponseSender, Session, SessionOffer,
+    StreamEnd, WriteError, connection::Limits, endpoint, serve,
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -32,11 +33,17 @@ pub(crate) enum Report {
     Feed(StreamEnd),
     Accepted(u64),
     Stream(String),
+    Read(ReadError),
+    Write(WriteError),
 }
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) drain: CancellationToken,
+    /// Drops the connections.
+    pub(crate) abort: CancellationToken,
+    /// How often the connections were polled, all together.
+    pub(crate) polls: Rc<Cell<usize>>,
     /// Lets `/gated` be answered.
     pub(crate) gate: CancellationToken,
     reports: mpsc::UnboundedReceiver<Report>,
@@ -70,21 +77,28 @@ impl Server {
         let (end, ended) = mpsc::unbounded_channel();
         let drain = CancellationToken::new();
         let gate = CancellationToken::new();
+        let abort = CancellationToken::new();
+        let polls = Rc::new(Cell::new(0));
         let handler = PathHandler { report, gate: gate.clone(), drain: drain.clone(), held: Rc::default() };
         let accepting = spawn_local({
-            let drain = drain.clone();
+            let (drain, abort, polls) = (drain.clone(), abort.clone(), polls.clone());
             async move {
                 while let Some(incoming) = endpoint.accept().await {
-                    let serving = serve(incoming, handler.clone(), limits, drain.clone());
-                    let end = end.clone();
+                    let mut serving = Box::pin(serve(incoming, handler.clone(), limits, drain.clone()));
+                    let (end, abort, polls) = (end.clone(), abort.clone(), polls.clone());
+                    let serving = poll_fn(move |cx| {
+                        polls.set(polls.get() + 1);
+                        serving.as_mut().poll(cx)
+                    });
                     spawn_local(async move {
-                        let result = serving.await;
-                        let _ = end.send(result);
+                        if let Some(result) = abort.run_until_cancelled(serving).await {
+                            let _ = end.send(result);
+                        }
                     });
                 }
             }
         });
-        Self { address, drain, gate, reports, ended, certificate, _accepting: accepting }
+        Self { address, drain, abort, polls, gate, reports, ended, certificate, _accepting: accepting }
     }
 
     pub(crate) fn url(&self, path: &str) -> url::Url {
@@ -197,6 +211,39 @@ impl Handler for PathHandler {
                     let session = offer.accept(None).await.unwrap();
                     session.close(Close::new(4001, "enough")).await;
                     this.report.send(Report::Session(session.closed().await)).unwrap();
+                }
+                "/drain" => {
+                    let session = offer.accept(None).await.unwrap();
+                    session.drain();
+                    this.report.send(Report::Session(session.closed().await)).unwrap();
+                }
+                "/flood" => {
+                    let session = offer.accept(None).await.unwrap();
+                    let mut feed = session.open_uni().await.unwrap();
+                    let error = loop {
+                        if let Err(error) = feed.write_all_chunks(&mut [Bytes::from(vec![0; 64 * 1024])]).await {
+                            break error;
+                        }
+                    };
+                    this.report.send(Report::Write(error)).unwrap();
+                }
+                "/codes" => {
+                    let session = offer.accept(None).await.unwrap();
+                    let (mut send, mut recv) = session.accept_bi().await.unwrap();
+                    send.write_all_chunks(&mut [Bytes::from("x")]).await.unwrap();
+                    let error = loop {
+                        if let Err(error) = recv.read_chunk(1).await {
+                            break error;
+                        }
+                    };
+                    this.report.send(Report::Read(error)).unwrap();
+                    this.report.send(Report::Feed(send.stopped().await)).unwrap();
+                    let error = send.write_all_chunks(&mut [Bytes::from("x")]).await.unwrap_err();
+                    this.report.send(Report::Write(error)).unwrap();
+                    let (send, recv) = session.accept_bi().await.unwrap();
+                    send.reset(11);
+                    recv.stop(12);
+                    session.closed().await;
                 }
                 "/drop" => drop(offer.accept(None).await.unwrap()),
                 "/hold" => {

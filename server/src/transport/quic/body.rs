@@ -12,8 +12,8 @@ use thiserror::Error;
 
 use super::backend;
 
-/// What the client sends. `Send`, so that it can be the body of a request for axum, though it is read on its shard. Trailers
-/// are not read. Dropped before its end, the client is told to send no more.
+/// What the client sends. `Send`, so that it can be the body of a request for axum, though it is read on its shard.
+/// Trailers are not read. Dropped before its end, the client is told to send no more.
 pub struct RequestBody {
     stream: h3::server::RequestStream<backend::RecvStream, Bytes>,
     failed: Option<StreamError>,

@@ -8,6 +8,8 @@ pub(super) const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
 pub(super) const H3_INTERNAL_ERROR: VarInt = VarInt::from_u32(0x102);
 /// [RFC 9114 §6.2] A stream of a type that isn't taken.
 pub(super) const H3_STREAM_CREATION_ERROR: VarInt = VarInt::from_u32(0x103);
+/// [RFC 9114 §7.1] A frame that is cut short.
+pub(super) const H3_FRAME_ERROR: VarInt = VarInt::from_u32(0x106);
 /// [RFC 9114 §8.1] The peer asks for more than it is worth.
 pub(super) const H3_EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
 /// [RFC 9114 §8.1] An id that can't be, such as a session on a stream that can carry none.

@@ -3,6 +3,7 @@
 use std::{future::Future, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use h3::{error::StreamError, ext::Protocol};
 use http::{Method, Request};
 use quinn::VarInt;
@@ -14,7 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    backend::{Backend, RequestStream},
+    backend::{Backend, BidiStream, RequestStream},
     body::RequestBody,
     code,
     outgoing::Outgoing,
@@ -29,8 +30,8 @@ pub struct Peer {
     pub address: SocketAddr,
 }
 
-/// What requests and sessions are given to. Its futures run on tasks of their own, on the connection's shard: a panic in one
-/// ends that request or session only.
+/// What requests and sessions are given to. Its futures run on tasks of their own, on the connection's shard: a panic
+/// in one ends that request or session only.
 pub trait Handler: Clone + 'static {
     /// Answers an ordinary request. A CONNECT that isn't for WebTransport comes here as well.
     fn request(
@@ -40,20 +41,22 @@ pub trait Handler: Clone + 'static {
         response: ResponseSender,
     ) -> impl Future<Output = ()> + 'static + use<Self>;
 
-    /// Answers a CONNECT for WebTransport, and serves the session if it accepts. Should return when the session has ended;
-    /// it is aborted when it hasn't a while later.
+    /// Answers a CONNECT for WebTransport, and serves the session if it accepts. Should return when the session has
+    /// ended; it is aborted when it hasn't a while later.
     fn webtransport(&self, peer: Peer, offer: SessionOffer) -> impl Future<Output = ()> + 'static + use<Self>;
 }
 
 /// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long a handshake may take.
+    /// How long a handshake may take, and then the opening of HTTP/3's own streams.
     pub handshake: Duration,
-    /// How long the head of a request, or of any stream, may take to arrive, and a stream may wait for its session.
+    /// How long the head of a request, or the type of any stream, may take to arrive, and a stream may wait for its
+    /// session.
     pub head: Duration,
     /// The most bytes of a request's head as HTTP/3 counts them: names and values and 32 for each
-    /// [RFC 9114 §4.2.2]. Beyond it a request is answered with 431; far beyond it, reset.
+    /// [RFC 9114 §4.2.2]. Beyond it a request is answered with 431, and beyond 32 KiB reset
+    /// whatever this says.
     pub head_bytes_max: u64,
 }
 
@@ -72,15 +75,22 @@ pub enum ConnectionError {
     /// The handshake took too long.
     #[error("the handshake took too long")]
     HandshakeTimeout,
-    /// The peer broke a rule, vanished, or closed with an error.
-    #[error("the connection failed")]
+    /// The peer has vanished: nothing came for as long as the idle timeout.
+    #[error("the peer has vanished")]
+    Lost,
+    /// The peer closed it, and not because it was done.
+    #[error("the peer closed the connection")]
+    Peer(#[source] quinn::ConnectionError),
+    /// The peer broke a rule of HTTP/3, and it was closed.
+    #[error("the peer broke a rule")]
     Http3(#[source] h3::error::ConnectionError),
 }
 
 /// Serves a connection until it ends. Must run on a [`tokio::task::LocalSet`].
 ///
-/// When `drain` is cancelled the client is told to open no more (GOAWAY), what runs is let run to its end, and the connection
-/// is closed. There is no deadline to that: dropping the future aborts everything at once and closes the connection, too.
+/// When `drain` is cancelled the client is told to open no more (GOAWAY), what runs is let run to its end, and the
+/// connection is closed. There is no deadline to that: dropping the future aborts everything at once and closes the
+/// connection, too.
 pub async fn serve<H: Handler>(
     incoming: quinn::Incoming,
     handler: H,
@@ -102,6 +112,7 @@ struct Connection<H> {
 }
 
 type Http3 = h3::server::Connection<Backend, Bytes>;
+type Http3Stream = h3::server::RequestStream<BidiStream, Bytes>;
 type Resolver = h3::server::RequestResolver<Backend, Bytes>;
 
 impl<H: Handler> Connection<H> {
@@ -110,16 +121,21 @@ impl<H: Handler> Connection<H> {
         let settings = vec![(SETTINGS_WEBTRANSPORT_MAX_SESSIONS, VarInt::from_u32(SESSIONS_MAX))];
         let backend = Backend::new(self.connection.clone(), settings, self.limits.head, routes.clone());
         let handed = backend.handed();
-        let mut http3: Http3 = h3::server::builder()
+        let mut builder = h3::server::builder();
+        builder
             .enable_webtransport(true)
             .enable_extended_connect(true)
             .enable_datagram(true)
             .max_webtransport_sessions(u64::from(SESSIONS_MAX))
             .max_field_section_size(self.limits.head_bytes_max)
-            .send_grease(false)
-            .build(backend)
-            .await
-            .map_err(ConnectionError::Http3)?;
+            .send_grease(false);
+        // A peer that allows no unidirectional stream keeps HTTP/3 from beginning. Boxed, like other steps that are
+        // soon past: a connection's memory is that of its largest step otherwise.
+        let mut http3: Box<Http3> = match timeout(self.limits.handshake, Box::pin(builder.build(backend))).await {
+            Ok(Ok(http3)) => Box::new(http3),
+            Ok(Err(error)) => return self.ended(error),
+            Err(_) => return Err(ConnectionError::HandshakeTimeout),
+        };
         let _datagrams = AbortOnDropHandle::new(spawn_local(count_datagrams(self.connection.clone(), routes.clone())));
 
         let mut tasks = JoinSet::new();
@@ -131,8 +147,9 @@ impl<H: Handler> Connection<H> {
             tokio::select! {
                 () = drain.cancelled(), if !draining => {
                     draining = true;
-                    // Names the stream after the last that was taken. A peer that reads no GOAWAY must not hold this up.
-                    let _ = timeout(GOAWAY_MAX, http3.shutdown(1)).await;
+                    // Names the stream after the last that was taken. A peer that reads no GOAWAY must not hold this
+                    // up.
+                    let _ = timeout(GOAWAY_MAX, Box::pin(http3.shutdown(1))).await;
                 }
                 Some(ended) = tasks.join_next() => report(ended, self.peer),
                 accepted = http3.accept() => match accepted {
@@ -143,8 +160,7 @@ impl<H: Handler> Connection<H> {
                     },
                     // The client has said that it asks for nothing more, and has everything.
                     Ok(None) => break Ok(()),
-                    Err(error) if error.is_h3_no_error() => break Ok(()),
-                    Err(error) => break Err(ConnectionError::Http3(error)),
+                    Err(error) => break self.ended(error),
                 },
             }
         };
@@ -156,6 +172,17 @@ impl<H: Handler> Connection<H> {
         }
         drop(http3);
         result
+    }
+
+    /// What became of the connection, according to QUIC, where HTTP/3 can only say that it is gone.
+    fn ended(&self, error: h3::error::ConnectionError) -> Result<(), ConnectionError> {
+        match self.connection.close_reason() {
+            Some(quinn::ConnectionError::TimedOut | quinn::ConnectionError::Reset) => Err(ConnectionError::Lost),
+            Some(quinn::ConnectionError::ApplicationClosed(close)) if is_regular(close.error_code) => Ok(()),
+            Some(quinn::ConnectionError::ConnectionClosed(close)) if u64::from(close.error_code) == 0 => Ok(()),
+            None | Some(quinn::ConnectionError::LocallyClosed) => Err(ConnectionError::Http3(error)),
+            Some(reason) => Err(ConnectionError::Peer(reason)),
+        }
     }
 
     fn spawn(&self, tasks: &mut JoinSet<()>, resolver: Resolver, stream: RequestStream) {
@@ -180,33 +207,40 @@ struct RequestTask<H> {
 impl<H: Handler> RequestTask<H> {
     async fn run(self, resolver: Resolver, stream: RequestStream) {
         let outgoing = stream.outgoing.clone();
-        match timeout(self.head_timeout, resolver.resolve_request()).await {
-            Ok(Ok((request, http3))) => {
-                let protocol = request.extensions().get::<Protocol>();
-                if request.method() == Method::CONNECT && protocol == Some(&Protocol::WEB_TRANSPORT) {
-                    self.webtransport(request, http3, stream).await;
-                } else {
-                    // No session will ever be found here.
-                    drop(stream.claim);
-                    let (send, recv) = http3.split();
-                    let response = ResponseSender::new(send, stream.outgoing);
-                    self.handler.request(self.peer, request.map(|()| RequestBody::new(recv)), response).await;
-                }
-            }
+        let work = match timeout(self.head_timeout, Box::pin(resolver.resolve_request())).await {
+            Ok(Ok((request, http3))) => Some(self.answer(request, http3, stream)),
             // h3 has answered with 431, and it is to arrive.
-            Ok(Err(StreamError::HeaderTooBig { .. })) => outgoing.finish(),
-            Ok(Err(error)) => tracing::debug!(peer = %self.peer.address, %error, "request without a head"),
-            Err(_) => outgoing.reset(code::H3_REQUEST_INCOMPLETE),
+            Ok(Err(StreamError::HeaderTooBig { .. })) => {
+                outgoing.finish();
+                None
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %self.peer.address, %error, "malformed request");
+                None
+            }
+            // The head was whole, but that answer found no room.
+            Err(_) => None,
+        };
+        if let Some(work) = work {
+            work.await;
         }
         deliver(outgoing).await;
     }
 
-    async fn webtransport(
-        &self,
-        request: Request<()>,
-        http3: h3::server::RequestStream<super::backend::BidiStream, Bytes>,
-        stream: RequestStream,
-    ) {
+    /// Boxed: a session is not to take the memory that a request's handler would.
+    fn answer(&self, request: Request<()>, http3: Http3Stream, stream: RequestStream) -> LocalBoxFuture<'_, ()> {
+        let protocol = request.extensions().get::<Protocol>();
+        if request.method() == Method::CONNECT && protocol == Some(&Protocol::WEB_TRANSPORT) {
+            return Box::pin(self.webtransport(request, http3, stream));
+        }
+        // No session will ever be found here.
+        drop(stream.claim);
+        let (send, recv) = http3.split();
+        let response = ResponseSender::new(send, stream.outgoing);
+        Box::pin(self.handler.request(self.peer, request.map(|()| RequestBody::new(recv)), response))
+    }
+
+    async fn webtransport(&self, request: Request<()>, http3: Http3Stream, stream: RequestStream) {
         let (offer, answered) = webtransport::offer(request, http3, stream, self.connection.clone());
         // A task of its own: it is woken for every event, and the CONNECT stream needn't be looked at then.
         let mut serving = AbortOnDropHandle::new(spawn_local(self.handler.webtransport(self.peer, offer)));
@@ -228,6 +262,12 @@ async fn deliver(outgoing: Rc<Outgoing>) {
     if outgoing.is_ended() {
         let _ = timeout(DELIVERY_MAX, outgoing.closed()).await;
     }
+}
+
+/// Whether a peer that closes with this code is merely done. Clients that know of sessions only close the connection
+/// with the session's code, and some with 0.
+fn is_regular(code: VarInt) -> bool {
+    code == code::H3_NO_ERROR || code == VarInt::from_u32(0) || code::from_http3(code).is_some()
 }
 
 async fn join(tasks: &mut JoinSet<()>, peer: Peer) {
@@ -259,7 +299,8 @@ const SETTINGS_WEBTRANSPORT_MAX_SESSIONS: VarInt = VarInt::from_u32(0xc671_706a)
 /// How long writing a GOAWAY may take.
 const GOAWAY_MAX: Duration = Duration::from_secs(1);
 
-/// How long a handler may go on when its session or connection has ended: for a publish that was taken to get its answer.
+/// How long a handler may go on when its session or connection has ended: for a publish that was taken to get its
+/// answer.
 const HANDLER_GRACE: Duration = Duration::from_secs(10);
 
 /// How long a peer may take to acknowledge the end of a response.

@@ -15,13 +15,15 @@ pub struct Config {
     /// Silence after which a connection is taken for lost. A dead peer is noticed after exactly this time. At most some
     /// 146 million years; zero means never.
     pub idle_timeout: Duration,
-    /// Silence after which a packet is sent to keep the connection, and the path's NAT entry, alive: for a feed with a long
-    /// heartbeat. Must be below `idle_timeout` to be of any use. `None` leaves it to the peer. Costs a packet each way.
+    /// Silence after which a packet is sent to keep the connection, and the path's NAT entry, alive: for a feed with a
+    /// long heartbeat. Must be below `idle_timeout` to be of any use. `None` leaves it to the peer. Costs a packet each
+    /// way.
     pub keep_alive: Option<Duration>,
     /// Requests, sessions and their bidirectional streams that a peer may have open at a time. quinn allocates every
     /// allowed stream ahead: an idle connection takes 62 KiB with 16, 75 with 128.
     pub bidi_streams_max: u32,
-    /// Unidirectional streams that a peer may have open at a time. HTTP/3 itself uses three, a browser's GREASE a fourth.
+    /// Unidirectional streams that a peer may have open at a time. HTTP/3 itself uses three, a browser's GREASE a
+    /// fourth.
     pub uni_streams_max: u32,
     /// Handshakes that wait to be taken from the endpoint; more are refused at once. Each costs a few KiB.
     pub handshakes_max: usize,
@@ -59,8 +61,8 @@ pub enum EndpointError {
     Socket(#[from] io::Error),
 }
 
-/// Puts a QUIC endpoint on a bound socket. The endpoint's own task runs on the current tokio runtime; a connection's runs on
-/// the runtime where its [`quinn::Incoming`] is accepted.
+/// Puts a QUIC endpoint on a bound socket. The endpoint's own task runs on the current tokio runtime; a connection's
+/// runs on the runtime where its [`quinn::Incoming`] is accepted.
 pub fn build(
     socket: UdpSocket,
     tls: Arc<rustls::ServerConfig>,
@@ -98,8 +100,8 @@ impl SocketBuffers {
     }
 }
 
-/// Asks for socket buffers that hold a burst of handshakes: with the usual 208 KiB, fifty clients that connect at once lose
-/// Initials, and each loss costs a second.
+/// Asks for socket buffers that hold a burst of handshakes: with the usual 208 KiB, fifty clients that connect at once
+/// lose Initials, and each loss costs a second.
 pub fn raise_socket_buffers(socket: &UdpSocket) -> io::Result<SocketBuffers> {
     let socket = SockRef::from(socket);
     socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
@@ -137,8 +139,8 @@ const STREAM_RECEIVE_WINDOW_BYTES: u32 = 128 * 1024;
 /// The same over all streams of a connection: the worst that a connection's unread input can take.
 const RECEIVE_WINDOW_BYTES: u32 = 384 * 1024;
 
-/// What is kept of sent and unacknowledged bytes: the worst that a reader that vanished can take of a connection. quinn's
-/// default is 10 MB; less costs no throughput at the rates of a feed.
+/// What is kept of sent and unacknowledged bytes: the worst that a reader that vanished can take of a connection.
+/// quinn's default is 10 MB; less costs no throughput at the rates of a feed.
 const SEND_WINDOW_BYTES: u64 = 256 * 1024;
 
 /// Handshake bytes that may wait for a gap before them to be filled, a connection.

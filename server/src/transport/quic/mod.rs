@@ -8,8 +8,10 @@
 //!   RequestBody, ResponseSender            SessionOffer ─► Session
 //! ```
 //!
-//! A connection lives on one single-threaded runtime; only [`RequestBody`] can leave it. h3 does the framing, QPACK and the
-//! rules of HTTP/3; `backend` puts it on quinn and keeps WebTransport's streams from it.
+//! A connection lives on one single-threaded runtime; only [`RequestBody`] can leave it. h3 does the framing, QPACK and
+//! the rules of HTTP/3; `backend` puts it on quinn and keeps WebTransport's streams from it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod backend;
 mod body;

@@ -20,7 +20,8 @@ pub struct ResponseSender {
     outgoing: Rc<Outgoing>,
 }
 
-/// To be given the body. Dropped before it is finished, the response is reset with H3_INTERNAL_ERROR: it must not look whole.
+/// To be given the body. Dropped before it is finished, the response is reset with H3_INTERNAL_ERROR: it must not look
+/// whole.
 pub struct ResponseStream {
     /// h3 counts a request as running until this is dropped.
     _stream: h3::server::RequestStream<backend::SendStream, Bytes>,
@@ -48,7 +49,8 @@ impl ResponseSender {
         Self { stream, outgoing }
     }
 
-    /// Sends the head. No `Connection` header: it is malformed here [RFC 9114 §4.2], and browsers drop the response for it.
+    /// Sends the head. No `Connection` header: it is malformed here [RFC 9114 §4.2], and browsers drop the response for
+    /// it.
     pub async fn send_response(mut self, head: Response<()>) -> Result<ResponseStream, HeadError> {
         self.stream.send_response(head).await?;
         Ok(ResponseStream { _stream: self.stream, writer: BodyWriter::new(self.outgoing) })
@@ -61,8 +63,8 @@ impl ResponseSender {
 }
 
 impl ResponseStream {
-    /// Sends one piece of the body, without copying it. Stays pending while the client doesn't read. Dropped early, what
-    /// remains of the piece is sent before the next.
+    /// Sends one piece of the body, without copying it. Stays pending while the client doesn't read. Dropped early,
+    /// what remains of the piece is sent before the next.
     pub async fn send_data(&mut self, data: Bytes) -> Result<(), BodyError> {
         self.send_chunks(&mut [data]).await
     }

@@ -7,8 +7,8 @@ use thiserror::Error;
 use super::Close;
 use crate::transport::quic::varint::{self, Prefix};
 
-/// Reads capsules as they arrive, in any pieces. Holds at most one header and one CLOSE_WEBTRANSPORT_SESSION; everything
-/// else is skipped by counting, however long it claims to be.
+/// Reads capsules as they arrive, in any pieces. Holds at most one header and one CLOSE_WEBTRANSPORT_SESSION;
+/// everything else is skipped by counting, however long it claims to be.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     state: State,
@@ -73,7 +73,8 @@ impl Parser {
         Ok(None)
     }
 
-    /// The peer's end of the stream: a close without a capsule has code 0 and no reason [draft-ietf-webtrans-http3-02 §5].
+    /// The peer's end of the stream: a close without a capsule has code 0 and no reason [draft-ietf-webtrans-http3-02
+    /// §5].
     pub(super) fn finish(&self) -> Result<Close, CapsuleError> {
         match &self.state {
             State::Header(header) if header.is_empty() => Ok(Close::default()),
@@ -146,7 +147,7 @@ mod tests {
         for chunk_bytes in [1, 2, 5, wire.len()] {
             let mut parser = Parser::default();
             let got: Vec<_> = wire.chunks(chunk_bytes).filter_map(|chunk| parser.push(chunk).unwrap()).collect();
-            assert_eq!(got, [sent.clone()], "chunks of {chunk_bytes}");
+            assert_eq!(got, std::slice::from_ref(&sent), "chunks of {chunk_bytes}");
         }
     }
 

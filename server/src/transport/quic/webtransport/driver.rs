@@ -44,7 +44,7 @@ impl Driver {
     }
 
     /// Runs until the session has ended and the peer knows. Dropped before, the session is lost.
-    pub(in super::super) async fn run(mut self) {
+    pub(in super::super) async fn run(mut self: Box<Self>) {
         let (ended, farewell) = self.session().await;
         self.state.end(ended);
         self.claim.release();

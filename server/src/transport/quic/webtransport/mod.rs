@@ -1,8 +1,8 @@
 //! WebTransport over HTTP/3 [draft-ietf-webtrans-http3-02, which browsers ship], many sessions to a connection.
 //!
-//! A session lives on the stream of its CONNECT. [`SessionOffer`] is that request, to be accepted or refused; [`Session`] is
-//! what an accepted one becomes. `driver` runs the CONNECT stream, `routes` finds a session for a stream that the peer opens,
-//! and `state` owns the streams of a session, so that they all end with it.
+//! A session lives on the stream of its CONNECT. [`SessionOffer`] is that request, to be accepted or refused;
+//! [`Session`] is what an accepted one becomes. `driver` runs the CONNECT stream, `routes` finds a session for a stream
+//! that the peer opens, and `state` owns the streams of a session, so that they all end with it.
 
 mod capsule;
 mod driver;

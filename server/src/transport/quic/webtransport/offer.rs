@@ -53,7 +53,8 @@ pub(in super::super) fn offer(
 }
 
 impl SessionOffer {
-    /// The CONNECT itself. `wt-available-protocols` holds the subprotocols on offer [draft-ietf-webtrans-http3-14 §3.3].
+    /// The CONNECT itself. `wt-available-protocols` holds the subprotocols on offer [draft-ietf-webtrans-http3-14
+    /// §3.3].
     pub fn request(&self) -> &Request<()> {
         &self.request
     }

@@ -183,6 +183,6 @@ impl Drop for Claim {
     }
 }
 
-/// Streams that may wait for their sessions, a connection. Each can take a stream's receive window; browsers send none, as
-/// they wait for the answer to CONNECT.
+/// Streams that may wait for their sessions, a connection. Each can take a stream's receive window; browsers send none,
+/// as they wait for the answer to CONNECT.
 pub(in super::super) const EARLY_STREAMS_MAX: usize = 8;

@@ -53,21 +53,22 @@ impl Session {
         Ok(stream)
     }
 
-    /// The next bidirectional stream that the peer opens, or `None` when the session has ended. Up to 16 wait; the peer is
-    /// refused more.
+    /// The next bidirectional stream that the peer opens, or `None` when the session has ended. Up to 16 wait; the peer
+    /// is refused more.
     pub async fn accept_bi(&self) -> Option<(SendStream, RecvStream)> {
         let (send, recv) = self.state.accept_bi().await?;
         Some((SendStream::new(self.state.clone(), send), RecvStream::new(self.state.clone(), recv)))
     }
 
-    /// The next unidirectional stream that the peer opens, or `None` when the session has ended. Up to 16 wait; the peer is
-    /// refused more.
+    /// The next unidirectional stream that the peer opens, or `None` when the session has ended. Up to 16 wait; the
+    /// peer is refused more.
     pub async fn accept_uni(&self) -> Option<RecvStream> {
         let recv = self.state.accept_uni().await?;
         Some(RecvStream::new(self.state.clone(), recv))
     }
 
-    /// Resolves when the session has ended, whoever ended it. Independent of the session's borrow, and any number may wait.
+    /// Resolves when the session has ended, whoever ended it. Independent of the session's borrow, and any number may
+    /// wait.
     pub fn closed(&self) -> impl Future<Output = Ended> + 'static + use<> {
         let state = self.state.clone();
         async move {
@@ -76,9 +77,9 @@ impl Session {
         }
     }
 
-    /// Closes the session: ends its streams, tells the peer, and waits for the peer to have it, a few seconds at most. The
-    /// peer learns of it even if the future is dropped. A stream that was finished is still delivered; but a browser throws
-    /// away what it hasn't read by then, so wait for [`SendStream::stopped`] before, with a bound.
+    /// Closes the session: ends its streams, tells the peer, and waits for the peer to have it, a few seconds at most.
+    /// The peer learns of it even if the future is dropped. A stream that was finished is still delivered; but a
+    /// browser throws away what it hasn't read by then, so wait for [`SendStream::stopped`] before, with a bound.
     pub async fn close(&self, close: Close) {
         self.state.order(|orders| orders.close = Some(close));
         self.state.finished.cancelled().await;

@@ -1,0 +1,219 @@
+//! The streams of requests.
+
+use std::{
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use h3::quic::{self, StreamErrorIncoming, StreamId, WriteBuf};
+use quinn::VarInt;
+
+use super::connection_error;
+use crate::transport::quic::{code, frames::Frames, outgoing::Outgoing};
+
+/// A request's stream.
+pub(in super::super) struct BidiStream {
+    pub(super) send: SendStream,
+    pub(super) recv: RecvStream,
+}
+
+impl quic::BidiStream<Bytes> for BidiStream {
+    type SendStream = SendStream;
+    type RecvStream = RecvStream;
+
+    fn split(self) -> (SendStream, RecvStream) {
+        (self.send, self.recv)
+    }
+}
+
+impl quic::SendStream<Bytes> for BidiStream {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_ready(cx)
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        self.send.send_data(data)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_finish(cx)
+    }
+
+    fn reset(&mut self, code: u64) {
+        self.send.reset(code);
+    }
+
+    fn send_id(&self) -> StreamId {
+        self.send.send_id()
+    }
+}
+
+impl quic::RecvStream for BidiStream {
+    type Buf = Bytes;
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        self.recv.poll_data(cx)
+    }
+
+    fn stop_sending(&mut self, code: u64) {
+        self.recv.stop_sending(code);
+    }
+
+    fn recv_id(&self) -> StreamId {
+        self.recv.recv_id()
+    }
+}
+
+/// The half of a request's stream on which h3 writes the response's head.
+pub(in super::super) struct SendStream {
+    pub(super) outgoing: Rc<Outgoing>,
+    pub(super) writing: Option<WriteBuf<Bytes>>,
+}
+
+impl quic::SendStream<Bytes> for SendStream {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        while let Some(data) = &mut self.writing {
+            if !data.has_remaining() {
+                self.writing = None;
+                break;
+            }
+            let written = ready!(self.outgoing.poll_write(cx, data.chunk())).map_err(write_error)?;
+            data.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        self.writing = Some(data.into());
+        Ok(())
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.outgoing.finish();
+        Poll::Ready(Ok(()))
+    }
+
+    fn reset(&mut self, code: u64) {
+        self.outgoing.reset(VarInt::from_u64(code).unwrap_or(code::H3_INTERNAL_ERROR));
+    }
+
+    fn send_id(&self) -> StreamId {
+        stream_id(self.outgoing.id())
+    }
+}
+
+/// What the peer sends on a stream of HTTP/3, cut so that h3 can take it.
+pub(in super::super) struct RecvStream {
+    stream: quinn::RecvStream,
+    /// Comes before anything else.
+    head: Bytes,
+    /// What was read and not cut yet.
+    input: Bytes,
+    /// `None` on a stream without frames.
+    frames: Option<Frames>,
+    ended: bool,
+}
+
+impl RecvStream {
+    pub(super) fn new(stream: quinn::RecvStream, head: Bytes, input: Bytes, frames: Option<Frames>) -> Self {
+        Self { stream, head, input, frames, ended: false }
+    }
+
+    fn stop(&mut self, code: VarInt) {
+        // Fails when it has ended by itself, which is as good.
+        let _ = self.stream.stop(code);
+        self.ended = true;
+    }
+}
+
+impl quic::RecvStream for RecvStream {
+    type Buf = Bytes;
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        if !self.head.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.head))));
+        }
+        loop {
+            match &mut self.frames {
+                None if !self.input.is_empty() => return Poll::Ready(Ok(Some(std::mem::take(&mut self.input)))),
+                None => {}
+                Some(frames) => match frames.next(&mut self.input) {
+                    Ok(Some(piece)) => return Poll::Ready(Ok(Some(piece))),
+                    Ok(None) => {}
+                    Err(_) => {
+                        self.stop(code::H3_EXCESSIVE_LOAD);
+                        let error_code = code::H3_EXCESSIVE_LOAD.into_inner();
+                        return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
+                    }
+                },
+            }
+            if self.ended {
+                return Poll::Ready(Ok(None));
+            }
+            match ready!(poll_read(&mut self.stream, cx, usize::MAX)).map_err(read_error)? {
+                Some(chunk) => self.input = chunk,
+                None => {
+                    self.ended = true;
+                    if self.frames.as_ref().is_some_and(|frames| !frames.is_between_frames()) {
+                        let error_code = code::H3_FRAME_ERROR.into_inner();
+                        return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
+                    }
+                }
+            }
+        }
+    }
+
+    fn stop_sending(&mut self, code: u64) {
+        self.stop(VarInt::from_u64(code).unwrap_or(code::H3_INTERNAL_ERROR));
+    }
+
+    fn recv_id(&self) -> StreamId {
+        stream_id(self.stream.id())
+    }
+}
+
+impl Drop for RecvStream {
+    fn drop(&mut self) {
+        if !self.ended {
+            // A response may be whole before its request is [RFC 9114 §4.1].
+            self.stop(code::H3_NO_ERROR);
+        }
+    }
+}
+
+/// Polls a read of at most `bytes_max`. Nothing is lost when the result is never asked for again: quinn keeps only the
+/// waker.
+pub(in super::super) fn poll_read(
+    stream: &mut quinn::RecvStream,
+    cx: &mut Context<'_>,
+    bytes_max: usize,
+) -> Poll<Result<Option<Bytes>, quinn::ReadError>> {
+    let read = pin!(stream.read_chunk(bytes_max, true));
+    read.poll(cx).map_ok(|chunk| chunk.map(|chunk| chunk.bytes))
+}
+
+fn stream_id(id: quinn::StreamId) -> StreamId {
+    StreamId::try_from(u64::from(id)).expect("both sides hold the 62 bits of a varint")
+}
+
+fn read_error(error: quinn::ReadError) -> StreamErrorIncoming {
+    match error {
+        quinn::ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
+        quinn::ReadError::ConnectionLost(error) => {
+            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_error(error) }
+        }
+        error => StreamErrorIncoming::Unknown(Box::new(error)),
+    }
+}
+
+fn write_error(error: quinn::WriteError) -> StreamErrorIncoming {
+    match error {
+        quinn::WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
+        quinn::WriteError::ConnectionLost(error) => {
+            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_error(error) }
+        }
+        error => StreamErrorIncoming::Unknown(Box::new(error)),
+    }
+}
