@@ -1,1 +1,21 @@
-//! stub
+//! What the integration tests share: a hub of their own, and ways to it.
+//!
+//! Every test has its hub, on ports that the system picks, in its own process; nothing is mocked.
+
+mod hub;
+mod story;
+mod way;
+
+pub use hub::{TestHub, identity};
+pub use story::{Story, seen};
+pub use way::Way;
+
+use std::{future::Future, time::Duration};
+
+/// Waits for something that should come soon. A test that waits for ever is a test that says nothing.
+///
+/// # Panics
+/// If it doesn't come in 20 seconds.
+pub async fn soon<F: Future>(what: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it didn't come in 20 seconds")
+}

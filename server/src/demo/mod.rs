@@ -43,6 +43,29 @@ struct Vitals {
     networks: Networks,
     process: Option<Pid>,
     sampled: Instant,
+    own_cpu: OwnCpu,
+}
+
+/// The process's CPU time, as a share of one core over the last second: its counter moves in steps of some 10 ms.
+#[derive(Default)]
+struct OwnCpu {
+    since: Option<(Instant, u64)>,
+    percent: f64,
+}
+
+impl OwnCpu {
+    fn update(&mut self, used_ms: u64) -> f64 {
+        match self.since {
+            None => self.since = Some((Instant::now(), used_ms)),
+            Some((then, before)) if then.elapsed() >= CPU_WINDOW => {
+                let elapsed_ms = then.elapsed().as_secs_f64() * 1000.0;
+                self.percent = used_ms.saturating_sub(before) as f64 / elapsed_ms * 100.0;
+                self.since = Some((Instant::now(), used_ms));
+            }
+            Some(_) => {}
+        }
+        (self.percent * 10.0).round() / 10.0
+    }
 }
 
 impl Vitals {
@@ -53,6 +76,7 @@ impl Vitals {
             networks: Networks::new_with_refreshed_list()?,
             process: sysinfo::get_current_pid().ok(),
             sampled: Instant::now(),
+            own_cpu: OwnCpu::default(),
         })
     }
 
@@ -97,7 +121,7 @@ impl Vitals {
         self.system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, kind);
         let process = self.system.process(pid)?;
         Some(json!({
-            "cpu": tenth(process.cpu_usage()),
+            "cpu": self.own_cpu.update(process.accumulated_cpu_time()),
             "memory": process.memory(),
             "uptime_s": process.run_time(),
             "threads": process.tasks().map_or(1, |tasks| tasks.len()),
@@ -110,3 +134,4 @@ fn tenth(percent: f32) -> f64 {
 }
 
 const INTERVAL: Duration = Duration::from_millis(100);
+const CPU_WINDOW: Duration = Duration::from_secs(1);

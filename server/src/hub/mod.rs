@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use fanwire_protocol::{Cursor, Draft, LastEventId, message::Verdict};
+use fanwire_protocol::{Cursor, Draft, Epoch, LastEventId, message::Verdict};
 
 use http::StatusCode;
 
@@ -111,6 +111,11 @@ impl Hub {
     /// What the hub takes and gives.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The name of the log.
+    pub fn epoch(&self) -> Epoch {
+        self.log.epoch()
     }
 
     /// How many feeds are open.

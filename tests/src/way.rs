@@ -1,0 +1,61 @@
+//! The ways to a feed that the contract holds for.
+
+use fanwire_client::{Connection, Options, Transport};
+
+use crate::{TestHub, soon};
+
+/// A transport, in cleartext or in TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// WebTransport over HTTP/3.
+    WebTransport,
+    /// SSE over HTTP/1.1 in cleartext.
+    SseH1,
+    /// SSE over HTTP/1.1 in TLS.
+    SseH1Tls,
+    /// SSE over HTTP/2 with prior knowledge.
+    SseH2c,
+    /// SSE over HTTP/2 in TLS.
+    SseH2Tls,
+    /// SSE over HTTP/3.
+    SseH3,
+}
+
+impl Way {
+    /// Every way.
+    pub const ALL: [Self; 6] = [Self::WebTransport, Self::SseH1, Self::SseH1Tls, Self::SseH2c, Self::SseH2Tls, Self::SseH3];
+
+    /// The transport.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::WebTransport => Transport::WebTransport,
+            Self::SseH1 | Self::SseH1Tls => Transport::SseH1,
+            Self::SseH2c | Self::SseH2Tls => Transport::SseH2,
+            Self::SseH3 => Transport::SseH3,
+        }
+    }
+
+    /// Options for a feed over this way.
+    pub fn options(self, hub: &TestHub) -> Options {
+        let cleartext = matches!(self, Self::SseH1 | Self::SseH2c);
+        hub.options(&if cleartext { hub.http_url() } else { hub.https_url() })
+    }
+
+    /// A feed of these topics.
+    pub async fn subscribe(self, hub: &TestHub, topics: &[&str]) -> Connection {
+        let options = topics.iter().fold(self.options(hub), |options, topic| options.topic(topic).expect("a topic"));
+        self.connect(&options).await
+    }
+
+    /// A feed that starts after something.
+    pub async fn resume(self, hub: &TestHub, topics: &[&str], last_event_id: &str) -> Connection {
+        let options = topics.iter().fold(self.options(hub), |options, topic| options.topic(topic).expect("a topic"));
+        let id = fanwire_protocol::LastEventId::parse(last_event_id).expect("an id").expect("not empty");
+        self.connect(&options.last_event_id(id)).await
+    }
+
+    /// Connects.
+    pub async fn connect(self, options: &Options) -> Connection {
+        soon(Connection::connect(self.transport(), options)).await.unwrap_or_else(|error| panic!("{self:?}: {error}"))
+    }
+}
