@@ -1,0 +1,129 @@
+//! What a client wants, and where from.
+
+use std::{sync::Arc, time::Duration};
+
+use fanwire_protocol::{LastEventId, Matcher, Matchers, TopicError, frame};
+use hyper::HeaderMap;
+use url::Url;
+
+use crate::{Retry, Trust, dial::Shared};
+
+/// What to connect to, whom to trust and what to ask for.
+///
+/// Clones share one UDP endpoint and one set of system roots, which are made when they are first needed. The endpoint belongs to the
+/// runtime that made it: options aren't for use on two runtimes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The hub's `/events`, `http` or `https`. Its own query is kept, before what the fields below add.
+    pub url: Url,
+    /// Which certificates are the hub's. Default: those that the system's roots vouch for.
+    pub trust: Trust,
+    /// The topics of the feed, besides those in the URL.
+    pub matchers: Matchers,
+    /// Where the feed starts. Default: now.
+    pub last_event_id: Option<LastEventId>,
+    /// The heartbeat to ask for. Default: the hub's, 15 s.
+    pub heartbeat: Option<Duration>,
+    /// Ask for control messages on SSE. Default: true; without them there are no cursors, no [`crate::Item::Hello`], and events are
+    /// [`crate::PlainEvent`]s.
+    pub control: bool,
+    /// Headers that go out with every request.
+    pub headers: HeaderMap,
+    /// How long it may take until the hub has answered; for a [`crate::Feed`] until it has said hello. Default: 10 s.
+    pub connect_timeout: Duration,
+    /// How long the answer to a publish or to a request on the control stream may take. Default: 30 s.
+    pub request_timeout: Duration,
+    /// The longest event that is taken, in bytes as it comes over the wire; also how much a connection may have to hold in memory.
+    /// Default: 8 MiB.
+    pub event_bytes_max: usize,
+    /// When a [`crate::Feed`] connects again.
+    pub retry: Retry,
+    /// How much earlier than SSE [`crate::Choice::Auto`] tries WebTransport. Default: 300 ms.
+    pub head_start: Duration,
+    /// The UDP endpoint for QUIC, if it isn't to be the client's own. It needs no configuration of its own.
+    pub endpoint: Option<quinn::Endpoint>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Options {
+    /// Defaults for a hub. A URL without a path stands for `/events`.
+    pub fn new(url: &str) -> Result<Self, OptionsError> {
+        let bad = |why: String| OptionsError::Url { url: url.to_owned(), why };
+        let mut parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(bad(format!("the scheme is {}, not http or https", parsed.scheme())));
+        }
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err(bad("credentials belong in a header".to_owned()));
+        }
+        if parsed.path() == "/" {
+            parsed.set_path("/events");
+        }
+        parsed.set_fragment(None);
+        Ok(Self {
+            url: parsed,
+            trust: Trust::System,
+            matchers: Matchers::default(),
+            last_event_id: None,
+            heartbeat: None,
+            control: true,
+            headers: HeaderMap::new(),
+            connect_timeout: CONNECT_TIMEOUT,
+            request_timeout: REQUEST_TIMEOUT,
+            event_bytes_max: frame::PAYLOAD_BYTES_MAX,
+            retry: Retry::default(),
+            head_start: HEAD_START,
+            endpoint: None,
+            shared: Arc::new(Shared::default()),
+        })
+    }
+
+    /// Adds a topic to the feed: an exact one, or `*` for all.
+    pub fn topic(mut self, topic: &str) -> Result<Self, TopicError> {
+        self.matchers.insert(Matcher::exact(topic)?);
+        Ok(self)
+    }
+
+    /// Says whom to trust.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Says where the feed starts.
+    pub fn last_event_id(mut self, id: LastEventId) -> Self {
+        self.last_event_id = Some(id);
+        self
+    }
+}
+
+/// Why options can't be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// The URL isn't one of a hub.
+    #[error("{url:?} can't be the url of a hub: {why}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const HEAD_START: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_checked() {
+        assert_eq!(Options::new("http://localhost:1").unwrap().url.as_str(), "http://localhost:1/events");
+        assert_eq!(Options::new("https://a/x?match=b#c").unwrap().url.as_str(), "https://a/x?match=b");
+        for bad in ["", "localhost:1/events", "ftp://a/", "https://me:pw@a/events", "http://"] {
+            assert!(Options::new(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Publishing over HTTP. [PROTOCOL §6]
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use bytes::Bytes;
+use fanwire_protocol::message::Refusal;
+use http_body_util::Full;
+use hyper::{HeaderMap, Request, StatusCode, header};
+
+use crate::{
+    ConnectError, HubError, Options, Publication, Published, Source,
+    http::{HttpConnection, Wanted, hub_error},
+    target::{Place, headers},
+};
+
+/// Which version of HTTP a publisher speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum HttpVersion {
+    /// HTTP/2 if TLS negotiates it, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2; in the clear with prior knowledge.
+    H2,
+}
+
+impl fmt::Display for HttpVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::H1 => "h1",
+            Self::H2 => "h2",
+        })
+    }
+}
+
+impl FromStr for HttpVersion {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        [Self::Auto, Self::H1, Self::H2]
+            .into_iter()
+            .find(|version| version.to_string() == name)
+            .ok_or_else(|| format!("{name:?} is no version of http to publish over: there are auto, h1 and h2"))
+    }
+}
+
+/// Publishes to one hub, over a connection that is opened with the first request, kept, and opened again when it has ended.
+///
+/// A request is sent again only if nothing of it had been sent; anything else would publish an event twice. No other retries.
+#[derive(Debug)]
+pub struct Publisher {
+    options: Options,
+    version: HttpVersion,
+    /// Taken out while a request is under way: one that is given up takes its connection with it.
+    http: Option<HttpConnection>,
+}
+
+/// An answer as it came.
+#[derive(Debug, Clone)]
+pub struct HttpAnswer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Publisher {
+    /// A publisher for the hub of these options. Matchers don't matter.
+    pub fn new(options: Options, version: HttpVersion) -> Self {
+        Self { options, version, http: None }
+    }
+
+    /// Publishes an event as JSON.
+    pub async fn publish(&mut self, publication: &Publication) -> Result<Published, PublishError> {
+        let body = serde_json::Value::from(publication.to_json()).to_string();
+        let answer = self.accepted("application/json", body.into()).await?;
+        self.read(&answer.body)
+    }
+
+    /// Publishes an event as a form, as every Mercure hub takes it. What isn't text can't be.
+    pub async fn publish_form(&mut self, publication: &Publication) -> Result<Published, PublishError> {
+        let form = publication.to_form().ok_or(PublishError::NotText)?;
+        let answer = self.accepted("application/x-www-form-urlencoded", form.into()).await?;
+        let id = std::str::from_utf8(&answer.body).map_err(|_| self.unreadable("its id isn't utf-8"))?;
+        Ok(Published { id: id.to_owned(), cursor: id.parse().ok() })
+    }
+
+    /// Publishes events in one request, and gives a result for each. The hub takes at most 10,000 of them and 8 MiB.
+    pub async fn publish_batch(
+        &mut self,
+        publications: &[Publication],
+    ) -> Result<Vec<Result<Published, Refusal>>, PublishError> {
+        let mut lines = String::new();
+        for publication in publications {
+            lines.push_str(&serde_json::Value::from(publication.to_json()).to_string());
+            lines.push('\n');
+        }
+        let answer = self.accepted("application/x-ndjson", lines.into()).await?;
+        let lines = answer.body.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        let results =
+            lines.map(|line| self.read::<Line>(line).map(Line::into_result)).collect::<Result<Vec<_>, _>>()?;
+        if results.len() != publications.len() {
+            let (got, sent) = (results.len(), publications.len());
+            return Err(self.unreadable(format!("it has {got} lines for {sent} events")));
+        }
+        Ok(results)
+    }
+
+    /// Posts anything, and gives the answer as it is, whatever its status.
+    pub async fn post(&mut self, content_type: &str, body: Bytes) -> Result<HttpAnswer, PublishError> {
+        let after = self.options.request_timeout;
+        let mut request = Request::post(self.options.url.as_str())
+            .body(Full::new(body))
+            .map_err(|error| ConnectError::http(&self.options.url, error))?;
+        *request.headers_mut() = headers(&self.options);
+        let content_type = header::HeaderValue::from_str(content_type)
+            .map_err(|error| ConnectError::http(&self.options.url, error))?;
+        request.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        tokio::time::timeout(after, self.exchange(request)).await.unwrap_or_else(|_| {
+            let place = Place::of(&self.options.url)?.to_string();
+            Err(PublishError::Timeout { place, after })
+        })
+    }
+
+    async fn accepted(&mut self, content_type: &str, body: Bytes) -> Result<HttpAnswer, PublishError> {
+        let answer = self.post(content_type, body).await?;
+        if answer.status == StatusCode::OK {
+            return Ok(answer);
+        }
+        Err(PublishError::Refused(hub_error(&self.options.url, answer.status, &answer.headers, &answer.body)))
+    }
+
+    async fn exchange(&mut self, mut request: Request<Full<Bytes>>) -> Result<HttpAnswer, PublishError> {
+        let url = &self.options.url;
+        let cut = |error: hyper::Error| PublishError::Cut { url: url.to_string(), source: error.into() };
+        let mut kept = self.http.take();
+        let (mut http, response) = loop {
+            let (mut http, fresh) = match kept.take() {
+                Some(http) => (http, false),
+                None => (self.open().await?, true),
+            };
+            match http.send(url, request).await {
+                Ok(response) => break (http, response),
+                Err((_, Some(unsent))) if !fresh => request = unsent,
+                Err((error, _)) => return Err(cut(error)),
+            }
+        };
+        let (head, body) = response.into_parts();
+        let (body, whole) = http.read_body(body, ANSWER_BYTES_MAX).await.map_err(cut)?;
+        if !whole {
+            return Err(self.unreadable(format!("it is longer than {ANSWER_BYTES_MAX} bytes")));
+        }
+        self.http = Some(http);
+        Ok(HttpAnswer { status: head.status, headers: head.headers, body })
+    }
+
+    async fn open(&self) -> Result<HttpConnection, ConnectError> {
+        let wanted = match self.version {
+            HttpVersion::Auto => Wanted::Either,
+            HttpVersion::H1 => Wanted::H1,
+            HttpVersion::H2 => Wanted::H2,
+        };
+        let after = self.options.connect_timeout;
+        let opened = HttpConnection::open(&self.options, &self.options.url, wanted);
+        tokio::time::timeout(after, opened).await.unwrap_or_else(|_| {
+            let place = Place::of(&self.options.url)?.to_string();
+            Err(ConnectError::Timeout { place, after })
+        })
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&self, json: &[u8]) -> Result<T, PublishError> {
+        serde_json::from_slice(json).map_err(|error| self.unreadable(error.to_string()))
+    }
+
+    fn unreadable(&self, why: impl Into<String>) -> PublishError {
+        PublishError::Answer { url: self.options.url.to_string(), why: why.into() }
+    }
+}
+
+/// One line of the answer to a batch.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Refused { error: Refusal },
+    Published(Published),
+}
+
+impl Line {
+    fn into_result(self) -> Result<Published, Refusal> {
+        match self {
+            Self::Published(published) => Ok(published),
+            Self::Refused { error } => Err(error),
+        }
+    }
+}
+
+/// Why something wasn't published, or may not have been.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// There is no connection. Nothing was published.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The hub refused it. Nothing was published.
+    #[error(transparent)]
+    Refused(Box<HubError>),
+    /// The connection broke before the answer came. It may have been published.
+    #[error("{url} didn't answer: the event may have been published or not")]
+    Cut {
+        /// What was asked.
+        url: String,
+        /// What the HTTP library said.
+        #[source]
+        source: Source,
+    },
+    /// The answer didn't come in time. It may have been published.
+    #[error("{place} didn't answer within {} ms: the event may have been published or not", .after.as_millis())]
+    Timeout {
+        /// `host:port`.
+        place: String,
+        /// How long the client waited.
+        after: Duration,
+    },
+    /// The hub said yes in words that aren't the protocol's.
+    #[error("the answer of {url} can't be read: {why}")]
+    Answer {
+        /// What was asked.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Only text can be published as a form.
+    #[error("binary data can't be published as a form")]
+    NotText,
+}
+
+/// 10,000 lines with the longest ids and some words.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
