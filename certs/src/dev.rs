@@ -100,10 +100,7 @@ pub enum DevError {
 impl DevDirectory {
     /// A directory, made by [`DevDirectory::load`] with mode 0700 where there is none.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            names: with_names_of_this_machine(&[]),
-        }
+        Self { path: path.into(), names: with_names_of_this_machine(&[]) }
     }
 
     /// Names that the identity shall have besides `localhost`, `127.0.0.1` and `::1`.
@@ -142,12 +139,7 @@ impl DevDirectory {
         for flaw in &stored.flaws {
             tracing::warn!(path = %store.file().display(), %flaw, "replacing the development identity's file");
         }
-        let pairs = self
-            .renewed(&stored, now)
-            .map_err(|source| DevError::Issue {
-                path: store.file(),
-                source,
-            })?;
+        let pairs = self.renewed(&stored, now).map_err(|source| DevError::Issue { path: store.file(), source })?;
         if !stored.flaws.is_empty() || !same(&pairs, &stored.pairs) {
             store.write(&pairs)?;
         }
@@ -158,10 +150,8 @@ impl DevDirectory {
     /// What was stored, if it can stay as it is.
     fn settled(&self, stored: Stored, now: SystemTime) -> Option<DevIdentity> {
         let kept = self.kept(&stored, now);
-        let stays = stored.flaws.is_empty()
-            && same(&kept, &stored.pairs)
-            && !kept.is_empty()
-            && !is_next_due(&kept, now);
+        let stays =
+            stored.flaws.is_empty() && same(&kept, &stored.pairs) && !kept.is_empty() && !is_next_due(&kept, now);
         stays.then(|| DevIdentity::of(kept)).flatten()
     }
 
@@ -173,13 +163,7 @@ impl DevDirectory {
                 && remaining(&pair.identity, now) >= ROTATED_BEFORE_END
                 && self.names.iter().all(|name| names.contains(name))
         };
-        stored
-            .pairs
-            .iter()
-            .filter(is_fit)
-            .take(2)
-            .cloned()
-            .collect()
+        stored.pairs.iter().filter(is_fit).take(2).cloned().collect()
     }
 
     fn renewed(&self, stored: &Stored, now: SystemTime) -> Result<Vec<Pair>, IssueError> {
@@ -199,11 +183,7 @@ impl DevDirectory {
         let mut all: Vec<_> = self.names.iter().cloned().chain(before).collect();
         all.sort();
         all.dedup();
-        if all.len() <= NAMES_MAX {
-            all
-        } else {
-            self.names.clone()
-        }
+        if all.len() <= NAMES_MAX { all } else { self.names.clone() }
     }
 }
 
@@ -221,20 +201,13 @@ impl DevIdentity {
     /// The hashes of the certificates that clients should accept: the current one's and, if there is one, its
     /// successor's.
     pub fn hashes(&self) -> Vec<Fingerprint> {
-        [Some(&self.current), self.next.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(Identity::fingerprint)
-            .collect()
+        [Some(&self.current), self.next.as_ref()].into_iter().flatten().map(Identity::fingerprint).collect()
     }
 
     /// The first, the second.
     fn of(pairs: Vec<Pair>) -> Option<Self> {
         let mut identities = pairs.into_iter().map(|pair| pair.identity);
-        Some(Self {
-            current: identities.next()?,
-            next: identities.next(),
-        })
+        Some(Self { current: identities.next()?, next: identities.next() })
     }
 }
 
@@ -251,12 +224,7 @@ fn issue_and_tell(names: &[SubjectName], now: SystemTime, role: &str) -> Result<
 }
 
 fn same(some: &[Pair], others: &[Pair]) -> bool {
-    let fingerprints = |pairs: &[Pair]| {
-        pairs
-            .iter()
-            .map(|pair| pair.identity.fingerprint())
-            .collect::<Vec<_>>()
-    };
+    let fingerprints = |pairs: &[Pair]| pairs.iter().map(|pair| pair.identity.fingerprint()).collect::<Vec<_>>();
     fingerprints(some) == fingerprints(others)
 }
 

@@ -48,10 +48,7 @@ mod tests {
     #[test]
     fn is_the_sha256_in_standard_base64() {
         let empty = Fingerprint::of(b"");
-        assert_eq!(
-            empty.to_string(),
-            "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
-        );
+        assert_eq!(empty.to_string(), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
         assert_eq!(empty.as_bytes()[..4], [0xe3, 0xb0, 0xc4, 0x42]);
     }
 }

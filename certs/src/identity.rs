@@ -77,10 +77,7 @@ pub enum ValidityWarning {
 
 impl Identity {
     /// Puts a chain (leaf first) and a key together.
-    pub fn new(
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-    ) -> Result<Self, IdentityError> {
+    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, IdentityError> {
         for (index, certificate) in chain.iter().enumerate() {
             parse(certificate, index + 1)?;
         }
@@ -142,13 +139,9 @@ impl Identity {
     /// Why clients refuse the leaf at `now`, if they do.
     pub fn warning(&self, now: SystemTime) -> Option<ValidityWarning> {
         if now > self.not_after {
-            Some(ValidityWarning::Expired {
-                not_after: self.not_after,
-            })
+            Some(ValidityWarning::Expired { not_after: self.not_after })
         } else if now < self.not_before {
-            Some(ValidityWarning::NotYetValid {
-                not_before: self.not_before,
-            })
+            Some(ValidityWarning::NotYetValid { not_before: self.not_before })
         } else {
             None
         }
@@ -165,52 +158,30 @@ impl fmt::Debug for Identity {
     }
 }
 
-fn parse<'a>(
-    certificate: &'a CertificateDer<'_>,
-    position: usize,
-) -> Result<X509Certificate<'a>, IdentityError> {
+fn parse<'a>(certificate: &'a CertificateDer<'_>, position: usize) -> Result<X509Certificate<'a>, IdentityError> {
     match X509Certificate::from_der(certificate) {
         Ok(([], parsed)) => Ok(parsed),
-        Ok(_) => Err(IdentityError::BadCertificate {
-            position,
-            reason: "bytes follow it".to_owned(),
-        }),
-        Err(error) => Err(IdentityError::BadCertificate {
-            position,
-            reason: error.to_string(),
-        }),
+        Ok(_) => Err(IdentityError::BadCertificate { position, reason: "bytes follow it".to_owned() }),
+        Err(error) => Err(IdentityError::BadCertificate { position, reason: error.to_string() }),
     }
 }
 
-fn certify(
-    chain: &[CertificateDer<'static>],
-    key: PrivateKeyDer<'static>,
-) -> Result<CertifiedKey, IdentityError> {
-    let key = crypto::provider()
-        .key_provider
-        .load_private_key(key)
-        .map_err(IdentityError::BadKey)?;
+fn certify(chain: &[CertificateDer<'static>], key: PrivateKeyDer<'static>) -> Result<CertifiedKey, IdentityError> {
+    let key = crypto::provider().key_provider.load_private_key(key).map_err(IdentityError::BadKey)?;
     let certified = CertifiedKey::new(chain.to_vec(), Arc::clone(&key));
     match certified.keys_match() {
         // rustls can't tell for every key; those of our provider can, so this is the exception.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
         Err(rustls::Error::InconsistentKeys(_)) => {
             let matches = |other: &CertificateDer<'static>| {
-                CertifiedKey::new(vec![other.clone()], Arc::clone(&key))
-                    .keys_match()
-                    .is_ok()
+                CertifiedKey::new(vec![other.clone()], Arc::clone(&key)).keys_match().is_ok()
             };
             Err(match chain.iter().position(matches) {
-                Some(index) => IdentityError::LeafNotFirst {
-                    position: index + 1,
-                },
+                Some(index) => IdentityError::LeafNotFirst { position: index + 1 },
                 None => IdentityError::KeyMismatch,
             })
         }
-        Err(error) => Err(IdentityError::BadCertificate {
-            position: 1,
-            reason: error.to_string(),
-        }),
+        Err(error) => Err(IdentityError::BadCertificate { position: 1, reason: error.to_string() }),
     }
 }
 
@@ -223,18 +194,13 @@ fn is_pinnable(leaf: &X509Certificate<'_>) -> bool {
             .and_then(|curve| curve.as_oid().ok())
             .is_some_and(|curve| curve == OID_EC_P256);
     let period_s = leaf.validity().not_after.timestamp() - leaf.validity().not_before.timestamp();
-    let is_short =
-        u64::try_from(period_s).is_ok_and(|period_s| period_s <= PINNED_PERIOD_MAX.as_secs());
+    let is_short = u64::try_from(period_s).is_ok_and(|period_s| period_s <= PINNED_PERIOD_MAX.as_secs());
     is_p256 && is_short && leaf.subject().as_raw() == leaf.issuer().as_raw()
 }
 
 fn system_time(unix_s: i64) -> SystemTime {
     let distance = Duration::from_secs(unix_s.unsigned_abs());
-    let time = if unix_s < 0 {
-        UNIX_EPOCH.checked_sub(distance)
-    } else {
-        UNIX_EPOCH.checked_add(distance)
-    };
+    let time = if unix_s < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
     // An X.509 time has a year of four digits, which every platform can count but for the far past on some.
     time.unwrap_or(UNIX_EPOCH)
 }
@@ -244,9 +210,7 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |s| -s),
     };
-    let date = OffsetDateTime::from_unix_timestamp(unix_s)
-        .ok()
-        .and_then(|date| date.format(&Rfc3339).ok());
+    let date = OffsetDateTime::from_unix_timestamp(unix_s).ok().and_then(|date| date.format(&Rfc3339).ok());
     date.unwrap_or_else(|| format!("second {unix_s} of the unix epoch"))
 }
 
@@ -270,13 +234,7 @@ mod tests {
     fn a_year_is_too_long_to_be_pinned() {
         assert!(!ec_fixture().is_pinnable());
         assert!(self_signed(&rcgen::PKCS_ECDSA_P256_SHA256, 14 * DAY).is_pinnable());
-        assert!(
-            !self_signed(
-                &rcgen::PKCS_ECDSA_P256_SHA256,
-                14 * DAY + Duration::from_secs(1)
-            )
-            .is_pinnable()
-        );
+        assert!(!self_signed(&rcgen::PKCS_ECDSA_P256_SHA256, 14 * DAY + Duration::from_secs(1)).is_pinnable());
     }
 
     #[test]
@@ -290,27 +248,16 @@ mod tests {
         let identity = self_signed(&rcgen::PKCS_ECDSA_P256_SHA256, DAY);
         assert_eq!(identity.warning(start()), None);
         assert_eq!(identity.warning(start() + DAY), None);
-        let expired = identity
-            .warning(start() + DAY + Duration::from_secs(1))
-            .unwrap();
-        assert_eq!(
-            expired.to_string(),
-            "the certificate expired at 2026-01-02T00:00:00Z"
-        );
+        let expired = identity.warning(start() + DAY + Duration::from_secs(1)).unwrap();
+        assert_eq!(expired.to_string(), "the certificate expired at 2026-01-02T00:00:00Z");
         let early = identity.warning(start() - Duration::from_secs(1)).unwrap();
-        assert_eq!(
-            early.to_string(),
-            "the certificate isn't valid before 2026-01-01T00:00:00Z"
-        );
+        assert_eq!(early.to_string(), "the certificate isn't valid before 2026-01-01T00:00:00Z");
     }
 
     #[test]
     fn debug_shows_no_key() {
         let shown = format!("{:?}", ec_fixture());
-        assert!(
-            shown.starts_with("Identity { fingerprint: ") && shown.len() < 200,
-            "{shown}"
-        );
+        assert!(shown.starts_with("Identity { fingerprint: ") && shown.len() < 200, "{shown}");
     }
 
     #[test]
@@ -319,19 +266,13 @@ mod tests {
         der.push(0);
         let key = PrivateKeyDer::from_pem_slice(fixture("ec.pkcs8.pem").as_bytes()).unwrap();
         let error = Identity::new(vec![der.into()], key).unwrap_err();
-        assert!(
-            matches!(error, IdentityError::BadCertificate { position: 1, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, IdentityError::BadCertificate { position: 1, .. }), "{error}");
     }
 
     #[test]
     fn an_empty_chain_is_refused() {
         let key = PrivateKeyDer::from_pem_slice(fixture("ec.pkcs8.pem").as_bytes()).unwrap();
-        assert!(matches!(
-            Identity::new(Vec::new(), key),
-            Err(IdentityError::Empty)
-        ));
+        assert!(matches!(Identity::new(Vec::new(), key), Err(IdentityError::Empty)));
     }
 
     /// `openssl x509 -in ec.cert.pem -outform der | openssl dgst -sha256 -binary | base64`

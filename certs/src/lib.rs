@@ -46,14 +46,12 @@ mod testing;
 
 pub use crypto::install_crypto_provider;
 pub use dev::{
-    ANNOUNCED_BEFORE_END, DevDirectory, DevError, DevIdentity, IssueError, NAMES_MAX,
-    ROTATED_BEFORE_END, issue_dev_identity,
+    ANNOUNCED_BEFORE_END, DevDirectory, DevError, DevIdentity, IssueError, NAMES_MAX, ROTATED_BEFORE_END,
+    issue_dev_identity,
 };
 pub use fingerprint::Fingerprint;
 pub use identity::{Identity, IdentityError, PINNED_PERIOD_MAX, ValidityWarning};
 pub use pem_files::{LoadError, PEM_BYTES_MAX, PemFiles};
 pub use resolver::{CertResolver, Reload, ReloadError, Source};
-pub use server_config::{
-    ALPN_QUIC, ALPN_TCP, ServerConfigError, quic_server_config, tcp_server_config,
-};
+pub use server_config::{ALPN_QUIC, ALPN_TCP, ServerConfigError, quic_server_config, tcp_server_config};
 pub use subject_name::{BadSubjectName, SubjectName};

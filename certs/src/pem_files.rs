@@ -107,10 +107,7 @@ pub enum LoadError {
 impl PemFiles {
     /// Names the two files; they are read by [`PemFiles::load`].
     pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        Self {
-            certificate: certificate.into(),
-            key: key.into(),
-        }
+        Self { certificate: certificate.into(), key: key.into() }
     }
 
     /// The file of the certificate chain.
@@ -129,21 +126,11 @@ impl PemFiles {
         let key = private_key(&self.key)?;
         Identity::new(chain, key).map_err(|source| match source {
             IdentityError::Empty | IdentityError::BadCertificate { .. } => {
-                LoadError::BadCertificate {
-                    path: self.certificate.clone(),
-                    source,
-                }
+                LoadError::BadCertificate { path: self.certificate.clone(), source }
             }
-            IdentityError::BadKey(_) => LoadError::BadKey {
-                path: self.key.clone(),
-                source,
-            },
+            IdentityError::BadKey(_) => LoadError::BadKey { path: self.key.clone(), source },
             IdentityError::LeafNotFirst { .. } | IdentityError::KeyMismatch => {
-                LoadError::Mismatch {
-                    certificate: self.certificate.clone(),
-                    key: self.key.clone(),
-                    source,
-                }
+                LoadError::Mismatch { certificate: self.certificate.clone(), key: self.key.clone(), source }
             }
         })
     }
@@ -152,14 +139,9 @@ impl PemFiles {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> {
     let text = read(path)?;
     let sections = sections(&text, path)?;
-    let chain: Vec<_> = sections
-        .into_iter()
-        .filter_map(|(kind, der)| CertificateDer::from_pem(kind, der))
-        .collect();
+    let chain: Vec<_> = sections.into_iter().filter_map(|(kind, der)| CertificateDer::from_pem(kind, der)).collect();
     if chain.is_empty() {
-        return Err(LoadError::NoCertificate {
-            path: path.to_owned(),
-        });
+        return Err(LoadError::NoCertificate { path: path.to_owned() });
     }
     Ok(chain)
 }
@@ -169,52 +151,32 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, LoadError> {
     // Asked first: the parser passes over the one form and stumbles on the headers of the other.
     // [RFC 5958 §3, RFC 1421 §4.6.1.1]
     if ENCRYPTED.iter().any(|mark| contains(&text, mark)) {
-        return Err(LoadError::EncryptedKey {
-            path: path.to_owned(),
-        });
+        return Err(LoadError::EncryptedKey { path: path.to_owned() });
     }
     let sections = sections(&text, path)?;
-    let key = sections
-        .into_iter()
-        .find_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der));
-    key.ok_or_else(|| LoadError::NoKey {
-        path: path.to_owned(),
-    })
+    let key = sections.into_iter().find_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der));
+    key.ok_or_else(|| LoadError::NoKey { path: path.to_owned() })
 }
 
 fn sections(text: &[u8], path: &Path) -> Result<Vec<(SectionKind, Vec<u8>)>, LoadError> {
     if !contains(text, b"-----BEGIN ") {
-        return Err(LoadError::NotPem {
-            path: path.to_owned(),
-        });
+        return Err(LoadError::NotPem { path: path.to_owned() });
     }
     <(SectionKind, Vec<u8>)>::pem_slice_iter(text)
         .collect::<Result<_, _>>()
-        .map_err(|error| LoadError::BadPem {
-            path: path.to_owned(),
-            reason: reason(&error),
-        })
+        .map_err(|error| LoadError::BadPem { path: path.to_owned(), reason: reason(&error) })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let fail = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => LoadError::Missing {
-            path: path.to_owned(),
-        },
-        _ => LoadError::Read {
-            path: path.to_owned(),
-            source,
-        },
+        io::ErrorKind::NotFound => LoadError::Missing { path: path.to_owned() },
+        _ => LoadError::Read { path: path.to_owned(), source },
     };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(fail)?;
-    file.take(PEM_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(fail)?;
+    file.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > PEM_BYTES_MAX {
-        return Err(LoadError::TooLarge {
-            path: path.to_owned(),
-        });
+        return Err(LoadError::TooLarge { path: path.to_owned() });
     }
     Ok(bytes)
 }
@@ -224,16 +186,10 @@ fn reason(error: &pem::Error) -> String {
     match error {
         // The label alone, whatever the field's name says.
         pem::Error::MissingSectionEnd { end_marker } => {
-            format!(
-                "the section {:?} has no end",
-                String::from_utf8_lossy(end_marker)
-            )
+            format!("the section {:?} has no end", String::from_utf8_lossy(end_marker))
         }
         pem::Error::IllegalSectionStart { line } => {
-            format!(
-                "the line {:?} is not well-formed",
-                String::from_utf8_lossy(line).trim_end()
-            )
+            format!("the line {:?} is not well-formed", String::from_utf8_lossy(line).trim_end())
         }
         other => other.to_string(),
     }
@@ -247,10 +203,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How an encrypted key shows: PKCS#8, and OpenSSL's older form.
-const ENCRYPTED: [&[u8]; 2] = [
-    b"-----BEGIN ENCRYPTED PRIVATE KEY",
-    b"Proc-Type: 4,ENCRYPTED",
-];
+const ENCRYPTED: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
 
 #[cfg(test)]
 mod tests;

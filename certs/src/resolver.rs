@@ -67,21 +67,13 @@ impl CertResolver {
     /// This blocks on files, as does [`CertResolver::reload`].
     pub fn open(source: Source, now: SystemTime) -> Result<Self, ReloadError> {
         let served = ArcSwap::from_pointee(Served::load(&source, now)?);
-        Ok(Self {
-            source,
-            served,
-            reloading: Mutex::new(()),
-        })
+        Ok(Self { source, served, reloading: Mutex::new(()) })
     }
 
     /// Serves this identity and no other.
     pub fn fixed(identity: Identity) -> Self {
         let served = ArcSwap::from_pointee(Served::of(identity.clone()));
-        Self {
-            source: Source::Fixed(identity),
-            served,
-            reloading: Mutex::new(()),
-        }
+        Self { source: Source::Fixed(identity), served, reloading: Mutex::new(()) }
     }
 
     /// The identity that the next handshake shows.
@@ -101,10 +93,7 @@ impl CertResolver {
     ///
     /// Call it hourly at the least for a development identity, and whenever the files of a real one may have changed.
     pub fn reload(&self, now: SystemTime) -> Result<Reload, ReloadError> {
-        let _turn = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = Served::load(&self.source, now)?;
         let old = self.served.load();
         let outcome = if fresh.identity.chain() != old.identity.chain() {
@@ -130,10 +119,7 @@ impl Served {
         Ok(match source {
             Source::Dev(directory) => {
                 let loaded = directory.load(now)?;
-                Self {
-                    identity: loaded.current().clone(),
-                    hashes: loaded.hashes(),
-                }
+                Self { identity: loaded.current().clone(), hashes: loaded.hashes() }
             }
             Source::Files(files) => Self::of(files.load()?),
             Source::Fixed(identity) => Self::of(identity.clone()),
@@ -141,11 +127,7 @@ impl Served {
     }
 
     fn of(identity: Identity) -> Self {
-        let hashes = if identity.is_pinnable() {
-            vec![identity.fingerprint()]
-        } else {
-            Vec::new()
-        };
+        let hashes = if identity.is_pinnable() { vec![identity.fingerprint()] } else { Vec::new() };
         Self { identity, hashes }
     }
 }

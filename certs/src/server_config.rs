@@ -23,10 +23,7 @@ pub enum ServerConfigError {
 /// TLS 1.2 and 1.3 over TCP, with session tickets.
 ///
 /// `alpn` is what the listener speaks, the preferred first: [`ALPN_TCP`], or less.
-pub fn tcp_server_config(
-    resolver: Arc<CertResolver>,
-    alpn: &[&[u8]],
-) -> Result<ServerConfig, ServerConfigError> {
+pub fn tcp_server_config(resolver: Arc<CertResolver>, alpn: &[&[u8]]) -> Result<ServerConfig, ServerConfigError> {
     let mut config = server_config(resolver, &[&TLS13, &TLS12], alpn)?;
     // Without it rustls keeps sessions in a map of 256 behind a lock; tickets cost the server no memory.
     config.ticketer = Ticketer::new().map_err(ServerConfigError::Tickets)?;

@@ -45,24 +45,15 @@ impl SubjectName {
         let Ok(Some(extension)) = parsed.subject_alternative_name() else {
             return Vec::new();
         };
-        extension
-            .value
-            .general_names
-            .iter()
-            .filter_map(Self::from_general_name)
-            .collect()
+        extension.value.general_names.iter().filter_map(Self::from_general_name).collect()
     }
 
     fn from_general_name(name: &GeneralName<'_>) -> Option<Self> {
         match name {
             GeneralName::DNSName(name) => name.parse().ok(),
             GeneralName::IPAddress(bytes) => match bytes.len() {
-                4 => <[u8; 4]>::try_from(*bytes)
-                    .ok()
-                    .map(|b| Self(Kind::Ip(b.into()))),
-                16 => <[u8; 16]>::try_from(*bytes)
-                    .ok()
-                    .map(|b| Self(Kind::Ip(b.into()))),
+                4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| Self(Kind::Ip(b.into()))),
+                16 => <[u8; 16]>::try_from(*bytes).ok().map(|b| Self(Kind::Ip(b.into()))),
                 _ => None,
             },
             _ => None,
@@ -101,30 +92,17 @@ mod tests {
 
     #[test]
     fn names_and_addresses_are_told_apart() {
-        for (text, shown, is_ip) in [
-            ("Devbox.LAN.", "devbox.lan", false),
-            ("192.168.1.7", "192.168.1.7", true),
-            ("fe80:0::1", "fe80::1", true),
-        ] {
+        for (text, shown, is_ip) in
+            [("Devbox.LAN.", "devbox.lan", false), ("192.168.1.7", "192.168.1.7", true), ("fe80:0::1", "fe80::1", true)]
+        {
             let name: SubjectName = text.parse().unwrap();
-            assert_eq!(
-                (name.to_string().as_str(), name.ip().is_some()),
-                (shown, is_ip)
-            );
+            assert_eq!((name.to_string().as_str(), name.ip().is_some()), (shown, is_ip));
         }
     }
 
     #[test]
     fn what_is_neither_is_refused() {
-        for text in [
-            "",
-            "a b",
-            "http://x",
-            "x:1",
-            "bücher.example",
-            "x\n",
-            &"a".repeat(300),
-        ] {
+        for text in ["", "a b", "http://x", "x:1", "bücher.example", "x\n", &"a".repeat(300)] {
             assert!(text.parse::<SubjectName>().is_err(), "{text:?}");
         }
     }

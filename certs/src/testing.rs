@@ -16,9 +16,7 @@ pub(crate) fn start() -> SystemTime {
 }
 
 pub(crate) fn fixture_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
 pub(crate) fn fixture(name: &str) -> String {
@@ -26,9 +24,7 @@ pub(crate) fn fixture(name: &str) -> String {
 }
 
 pub(crate) fn ec_fixture() -> Identity {
-    PemFiles::new(fixture_path("ec.cert.pem"), fixture_path("ec.pkcs8.pem"))
-        .load()
-        .unwrap()
+    PemFiles::new(fixture_path("ec.cert.pem"), fixture_path("ec.pkcs8.pem")).load().unwrap()
 }
 
 /// A self-signed identity for `localhost`, valid from [`start`] on.

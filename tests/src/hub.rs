@@ -1,6 +1,9 @@
 //! A hub for one test.
 
-use std::{sync::OnceLock, time::{Duration, SystemTime}};
+use std::{
+    sync::OnceLock,
+    time::{Duration, SystemTime},
+};
 
 use fanwire::{
     app::{App, Running},
@@ -8,9 +11,7 @@ use fanwire::{
 };
 use fanwire_certs::{Identity, Source, SubjectName, issue_dev_identity};
 use fanwire_client::{CertificateHash, HttpVersion, Options, Publication, Published, Publisher, Trust};
-use fanwire_protocol::{
-    Data, Draft, EventId, Topic,
-};
+use fanwire_protocol::{Data, Draft, EventId, Topic};
 
 /// A running hub.
 #[derive(Debug)]
@@ -103,9 +104,8 @@ fn draft(topic: &str, text: &str, id: Option<&str>) -> Draft {
 /// The certificate of every test's hub.
 pub fn identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
-    IDENTITY.get_or_init(|| {
-        issue_dev_identity(&SubjectName::of_this_machine(), SystemTime::now()).expect("an identity")
-    })
+    IDENTITY
+        .get_or_init(|| issue_dev_identity(&SubjectName::of_this_machine(), SystemTime::now()).expect("an identity"))
 }
 
 const BATCH: usize = 500;

@@ -1,7 +1,10 @@
 //! What a subscriber was told, to be compared.
 
 use fanwire_client::{Connection, Item};
-use fanwire_protocol::{Event, Seq, message::{Gap, Hello}};
+use fanwire_protocol::{
+    Event, Seq,
+    message::{Gap, Hello},
+};
 
 use crate::soon;
 

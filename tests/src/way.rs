@@ -23,7 +23,8 @@ pub enum Way {
 
 impl Way {
     /// Every way.
-    pub const ALL: [Self; 6] = [Self::WebTransport, Self::SseH1, Self::SseH1Tls, Self::SseH2c, Self::SseH2Tls, Self::SseH3];
+    pub const ALL: [Self; 6] =
+        [Self::WebTransport, Self::SseH1, Self::SseH1Tls, Self::SseH2c, Self::SseH2Tls, Self::SseH3];
 
     /// The transport.
     pub fn transport(self) -> Transport {

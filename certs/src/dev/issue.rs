@@ -2,8 +2,8 @@
 
 use crate::{Identity, IdentityError, SubjectName};
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -63,30 +63,21 @@ impl Pair {
     pub(super) fn issue(names: &[SubjectName], now: SystemTime) -> Result<Self, IssueError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate = params(names, now)?.self_signed(&key)?;
-        Self::parse(&(certificate.pem() + &key.serialize_pem())).map_err(|error| {
-            IssueError::Reread {
-                reason: error.to_string(),
-            }
-        })
+        Self::parse(&(certificate.pem() + &key.serialize_pem()))
+            .map_err(|error| IssueError::Reread { reason: error.to_string() })
     }
 
     pub(super) fn parse(pem: &str) -> Result<Self, PairError> {
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes())?;
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())?;
         let pem = format!("{}\n", pem.trim());
-        Ok(Self {
-            identity: Identity::new(vec![certificate], key)?,
-            pem,
-        })
+        Ok(Self { identity: Identity::new(vec![certificate], key)?, pem })
     }
 }
 
 /// These names and those that every development identity has, in order, each once.
 pub(super) fn with_names_of_this_machine(names: &[SubjectName]) -> Vec<SubjectName> {
-    let mut all: Vec<_> = SubjectName::of_this_machine()
-        .into_iter()
-        .chain(names.iter().cloned())
-        .collect();
+    let mut all: Vec<_> = SubjectName::of_this_machine().into_iter().chain(names.iter().cloned()).collect();
     all.sort();
     all.dedup();
     all
@@ -100,9 +91,7 @@ fn params(names: &[SubjectName], now: SystemTime) -> Result<CertificateParams, I
     (params.not_before, params.not_after) = validity(now)?;
     params.subject_alt_names = names.iter().map(san).collect::<Result<_, _>>()?;
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "Fanwire development");
+    params.distinguished_name.push(DnType::CommonName, "Fanwire development");
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -110,18 +99,12 @@ fn params(names: &[SubjectName], now: SystemTime) -> Result<CertificateParams, I
 }
 
 fn validity(now: SystemTime) -> Result<(OffsetDateTime, OffsetDateTime), IssueError> {
-    let now = now
-        .duration_since(UNIX_EPOCH)
-        .map_err(|_| IssueError::Clock)?;
+    let now = now.duration_since(UNIX_EPOCH).map_err(|_| IssueError::Clock)?;
     let at = |since: Option<Duration>| {
-        let unix_s = i64::try_from(since.ok_or(IssueError::Clock)?.as_secs())
-            .map_err(|_| IssueError::Clock)?;
+        let unix_s = i64::try_from(since.ok_or(IssueError::Clock)?.as_secs()).map_err(|_| IssueError::Clock)?;
         OffsetDateTime::from_unix_timestamp(unix_s).map_err(|_| IssueError::Clock)
     };
-    Ok((
-        at(now.checked_sub(BACKDATED))?,
-        at(now.checked_add(LIFETIME))?,
-    ))
+    Ok((at(now.checked_sub(BACKDATED))?, at(now.checked_add(LIFETIME))?))
 }
 
 fn san(name: &SubjectName) -> Result<SanType, rcgen::Error> {

@@ -59,10 +59,7 @@ impl<'a> Store<'a> {
 
     /// A missing file is an empty one.
     pub(super) fn read(&self) -> Result<Stored, DevError> {
-        let fail = |source| DevError::Read {
-            path: self.file(),
-            source,
-        };
+        let fail = |source| DevError::Read { path: self.file(), source };
         let file = match File::open(self.file()) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
@@ -70,9 +67,7 @@ impl<'a> Store<'a> {
         };
         let mode = exposed_mode(&file).map_err(fail)?;
         let mut bytes = Vec::new();
-        file.take(FILE_BYTES_MAX + 1)
-            .read_to_end(&mut bytes)
-            .map_err(fail)?;
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
         let mut stored = parse(bytes);
         stored.flaws.extend(mode.map(Flaw::Exposed));
         Ok(stored)
@@ -100,14 +95,8 @@ impl<'a> Store<'a> {
     pub(super) fn write(&self, pairs: &[Pair]) -> Result<(), DevError> {
         let text: String = pairs.iter().map(|pair| pair.pem.as_str()).collect();
         let temporary = self.directory.join("dev-identity.pem.tmp");
-        write_new(&temporary, text.as_bytes()).map_err(|source| DevError::Write {
-            path: temporary.clone(),
-            source,
-        })?;
-        fs::rename(&temporary, self.file()).map_err(|source| DevError::Write {
-            path: self.file(),
-            source,
-        })
+        write_new(&temporary, text.as_bytes()).map_err(|source| DevError::Write { path: temporary.clone(), source })?;
+        fs::rename(&temporary, self.file()).map_err(|source| DevError::Write { path: self.file(), source })
     }
 
     fn create_directory(&self) -> Result<(), DevError> {
@@ -117,10 +106,7 @@ impl<'a> Store<'a> {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder
             .create(self.directory)
-            .map_err(|source| DevError::CreateDirectory {
-                path: self.directory.to_owned(),
-                source,
-            })
+            .map_err(|source| DevError::CreateDirectory { path: self.directory.to_owned(), source })
     }
 }
 
@@ -135,9 +121,7 @@ fn parse(bytes: Vec<u8>) -> Stored {
         return stored;
     };
     // Each identity by itself: a damaged one doesn't take the other with it.
-    let parts = text
-        .split_inclusive(KEY_END)
-        .filter(|part| !part.trim().is_empty());
+    let parts = text.split_inclusive(KEY_END).filter(|part| !part.trim().is_empty());
     for part in parts {
         match Pair::parse(part) {
             Ok(pair) if pair.identity.is_pinnable() => stored.pairs.push(pair),

@@ -24,20 +24,9 @@ fn is_what_browsers_accept_by_its_hash() {
     assert!(identity.is_pinnable());
     assert_eq!(identity.not_before(), start() - HOUR);
     assert_eq!(identity.not_after(), start() + 13 * DAY);
-    assert!(
-        identity
-            .not_after()
-            .duration_since(identity.not_before())
-            .unwrap()
-            < PINNED_PERIOD_MAX
-    );
+    assert!(identity.not_after().duration_since(identity.not_before()).unwrap() < PINNED_PERIOD_MAX);
     let has: HashSet<_> = identity.names().into_iter().collect();
-    assert_eq!(
-        has,
-        names(&["localhost", "127.0.0.1", "::1", "devbox.lan", "10.0.0.7"])
-            .into_iter()
-            .collect()
-    );
+    assert_eq!(has, names(&["localhost", "127.0.0.1", "::1", "devbox.lan", "10.0.0.7"]).into_iter().collect());
 }
 
 #[test]
@@ -50,10 +39,7 @@ fn a_fraction_of_a_second_makes_it_no_longer() {
 fn times_that_no_certificate_can_tell_are_refused() {
     let far = start() + Duration::from_secs(8_000 * 365 * 24 * 60 * 60);
     for now in [SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH - DAY, far] {
-        assert!(
-            matches!(issue_dev_identity(&[], now), Err(IssueError::Clock)),
-            "{now:?}"
-        );
+        assert!(matches!(issue_dev_identity(&[], now), Err(IssueError::Clock)), "{now:?}");
     }
 }
 
@@ -62,15 +48,10 @@ fn is_kept_between_runs() {
     let (_parent, directory) = directory();
     let first = directory.load(start()).unwrap();
     let written = fs::metadata(directory.file()).unwrap().modified().unwrap();
-    let second = DevDirectory::new(directory.path())
-        .load(start() + 9 * DAY)
-        .unwrap();
+    let second = DevDirectory::new(directory.path()).load(start() + 9 * DAY).unwrap();
     assert_eq!(first.hashes(), second.hashes());
     assert_eq!(second.hashes(), [second.current().fingerprint()]);
-    assert_eq!(
-        fs::metadata(directory.file()).unwrap().modified().unwrap(),
-        written
-    );
+    assert_eq!(fs::metadata(directory.file()).unwrap().modified().unwrap(), written);
 }
 
 #[test]
@@ -79,13 +60,8 @@ fn the_successor_is_announced_a_day_before_it_takes_over() {
     let first = directory.load(start()).unwrap();
 
     let announced = directory.load(start() + 9 * DAY + HOUR).unwrap();
-    assert_eq!(
-        announced.current().fingerprint(),
-        first.current().fingerprint()
-    );
-    let [_, next] = announced.hashes()[..] else {
-        panic!("{:?}", announced.hashes())
-    };
+    assert_eq!(announced.current().fingerprint(), first.current().fingerprint());
+    let [_, next] = announced.hashes()[..] else { panic!("{:?}", announced.hashes()) };
 
     let still = directory.load(start() + 10 * DAY).unwrap();
     assert_eq!(still.hashes(), announced.hashes());
@@ -105,10 +81,7 @@ fn hashes_fetched_within_the_last_day_always_hold() {
         assert_eq!(loaded.current().warning(now), None);
         fetched.retain(|(at, _)| hour - at < 24);
         for (at, hashes) in &fetched {
-            assert!(
-                hashes.contains(&loaded.current().fingerprint()),
-                "fetched at hour {at}, broken at hour {hour}"
-            );
+            assert!(hashes.contains(&loaded.current().fingerprint()), "fetched at hour {at}, broken at hour {hour}");
         }
         fetched.push((hour, loaded.hashes()));
         served.insert(loaded.current().fingerprint());
@@ -123,10 +96,7 @@ fn one_that_nobody_looked_after_is_replaced_at_once() {
         let (_parent, directory) = directory();
         let first = directory.load(start()).unwrap();
         let second = directory.load(start() + late).unwrap();
-        assert_ne!(
-            first.current().fingerprint(),
-            second.current().fingerprint()
-        );
+        assert_ne!(first.current().fingerprint(), second.current().fingerprint());
         assert_eq!(second.hashes().len(), 1);
     }
 }
@@ -143,8 +113,7 @@ fn a_clock_set_back_makes_a_new_one() {
 fn names_asked_for_are_added_and_none_is_lost() {
     let (_parent, directory) = directory();
     directory.load(start()).unwrap();
-    let [one, other] =
-        ["one.lan", "other.lan"].map(|name| directory.clone().with_names(names(&[name])));
+    let [one, other] = ["one.lan", "other.lan"].map(|name| directory.clone().with_names(names(&[name])));
     one.load(start()).unwrap();
     let both = other.load(start()).unwrap();
     for directory in [&one, &other, &directory] {
@@ -157,31 +126,14 @@ fn more_names_than_the_limit_are_refused() {
     let (_parent, directory) = directory();
     let many = (0..NAMES_MAX).map(|n| format!("n{n}.lan").parse().unwrap());
     let error = directory.with_names(many).load(start()).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            DevError::Issue {
-                source: IssueError::TooManyNames { count: 67 },
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, DevError::Issue { source: IssueError::TooManyNames { count: 67 }, .. }), "{error}");
 }
 
 #[test]
 fn names_of_before_give_way_at_the_limit() {
     let (_parent, directory) = directory();
-    let many = |of: &str| {
-        (0..50)
-            .map(|n| format!("n{n}.{of}").parse().unwrap())
-            .collect::<Vec<_>>()
-    };
-    directory
-        .clone()
-        .with_names(many("one"))
-        .load(start())
-        .unwrap();
+    let many = |of: &str| (0..50).map(|n| format!("n{n}.{of}").parse().unwrap()).collect::<Vec<_>>();
+    directory.clone().with_names(many("one")).load(start()).unwrap();
     let second = directory.with_names(many("other")).load(start()).unwrap();
     assert_eq!(second.current().names().len(), 53);
 }
@@ -191,13 +143,7 @@ fn garbage_is_replaced() {
     let foreign = fixture("ec.cert.pem") + &fixture("ec.pkcs8.pem");
     let without_key = fixture("ec.cert.pem");
     let large = "x".repeat(64 * 1024 + 1);
-    for garbage in [
-        &b"\xff\xfe"[..],
-        b"garbage",
-        foreign.as_bytes(),
-        without_key.as_bytes(),
-        large.as_bytes(),
-    ] {
+    for garbage in [&b"\xff\xfe"[..], b"garbage", foreign.as_bytes(), without_key.as_bytes(), large.as_bytes()] {
         let (_parent, directory) = directory();
         directory.load(start()).unwrap();
         fs::write(directory.file(), garbage).unwrap();
@@ -221,19 +167,10 @@ fn a_damaged_current_identity_leaves_its_successor_whole() {
     let (_parent, directory) = directory();
     directory.load(start()).unwrap();
     let now = start() + 9 * DAY + HOUR;
-    let [_, next] = directory.load(now).unwrap().hashes()[..] else {
-        panic!()
-    };
+    let [_, next] = directory.load(now).unwrap().hashes()[..] else { panic!() };
     let text = fs::read_to_string(directory.file()).unwrap();
-    fs::write(
-        directory.file(),
-        text.replacen(
-            "-----BEGIN CERTIFICATE-----\nM",
-            "-----BEGIN CERTIFICATE-----\nX",
-            1,
-        ),
-    )
-    .unwrap();
+    fs::write(directory.file(), text.replacen("-----BEGIN CERTIFICATE-----\nM", "-----BEGIN CERTIFICATE-----\nX", 1))
+        .unwrap();
     assert_eq!(directory.load(now).unwrap().hashes(), [next]);
 }
 
@@ -243,11 +180,7 @@ fn other_files_are_let_alone() {
     fs::create_dir_all(directory.path()).unwrap();
     let other = directory.path().join("cert.pem");
     fs::write(&other, "mine").unwrap();
-    fs::write(
-        directory.path().join("dev-identity.pem.tmp"),
-        "of a process that died",
-    )
-    .unwrap();
+    fs::write(directory.path().join("dev-identity.pem.tmp"), "of a process that died").unwrap();
     directory.load(start()).unwrap();
     assert_eq!(fs::read_to_string(other).unwrap(), "mine");
     assert!(!directory.path().join("dev-identity.pem.tmp").exists());
@@ -274,27 +207,18 @@ fn errors_name_the_path() {
     let file = parent.path().join("file");
     fs::write(&file, "").unwrap();
     let error = DevDirectory::new(&file).load(start()).unwrap_err();
-    assert!(
-        matches!(&error, DevError::Read { path, .. } if path.starts_with(&file)),
-        "{error}"
-    );
+    assert!(matches!(&error, DevError::Read { path, .. } if path.starts_with(&file)), "{error}");
 
     let directory = DevDirectory::new(parent.path());
     fs::create_dir(directory.file()).unwrap();
     let error = directory.load(start()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("can't read {}", directory.file().display())
-    );
+    assert_eq!(error.to_string(), format!("can't read {}", directory.file().display()));
     fs::remove_dir(directory.file()).unwrap();
 
     let temporary = parent.path().join("dev-identity.pem.tmp");
     fs::create_dir(&temporary).unwrap();
     let error = directory.load(start()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("can't write {}", temporary.display())
-    );
+    assert_eq!(error.to_string(), format!("can't write {}", temporary.display()));
     fs::remove_dir(temporary).unwrap();
 
     let lock = parent.path().join("dev-identity.lock");
@@ -309,10 +233,7 @@ fn whoever_starts_at_the_same_time_gets_the_same_identity() {
     const STARTERS: usize = 8;
     let (_parent, directory) = directory();
     // The second round finds a file that is due, the third a damaged one.
-    for (round, now) in [start(), start() + 20 * DAY, start() + 21 * DAY]
-        .into_iter()
-        .enumerate()
-    {
+    for (round, now) in [start(), start() + 20 * DAY, start() + 21 * DAY].into_iter().enumerate() {
         if round == 2 {
             fs::write(directory.file(), "garbage").unwrap();
         }
@@ -327,10 +248,7 @@ fn whoever_starts_at_the_same_time_gets_the_same_identity() {
                     })
                 })
                 .collect();
-            starters
-                .into_iter()
-                .map(|starter| starter.join().unwrap())
-                .collect()
+            starters.into_iter().map(|starter| starter.join().unwrap()).collect()
         });
         assert_eq!(seen.len(), 1, "round {round}");
     }

@@ -4,8 +4,7 @@ use crate::{
     testing::{DAY, start},
 };
 use rustls::{
-    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConnection,
-    time_provider::TimeProvider,
+    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConnection, time_provider::TimeProvider,
 };
 use rustls_pki_types::UnixTime;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,18 +14,12 @@ struct Clock(SystemTime);
 
 impl TimeProvider for Clock {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(
-            self.0.duration_since(UNIX_EPOCH).unwrap(),
-        ))
+        Some(UnixTime::since_unix_epoch(self.0.duration_since(UNIX_EPOCH).unwrap()))
     }
 }
 
 /// A client that trusts this identity alone.
-fn client(
-    trusted: &Identity,
-    now: SystemTime,
-    versions: &[&'static SupportedProtocolVersion],
-) -> ClientConfig {
+fn client(trusted: &Identity, now: SystemTime, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.chain()[0].clone()).unwrap();
     ClientConfig::builder_with_details(crypto::provider(), Arc::new(Clock(now)))
@@ -37,10 +30,7 @@ fn client(
 }
 
 /// A handshake in memory, up to its end on both sides.
-fn handshake(
-    client: ClientConfig,
-    server: &Arc<ServerConfig>,
-) -> Result<ClientConnection, rustls::Error> {
+fn handshake(client: ClientConfig, server: &Arc<ServerConfig>) -> Result<ClientConnection, rustls::Error> {
     let mut client = ClientConnection::new(Arc::new(client), "localhost".try_into().unwrap())?;
     let mut server = ServerConnection::new(Arc::clone(server))?;
     for _ in 0..8 {
@@ -90,10 +80,7 @@ fn tcp_speaks_both_versions_and_prefers_http_2() {
     let directory = tempfile::tempdir().unwrap();
     let resolver = dev_resolver(&directory);
     let server = Arc::new(tcp_server_config(Arc::clone(&resolver), ALPN_TCP).unwrap());
-    for (version, expected) in [
-        (&TLS12, ProtocolVersion::TLSv1_2),
-        (&TLS13, ProtocolVersion::TLSv1_3),
-    ] {
+    for (version, expected) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
         let mut client = client(&resolver.current(), start(), &[version]);
         client.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
         let connection = handshake(client, &server).unwrap();
@@ -109,9 +96,5 @@ fn quic_knows_tls_1_3_and_http_3_alone() {
     let config = quic_server_config(Arc::clone(&resolver)).unwrap();
     assert_eq!(config.alpn_protocols, [b"h3"]);
     assert_eq!(config.max_early_data_size, 0);
-    handshake(
-        client(&resolver.current(), start(), &[&TLS12]),
-        &Arc::new(config),
-    )
-    .unwrap_err();
+    handshake(client(&resolver.current(), start(), &[&TLS12]), &Arc::new(config)).unwrap_err();
 }

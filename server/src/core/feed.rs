@@ -33,6 +33,8 @@ pub(super) struct Feed {
     /// The caller was told that there is something to take, and hasn't taken yet.
     pub(super) woken: bool,
     pub(super) token: u64,
+    /// The feed ends so as soon as it is live.
+    pub(super) farewell: Option<Bye>,
     /// Ended because its reader takes nothing: whoever is blocked on writing to it should give up.
     pub(super) cut: bool,
 }
@@ -95,6 +97,7 @@ impl Feed {
             ping_due: false,
             woken: false,
             token: 0,
+            farewell: None,
             cut: false,
         }
     }

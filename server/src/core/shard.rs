@@ -139,7 +139,8 @@ impl Shard {
         self.alarms.push(Reverse((self.next_alarm(id, now), id)));
         if self.draining {
             let bye = self.drain_bye(0);
-            self.with(id, |feed| feed.end(bye));
+            self.with(id, |feed| feed.farewell = Some(bye));
+            self.bid_farewell(id);
         }
         self.wake(id);
         id
@@ -225,8 +226,10 @@ impl Shard {
             return;
         }
         let after = feed.take_page(page, epoch);
-        if after == AfterPage::AtChange {
-            self.apply_changes(id);
+        match after {
+            AfterPage::AtChange => self.apply_changes(id),
+            AfterPage::Live => self.bid_farewell(id),
+            AfterPage::Behind => {}
         }
         self.wake_or_read(id);
     }
@@ -280,15 +283,29 @@ impl Shard {
         }
     }
 
-    /// Ends every feed, and each that opens from now on, telling it when to come back: spread over `spread_ms`, so that
-    /// not all come at once.
+    /// Ends every feed once it is up to date, and each that opens from now on, telling it when to come back: spread over
+    /// `spread_ms`, so that not all come at once.
     pub fn drain(&mut self, spread_ms: u64) {
         self.draining = true;
         let ids: Vec<_> = self.ids().collect();
         let count = ids.len().max(1) as u64;
         for (i, id) in ids.into_iter().enumerate() {
             let bye = self.drain_bye(spread_ms * i as u64 / count);
-            self.with(id, |feed| feed.end(bye));
+            self.with(id, |feed| feed.farewell = Some(bye));
+            self.bid_farewell(id);
+        }
+    }
+
+    /// Ends a feed that is to end, if it is up to date: what was committed before is delivered first.
+    fn bid_farewell(&mut self, id: FeedId) {
+        let ended = self.with(id, |feed| match feed.is_live().then(|| feed.farewell.take()).flatten() {
+            Some(bye) => {
+                feed.end(bye);
+                true
+            }
+            None => false,
+        });
+        if ended == Some(true) {
             self.wake(id);
         }
     }

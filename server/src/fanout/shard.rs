@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Feed, Job};
 use crate::{
-    core::{Effect, FeedId, Limits, ReadRequest, Shard, Subscription, Time},
+    core::{Committed, Effect, FeedId, Limits, ReadRequest, Shard, Subscription, Time},
     log::{SharedLog, Tail, TailStep},
 };
 
@@ -73,12 +73,11 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<Job>) {
         began: Instant::now(),
     });
     let background = [
-        tokio::task::spawn_local(pump(shard.clone(), tail)),
+        tokio::task::spawn_local(pump(shard.clone(), tail, drain_spread_ms)),
         tokio::task::spawn_local(tick(shard.clone())),
         tokio::task::spawn_local(begin_connections(shard.clone(), inbox)),
     ];
     drain.cancelled().await;
-    shard.with_core(|core| core.drain(drain_spread_ms));
     shard.tasks.close();
     tokio::select! {
         () = shard.tasks.wait() => {}
@@ -96,28 +95,41 @@ async fn begin_connections(shard: Rc<LocalShard>, mut inbox: mpsc::Receiver<Job>
     }
 }
 
-/// Feeds the core with the log's committed tail.
-async fn pump(shard: Rc<LocalShard>, mut tail: Tail) {
-    let mut batch = Vec::new();
-    while let Some(step) = tail.next(&mut batch).await {
-        match step {
-            TailStep::Skipped(head) => shard.with_core(|core| core.skip_to(head)),
-            TailStep::Upto(head) => {
-                let (mut rest, mut looked_at) = (&batch[..], 0);
-                while let Some((event, after)) = rest.split_first() {
-                    looked_at += shard.with_core(|core| core.ingest(std::slice::from_ref(event), event.seq()));
-                    rest = after;
-                    if looked_at >= FEEDS_A_TURN {
-                        looked_at = 0;
-                        tokio::task::yield_now().await;
-                    }
-                }
-                shard.with_core(|core| core.ingest(&[], head));
-            }
+/// Feeds the core with the log's committed tail. When the hub drains, the feeds are ended once they have all of it.
+async fn pump(shard: Rc<LocalShard>, mut tail: Tail, drain_spread_ms: u64) {
+    let (mut batch, mut draining, mut drained) = (Vec::new(), false, false);
+    loop {
+        if draining && !drained && tail.position() >= shard.log.head().seq {
+            drained = true;
+            shard.with_core(|core| core.drain(drain_spread_ms));
+        }
+        tokio::select! {
+            biased;
+            () = shard.drain.cancelled(), if !draining => draining = true,
+            step = tail.next(&mut batch) => match step {
+                Some(step) => ingest(&shard, step, &batch).await,
+                None => return,
+            },
         }
         batch.clear();
         tokio::task::yield_now().await;
     }
+}
+
+async fn ingest(shard: &Rc<LocalShard>, step: TailStep, batch: &[Arc<Committed>]) {
+    let head = match step {
+        TailStep::Skipped(head) => return shard.with_core(|core| core.skip_to(head)),
+        TailStep::Upto(head) => head,
+    };
+    let mut looked_at = 0;
+    for event in batch {
+        looked_at += shard.with_core(|core| core.ingest(std::slice::from_ref(event), event.seq()));
+        if looked_at >= FEEDS_A_TURN {
+            looked_at = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+    shard.with_core(|core| core.ingest(&[], head));
 }
 
 async fn tick(shard: Rc<LocalShard>) {

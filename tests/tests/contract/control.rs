@@ -26,7 +26,11 @@ async fn topics_are_added_and_removed_from_a_number_on() {
             _ => {}
         }
     }
-    assert_eq!((numbers, changed), (["3", "4", "5"].map(str::to_owned).to_vec(), Some(from.0)), "adding a topic replays nothing");
+    assert_eq!(
+        (numbers, changed),
+        (["3", "4", "5"].map(str::to_owned).to_vec(), Some(from.0)),
+        "adding a topic replays nothing"
+    );
     soon(control.unsubscribe(&b)).await.unwrap();
     hub.publish_numbers("b", 6..8).await;
     hub.publish_numbers("a", 8..9).await;
@@ -44,14 +48,16 @@ async fn a_session_publishes_and_gets_answers() {
     let hub = TestHub::start();
     let mut feed = Way::WebTransport.subscribe(&hub, &["a"]).await;
     let control = feed.control().unwrap();
-    let published = soon(control.publish(&Publication { id: Some("mine".into()), ..Publication::text("a", "x") })).await.unwrap();
+    let published =
+        soon(control.publish(&Publication { id: Some("mine".into()), ..Publication::text("a", "x") })).await.unwrap();
     assert_eq!(published.id, "mine");
     let story = Story::read(&mut feed, 1).await;
     assert_eq!((story.texts(), Some(story.events[0].cursor)), (vec!["x"], published.cursor));
     let refused = soon(control.publish(&Publication::text("*", "x"))).await;
-    assert!(matches!(&refused, Err(ControlError::Refused(refusal)) if refusal.code == "reserved_topic"), "{refused:?}");
-    let refused = soon(control.subscribe(&(0..101).map(|i| Matcher::exact(&i.to_string()).unwrap()).collect::<Vec<_>>())).await;
-    assert!(matches!(&refused, Err(ControlError::Refused(refusal)) if refusal.code == "too_many_matchers"), "{refused:?}");
+    assert!(matches!(&refused, Err(ControlError::Refused { code, .. }) if code == "reserved_topic"), "{refused:?}");
+    let refused =
+        soon(control.subscribe(&(0..101).map(|i| Matcher::exact(&i.to_string()).unwrap()).collect::<Vec<_>>())).await;
+    assert!(matches!(&refused, Err(ControlError::Refused { code, .. }) if code == "too_many_matchers"), "{refused:?}");
     soon(control.publish(&Publication::text("a", "still there"))).await.unwrap();
 }
 
@@ -62,7 +68,8 @@ async fn a_change_of_a_feed_that_catches_up_holds_from_its_number_on() {
     let mut feed = Way::WebTransport.resume(&hub, &["a"], "earliest").await;
     let control = feed.control().unwrap();
     hub.publish_numbers("b", 2_000..2_100).await;
-    let change = control.subscribe(&[Matcher::exact("b").unwrap()]);
+    let b = [Matcher::exact("b").unwrap()];
+    let change = control.subscribe(&b);
     let (from, story) = tokio::join!(change, async {
         let mut numbers = vec![];
         while numbers.len() < 2_000 {

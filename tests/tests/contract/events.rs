@@ -43,10 +43,21 @@ async fn every_kind_of_event_arrives_as_it_was_published(way: Way) {
         (text("a\r\nb\rc\nd\n\n"), Bytes::from_static(b"a\nb\nc\nd\n\n")),
         (text(" data: x\nid: 9\n\n: c\n\u{feff}"), " data: x\nid: 9\n\n: c\n\u{feff}".into()),
         (text("a\0b"), Bytes::from_static(b"a\0b")),
-        (Publication { body: Body::Json(json!({"a": [1, null]})), ..text("") }, Bytes::from_static(b"{\"a\":[1,null]}")),
+        (
+            Publication { body: Body::Json(json!({"a": [1, null]})), ..text("") },
+            Bytes::from_static(b"{\"a\":[1,null]}"),
+        ),
         (Publication::binary("kinds", every_byte.clone()), every_byte.into()),
         (Publication::binary("kinds", Bytes::new()), Bytes::new()),
-        (Publication { kind: Some("update".into()), id: Some("urn:x: y".into()), retry_ms: Some(1500), ..text("all") }, Bytes::from_static(b"all")),
+        (
+            Publication {
+                kind: Some("update".into()),
+                id: Some("urn:x: y".into()),
+                retry_ms: Some(1500),
+                ..text("all")
+            },
+            Bytes::from_static(b"all"),
+        ),
     ];
     let mut expected = vec![];
     for (publication, bytes) in &published {
@@ -117,10 +128,13 @@ async fn a_publisher_id_is_what_others_see(way: Way) {
     let mut options = way.options(&hub).topic("plain").unwrap();
     options.control = false;
     let mut feed = way.connect(&options).await;
-    let mine = Publication { id: Some("mine".into()), kind: Some("update".into()), ..Publication::text("plain", "1\n2") };
+    let mine =
+        Publication { id: Some("mine".into()), kind: Some("update".into()), ..Publication::text("plain", "1\n2") };
     let published = [hub.publish(&mine).await, hub.publish(&Publication::binary("plain", "\0")).await];
     for (published, data, kind) in [(&published[0], "1\n2", Some("update")), (&published[1], "AA==", None)] {
-        let fanwire_client::Item::Plain(event) = fanwire_tests::soon(feed.next()).await.unwrap() else { panic!("no event") };
+        let fanwire_client::Item::Plain(event) = fanwire_tests::soon(feed.next()).await.unwrap() else {
+            panic!("no event")
+        };
         assert_eq!((event.id, event.data.as_str(), event.kind.as_deref()), (published.id.clone(), data, kind));
     }
     assert_eq!(published[0].id, "mine");

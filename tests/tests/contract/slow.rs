@@ -15,8 +15,8 @@ on_every_way!(
 );
 
 /// More than sockets and windows hold.
-const EVENTS: usize = 400;
-const EVENT_BYTES: usize = 100 * 1024;
+const EVENTS: usize = 700;
+const EVENT_BYTES: usize = 60_000;
 
 async fn a_slow_reader_is_caught_up_from_the_log_and_slows_nobody(way: Way) {
     let hub = TestHub::with(|config| {
@@ -78,7 +78,9 @@ async fn publish_big(hub: &TestHub, count: usize) {
     let mut publisher = hub.publisher();
     for number in 0..count {
         let text = format!("{number:0>EVENT_BYTES$}");
-        soon(publisher.publish(&Publication::text("big", text))).await.expect("a slow reader never slows the publisher");
+        soon(publisher.publish(&Publication::text("big", text)))
+            .await
+            .expect("a slow reader never slows the publisher");
     }
 }
 
