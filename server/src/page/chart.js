@@ -159,7 +159,7 @@ export class TimeChart {
       path(context, [[left, at], [width, at]]);
       context.fillText(format(value), left - 6, at);
     }
-    for (let agoS = 60; agoS >= 0; agoS -= 15) {
+    for (let agoS = 60; agoS >= 0; agoS -= this.#plotWidth < 300 ? 30 : 15) {
       context.textAlign = agoS === 60 ? 'left' : agoS === 0 ? 'right' : 'center';
       const label = agoS === 60 ? '60 s ago' : agoS === 0 ? 'now' : `${agoS}`;
       context.fillText(label, x(this.endAt - agoS * 1000), height - 7);

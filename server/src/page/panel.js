@@ -74,6 +74,8 @@ export class Panel {
   start() {
     if (!this.isSupported) {
       this.#enter('closed');
+      this.#find('.state-text').textContent = 'not available';
+      this.#find('.body').hidden = true;
       this.#refuse(MISSING[this.kind]());
       return;
     }
@@ -93,8 +95,8 @@ export class Panel {
 
   /** Goes on at the cursor, with a new connection. */
   restore() {
-    if (this.#feed || !this.isSupported) return;
-    this.#open(this.#cursor);
+    if ((this.#feed && this.state !== 'closed') || !this.isSupported) return;
+    this.#open(this.#feed?.cursor ?? this.#cursor);
   }
 
   /** Asks for one more type of event: EventSource tells only of types that somebody listens to. @param {string} type */
@@ -219,9 +221,10 @@ export class Panel {
     this.state = state;
     this.element.dataset.state = state;
     this.#find('.state-text').textContent = STATES[state];
-    const canRestore = state === 'broken';
+    // What the hub ended for good is only tried again by hand.
+    const canRestore = state === 'broken' || (state === 'closed' && this.isSupported);
     this.#restore.hidden = !canRestore;
-    this.#break.hidden = canRestore || state === 'closed';
+    this.#break.hidden = canRestore;
     this.#options.onState();
   }
 
@@ -235,7 +238,10 @@ export class Panel {
   #tellStory() {
     const story = this.#find('.story');
     const text = this.#story();
-    if (story.textContent !== text) story.textContent = text;
+    if (story.textContent === text) return;
+    // Read out once it is over, and not while it counts.
+    story.setAttribute('aria-live', this.isUp ? 'polite' : 'off');
+    story.textContent = text;
   }
 
   #story() {
