@@ -220,6 +220,7 @@ export class Fanwire extends EventTarget {
     if (this.#readyState === Fanwire.CLOSED) return;
     this.#readyState = Fanwire.CLOSED;
     this.#live = null;
+    this.#over.abort();
     for (const kind of KINDS) this.#links[kind]?.close();
     this.#tellState();
   }
@@ -230,7 +231,7 @@ export class Fanwire extends EventTarget {
       this.close();
       return;
     }
-    signal?.addEventListener('abort', () => this.close(), { once: true });
+    signal?.addEventListener('abort', () => this.close(), { once: true, signal: this.#over.signal });
     for (const kind of KINDS) this.#links[kind]?.open();
     if (!KINDS.some((kind) => this.#links[kind])) {
       // Later, as every failure, so that listeners can be added first.
@@ -339,8 +340,9 @@ export class Fanwire extends EventTarget {
     }
     this.#live = null;
     this.#readyState = Fanwire.CONNECTING;
+    // Each of these may make the application close the feed.
     this.#tell('transportchange', { from: link.kind, to: null });
-    this.#tellError(end, link.kind, false);
+    if (this.#readyState === Fanwire.CONNECTING) this.#tellError(end, link.kind, false);
     if (this.#readyState === Fanwire.CONNECTING && link.kind === 'webtransport') other?.open();
   }
 
@@ -397,6 +399,8 @@ export class Fanwire extends EventTarget {
   /** @type {Map<string, (event: any) => void>} */
   #handlers = new Map();
   #duplicatesDropped = 0;
+  /** Lets go of the application's signal, which may outlive many feeds. */
+  #over = new AbortController();
 }
 
 export { PublishError } from './publish.js';

@@ -346,6 +346,15 @@ test('close() in a listener is the end of delivery', () => {
   assert.deepEqual([sse.connections.length, wt.connections.length, time.pending], [1, 1, 0]);
 });
 
+test('close() on the news of a loss is the last that is heard, and opens no other transport', () => {
+  const { sse, wt, fanwire, types } = start();
+  fanwire.addEventListener('transportchange', ({ detail }) => detail.to ?? fanwire.close());
+  wt.last.hello(0);
+  wt.last.end();
+  assert.deepEqual(types(), ['hello', 'transportchange', 'open', 'transportchange']);
+  assert.equal(sse.connections.length, 1);
+});
+
 test('a signal closes', () => {
   const aborter = new AbortController();
   const { sse, fanwire } = start({ transport: 'sse', signal: aborter.signal });

@@ -91,6 +91,23 @@ export class TimeChart {
     this.#newestCameMs = performance.now();
   }
 
+  /**
+   * Puts older samples before those that are here.
+   * @param {[number, number[]][]} older by time
+   */
+  backfill(older) {
+    const { samples } = this;
+    const first = samples.size === 0 ? Infinity : samples.at(0);
+    const kept = Array.from({ length: samples.size }, (_, i) => {
+      const values = this.#options.series.map((_, s) => samples.value(s, i));
+      return /** @type {const} */ ([samples.at(i), values]);
+    });
+    this.samples = new Samples(this.#options.series.length);
+    for (const [at, values] of older) if (at < first) this.samples.add(at, values);
+    for (const [at, values] of kept) this.samples.add(at, values);
+    if (kept.length === 0) this.#newestCameMs = performance.now();
+  }
+
   /** The hub's time at the right edge: it goes on when data don't, so that silence shows. */
   get endAt() {
     const waited = performance.now() - this.#newestCameMs;
@@ -142,7 +159,7 @@ export class TimeChart {
       path(context, [[left, at], [width, at]]);
       context.fillText(format(value), left - 6, at);
     }
-    for (let agoS = 60; agoS >= 0; agoS -= 15) {
+    for (let agoS = 60; agoS >= 0; agoS -= this.#plotWidth < 300 ? 30 : 15) {
       context.textAlign = agoS === 60 ? 'left' : agoS === 0 ? 'right' : 'center';
       const label = agoS === 60 ? '60 s ago' : agoS === 0 ? 'now' : `${agoS}`;
       context.fillText(label, x(this.endAt - agoS * 1000), height - 7);
@@ -153,7 +170,8 @@ export class TimeChart {
       path(context, [[left, y(line.value)], [width, y(line.value)]]);
       context.setLineDash([]);
       context.textAlign = 'left';
-      context.fillText(line.label, left + 6, y(line.value) - 8);
+      const at = y(line.value);
+      context.fillText(line.label, left + 6, at < 24 ? at + 10 : at - 8);
     }
 
     context.save();
@@ -194,6 +212,35 @@ export class TimeChart {
   }
 
   /**
+   * One series as a small line without axes.
+   * @param {Pen} pen
+   * @param {number} series
+   */
+  drawSpark({ context, width, height, color }, series) {
+    const { samples } = this;
+    if (samples.size === 0) return;
+    const end = this.endAt;
+    const first = samples.indexAt(end - WINDOW_MS);
+    let [lowest, highest] = [Infinity, -Infinity];
+    for (let i = first; i < samples.size; i++) {
+      lowest = Math.min(lowest, samples.value(series, i));
+      highest = Math.max(highest, samples.value(series, i));
+    }
+    // A value that hardly moves is to look so.
+    const span = Math.max(highest - lowest, highest * 0.1, 1e-9);
+    /** @type {[number, number][]} */
+    const points = [];
+    for (let i = first; i < samples.size; i++) {
+      const fromLeft = 1 - (end - samples.at(i)) / WINDOW_MS;
+      points.push([fromLeft * width, height - 2 - ((samples.value(series, i) - lowest) / span) * (height - 4)]);
+    }
+    context.strokeStyle = color('chart');
+    context.lineWidth = 1.25;
+    context.lineJoin = 'round';
+    path(context, points);
+  }
+
+  /**
    * Stretches without a hole: a line across silence would be made up.
    * @param {number} first
    * @returns {[number, number][]} from, and to (not included)
@@ -215,38 +262,6 @@ export class TimeChart {
   #newestCameMs = 0;
   #left = 0;
   #plotWidth = 0;
-}
-
-/** A small line without axes. */
-export class Spark {
-  constructor() {
-    this.samples = new Samples(1);
-  }
-
-  /** @param {Pen} pen */
-  draw({ context, width, height, color }) {
-    const { samples } = this;
-    const end = samples.newestAt;
-    if (end === null) return;
-    const first = samples.indexAt(end - WINDOW_MS);
-    let [lowest, highest] = [Infinity, -Infinity];
-    for (let i = first; i < samples.size; i++) {
-      lowest = Math.min(lowest, samples.value(0, i));
-      highest = Math.max(highest, samples.value(0, i));
-    }
-    // A value that hardly moves is to look so.
-    const span = Math.max(highest - lowest, highest * 0.1, 1e-9);
-    /** @type {[number, number][]} */
-    const points = [];
-    for (let i = first; i < samples.size; i++) {
-      const fromLeft = 1 - (end - samples.at(i)) / WINDOW_MS;
-      points.push([fromLeft * width, height - 2 - ((samples.value(0, i) - lowest) / span) * (height - 4)]);
-    }
-    context.strokeStyle = color('chart');
-    context.lineWidth = 1.25;
-    context.lineJoin = 'round';
-    path(context, points);
-  }
 }
 
 /** The least of 1, 2, 2.5, 5 times a power of ten that is enough, in about four steps. @param {number} highest */

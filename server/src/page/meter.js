@@ -61,6 +61,16 @@ export class Arrivals {
     }
   }
 
+  /** How many came a second, of late. @param {number} nowMs */
+  perSecond(nowMs) {
+    let sum = 0;
+    this.forEach(nowMs, (age, live, late) => {
+      // The newest slice is not over.
+      if (age >= 1 && age <= RATE_SLICES) sum += live + late;
+    });
+    return (1000 * sum) / (RATE_SLICES * SLICE_MS);
+  }
+
   /** @param {number} atMs */
   #sliceAt(atMs) {
     const slice = Math.floor(atMs / SLICE_MS);
@@ -79,6 +89,7 @@ export class Arrivals {
 
 export const SLICE_MS = 500;
 export const SLICES = 120;
+const RATE_SLICES = 4;
 
 /** Counts one feed, across its connections. */
 export class Meter {
@@ -88,7 +99,8 @@ export class Meter {
   hello({ connectMs, wallMs }) {
     this.connectMs = connectMs;
     this.hellos++;
-    this.#helloWallMs = wallMs;
+    // At first there is nothing to catch up: what is older than this was merely on its way.
+    this.#awayUntilMs = this.hellos > 1 ? wallMs : -Infinity;
     this.caughtUpNow = 0;
   }
 
@@ -104,7 +116,7 @@ export class Meter {
     this.events++;
     this.bytes += bytes;
     const latencyMs = at === null ? null : wallMs - at;
-    const isLate = at !== null && at < this.#helloWallMs;
+    const isLate = at !== null && at < this.#awayUntilMs;
     if (isLate) {
       this.caughtUp++;
       this.caughtUpNow++;
@@ -120,8 +132,9 @@ export class Meter {
   /** @param {{ from: number | null, to: number }} gap */
   gap({ from, to }) {
     this.gaps++;
-    // Without a start nobody knows how many: count the gap itself.
-    this.lost += from === null ? 1 : to - from + 1;
+    // Without a start nobody knows how many.
+    if (from === null) this.lostUncounted++;
+    else this.lost += to - from + 1;
   }
 
   get reconnects() {
@@ -139,12 +152,14 @@ export class Meter {
   caughtUpNow = 0;
   duplicates = 0;
   gaps = 0;
-  /** At most so many events were lost. */
+  /** At most so many events were lost, */
   lost = 0;
+  /** beside what so many gaps of unknown size hold. */
+  lostUncounted = 0;
   latencies = new Latencies();
   latencyMsMin = Infinity;
   arrivals = new Arrivals();
-  #helloWallMs = 0;
+  #awayUntilMs = -Infinity;
   #epoch = '';
   #seq = 0;
 }

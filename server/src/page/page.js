@@ -1,7 +1,9 @@
 // The page at `/`: puts its parts together.
 
+import { Fanwire } from '/client/fanwire.js';
+import { parseCursor } from '/client/cursor.js';
 import { ArrivalList, wirePublishForm } from './arrivals.js';
-import { niceScale, Spark, TimeChart } from './chart.js';
+import { niceScale, TimeChart } from './chart.js';
 import * as format from './format.js';
 import { Versus } from './meter.js';
 import { Panel } from './panel.js';
@@ -9,16 +11,19 @@ import { Painter, Surface } from './surface.js';
 import { Wires } from './wires.js';
 
 /** @typedef {import('./panel.js').Arrival} Arrival */
-/** @typedef {{ chart: TimeChart, topic: string, read: (vitals: any) => number[], tell: (values: number[]) => [string, string] }} VitalChart */
+/** @typedef {{ chart: TimeChart, topic: string, read: (vitals: any) => number[], tell: (values: number[]) => [string, ...Note[]] }} VitalChart */
+/** What stands beside a chart's value: a text, and which line it is of (`k1` …), if any. @typedef {[string, string?]} Note */
 
 /** @template {HTMLElement} T @param {string} id */
 const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
-const GIB = 1024 ** 3;
 const PROCESS_TOPIC = 'host/process';
 const TICK_MS = 100;
 const VITALS_WAIT_MS = 3000;
 const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
+/** A minute of five topics, ten times a second, and some that are others'. */
+const HISTORY_EVENTS = 3500;
+const HISTORY_WAIT_MS = 3000;
 const SERIES_SLOTS = [0, 1, 2];
 /** @type {Record<string, string>} */
 const CHART_NAMES = { cpu: 'CPU', memory: 'Memory', network: 'Network', load: 'Load' };
@@ -47,18 +52,20 @@ const vitals = {
     },
     tell: ([low = 0, high = 0, total = 0]) => [
       format.percent(total),
-      cores > 1 ? `${cores} cores, ${format.percent(low)} to ${format.percent(high)}` : 'one core',
+      ['all cores', 'k1'],
+      ...(cores > 1 ? [/** @type {Note} */ ([`each of ${cores}: ${Math.round(low)} to ${Math.round(high)} %`, 'band'])] : []),
     ],
   },
   memory: {
     topic: 'host/memory',
     chart: new TimeChart({
       series: [{ name: 'in use', color: 'chart', shape: 'area' }],
-      format: (value) => (value === 0 ? '0' : `${+(value / GIB).toFixed(1)} GiB`),
-      // Binary steps, and all of the memory in sight.
-      scale: () => {
-        const { top, step } = niceScale(Math.max(memoryTotal / GIB, 0.1));
-        return { top: top * GIB, step: step * GIB };
+      format: (value) => (value === 0 ? '0' : format.memory(value).replace(/\.0+ /, ' ')),
+      // Steps that memory comes in, and all of it in sight.
+      scale: (highest) => {
+        const all = Math.max(memoryTotal, highest, 1);
+        const step = 2 ** Math.ceil(Math.log2(all / 4));
+        return { top: step * Math.ceil(all / step), step };
       },
       mark: () => (memoryTotal > 0 ? { value: memoryTotal, label: `installed: ${format.memory(memoryTotal)}` } : null),
     }),
@@ -66,7 +73,7 @@ const vitals = {
       memoryTotal = total;
       return [used];
     },
-    tell: ([used = 0]) => [format.memory(used), memoryTotal > 0 ? `in use, ${format.percent((100 * used) / memoryTotal)} of all` : 'in use'],
+    tell: ([used = 0]) => [format.memory(used), [memoryTotal > 0 ? `in use, ${format.percent((100 * used) / memoryTotal)} of all` : 'in use']],
   },
   network: {
     topic: 'host/network',
@@ -79,7 +86,7 @@ const vitals = {
       scale: (highest) => niceScale(Math.max(highest, 1000)),
     }),
     read: ({ received_per_s: received, sent_per_s: sent }) => [received, sent],
-    tell: ([received = 0, sent = 0]) => [format.rate(received), `received; sent ${format.rate(sent)}`],
+    tell: ([received = 0, sent = 0]) => [format.rate(received), ['received', 'k1'], [`${format.rate(sent)} sent`, 'k2']],
   },
   load: {
     topic: 'host/load',
@@ -94,11 +101,26 @@ const vitals = {
       mark: () => (cores > 0 ? { value: cores, label: cores === 1 ? 'the one core busy' : `all ${cores} cores busy` } : null),
     }),
     read: ({ one, five, fifteen }) => [fifteen, five, one],
-    tell: ([fifteen = 0, five = 0, one = 0]) => [one.toFixed(2), `1 min; 5 min ${five.toFixed(2)}, 15 min ${fifteen.toFixed(2)}`],
+    tell: ([fifteen = 0, five = 0, one = 0]) => [
+      one.toFixed(2),
+      ['1 min', 'k1'],
+      [`${five.toFixed(2)} 5 min`, 'k2'],
+      [`${fifteen.toFixed(2)} 15 min`, 'k3'],
+    ],
   },
 };
 const byTopic = new Map(Object.values(vitals).map((vital) => [vital.topic, vital]));
-const sparks = { cpu: new Spark(), memory: new Spark() };
+/** Both of the hub's own, drawn as two small lines without axes. */
+const processChart = new TimeChart({
+  series: [
+    { name: 'CPU', color: 'chart', shape: 'line' },
+    { name: 'memory', color: 'chart', shape: 'line' },
+  ],
+  format: String,
+  scale: niceScale,
+});
+const sparks = { cpu: 0, memory: 1 };
+let isBackfilled = false;
 /** The newest `host/process`. @type {{ cpu: number, memory: number, uptime_s: number, threads: number } | null} */
 let hub = null;
 /** How far each vital topic is drawn, so that the second transport's copy isn't. @type {Map<string, { epoch: string, seq: number }>} */
@@ -118,6 +140,8 @@ function makePanel(kind) {
 
 /** A panel's connection changed. */
 function onState() {
+  const cursor = parseCursor(panels.sse?.stats().cursor ?? panels.webtransport?.stats().cursor);
+  if (cursor && !isBackfilled) backfill(cursor);
   versus.clear();
   painter.request();
 }
@@ -132,6 +156,41 @@ function onArrival(arrival) {
   else arrivals.arrived(arrival);
 }
 
+/**
+ * Reads the last minute of vital signs from the hub's history, so that the charts don't begin empty: a cursor that lies
+ * back is all that it takes.
+ * @param {{ epoch: string, seq: number }} now
+ */
+function backfill({ epoch, seq }) {
+  isBackfilled = true;
+  const query = new URLSearchParams([...byTopic.keys(), PROCESS_TOPIC].map((topic) => ['topic', topic]));
+  const aborter = new AbortController();
+  const history = new Fanwire(`/events?${query}`, {
+    transport: 'sse',
+    lastEventId: `#${epoch}:${Math.max(0, seq - HISTORY_EVENTS)}`,
+    signal: aborter.signal,
+  });
+  /** @type {Map<string, [number, number[]][]>} */
+  const older = new Map();
+  const finish = () => {
+    if (aborter.signal.aborted) return;
+    aborter.abort();
+    for (const [topic, samples] of older) chartOf(topic)?.backfill(samples);
+  };
+  history.addEventListener('message', ({ data, fanwire }) => {
+    const samples = older.get(fanwire.topic) ?? [];
+    older.set(fanwire.topic, samples);
+    try {
+      samples.push([fanwire.at, readSample(fanwire.topic, JSON.parse(data))]);
+    } catch {
+      // As with the live ones: what isn't a sample isn't drawn.
+    }
+    if (fanwire.seq >= seq) finish();
+  });
+  history.addEventListener('error', finish);
+  setTimeout(finish, HISTORY_WAIT_MS);
+}
+
 /** @param {string} topic @param {Arrival['event']} event */
 function takeVitals(topic, { data, fanwire: { cursor, seq, at } }) {
   const epoch = cursor.slice(1, cursor.indexOf(':'));
@@ -140,18 +199,22 @@ function takeVitals(topic, { data, fanwire: { cursor, seq, at } }) {
   drawn.set(topic, { epoch, seq });
   try {
     const sample = JSON.parse(data);
-    if (topic === PROCESS_TOPIC) {
-      hub = sample;
-      sparks.cpu.samples.add(at, [sample.cpu]);
-      sparks.memory.samples.add(at, [sample.memory]);
-    } else {
-      const vital = byTopic.get(topic);
-      vital?.chart.add(at, vital.read(sample));
-    }
+    if (topic === PROCESS_TOPIC) hub = sample;
+    chartOf(topic)?.add(at, readSample(topic, sample));
     vitalsSeen++;
   } catch {
     // Anyone may publish on these topics; what isn't a sample isn't drawn.
   }
+}
+
+/** @param {string} topic */
+function chartOf(topic) {
+  return topic === PROCESS_TOPIC ? processChart : byTopic.get(topic)?.chart;
+}
+
+/** @param {string} topic @param {any} sample */
+function readSample(topic, sample) {
+  return topic === PROCESS_TOPIC ? [sample.cpu, sample.memory] : (byTopic.get(topic)?.read(sample) ?? []);
 }
 
 function start() {
@@ -165,9 +228,9 @@ function start() {
     });
     canvas.addEventListener('pointerleave', () => (chart.pointerX = null));
   }
-  for (const [name, spark] of Object.entries(sparks)) {
+  for (const [name, series] of Object.entries(sparks)) {
     const canvas = /** @type {HTMLCanvasElement} */ (document.querySelector(`[data-spark=process-${name}] canvas`));
-    painter.add(new Surface(canvas, (pen) => spark.draw(pen)));
+    painter.add(new Surface(canvas, (pen) => processChart.drawSpark(pen, series)));
   }
   wires.surface = painter.add(new Surface(byId('wires'), wires.draw));
 
@@ -212,10 +275,10 @@ function renderVitals() {
   for (const [name, { chart, tell }] of Object.entries(vitals)) {
     const read = chart.read;
     if (!read) continue;
-    const [value, note] = tell(SERIES_SLOTS.map((s) => chart.samples.value(s, read.index)));
+    const [value, ...notes] = tell(SERIES_SLOTS.map((s) => chart.samples.value(s, read.index)));
     const figure = /** @type {HTMLElement} */ (document.querySelector(`[data-chart=${name}]`));
     write(figure.querySelector('output'), value);
-    write(figure.querySelector('.note'), read.agoS > 1 ? `${Math.round(read.agoS)} s ago: ${note}` : note);
+    writeNotes(/** @type {HTMLElement} */ (figure.querySelector('.note')), read.agoS > 1 ? [[`${Math.round(read.agoS)} s ago`], ...notes] : notes);
   }
   if (!hub) return;
   write(document.querySelector('[data-spark=process-cpu] output'), format.percent(hub.cpu));
@@ -229,7 +292,8 @@ function describe() {
   for (const [name, { chart, tell }] of Object.entries(vitals)) {
     const { size } = chart.samples;
     if (size === 0) continue;
-    const [value, note] = tell(SERIES_SLOTS.map((s) => chart.samples.value(s, size - 1)));
+    const [value, ...notes] = tell(SERIES_SLOTS.map((s) => chart.samples.value(s, size - 1)));
+    const note = notes.map(([text]) => text).join(', ');
     const canvas = document.querySelector(`[data-chart=${name}] canvas`);
     canvas?.setAttribute('aria-label', `${CHART_NAMES[name]} over the last minute, now ${value} (${note})`);
   }
@@ -276,6 +340,16 @@ function wireCopy(button) {
     }
     button.textContent = said;
     setTimeout(() => (button.textContent = 'Copy'), 1500);
+  });
+}
+
+/** @param {HTMLElement} element @param {Note[]} notes */
+function writeNotes(element, notes) {
+  while (element.children.length > notes.length) element.lastElementChild?.remove();
+  notes.forEach(([text, key = ''], i) => {
+    const span = element.children[i] ?? element.appendChild(document.createElement('span'));
+    if (span.className !== key) span.className = key;
+    write(span, text);
   });
 }
 

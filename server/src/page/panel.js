@@ -74,6 +74,8 @@ export class Panel {
   start() {
     if (!this.isSupported) {
       this.#enter('closed');
+      this.#find('.state-text').textContent = 'not available';
+      this.#find('.body').hidden = true;
       this.#refuse(MISSING[this.kind]());
       return;
     }
@@ -93,8 +95,8 @@ export class Panel {
 
   /** Goes on at the cursor, with a new connection. */
   restore() {
-    if (this.#feed || !this.isSupported) return;
-    this.#open(this.#cursor);
+    if ((this.#feed && this.state !== 'closed') || !this.isSupported) return;
+    this.#open(this.#feed?.cursor ?? this.#cursor);
   }
 
   /** Asks for one more type of event: EventSource tells only of types that somebody listens to. @param {string} type */
@@ -142,12 +144,13 @@ export class Panel {
     const [p50, p99] = [latencies.quantile(0.5), latencies.quantile(0.99)];
     this.#write('connect', meter.connectMs === null ? '–' : format.milliseconds(meter.connectMs));
     this.#write('events', format.count(meter.events));
+    this.#write('rate', `${format.count(meter.arrivals.perSecond(performance.now()))} /s`);
     this.#write('bytes', format.data(meter.bytes));
     this.#write('caughtUp', format.count(meter.caughtUp));
     this.#write('reconnects', format.count(meter.reconnects));
-    this.#write('lost', format.count(meter.lost));
+    this.#write('lost', `${format.count(meter.lost)}${meter.lostUncounted > 0 ? ' + ?' : ''}`);
     this.#write('duplicates', format.count(meter.duplicates));
-    this.#number('lost').classList.toggle('bad', meter.lost > 0);
+    this.#number('lost').classList.toggle('bad', meter.gaps > 0);
     this.#number('duplicates').classList.toggle('bad', meter.duplicates > 0);
     this.#write('now', this.isUp && latencies.newest !== null ? format.milliseconds(latencies.newest) : '–');
     this.#write('p50', p50 === null ? '–' : format.milliseconds(p50));
@@ -173,6 +176,7 @@ export class Panel {
       this.#backMs = this.#away ? performance.now() : null;
       this.#caughtUpMs = null;
       this.#lostBefore = this.meter.lost;
+      this.#lostUncountedBefore = this.meter.lostUncounted;
     });
     feed.addEventListener('gap', ({ detail }) => this.meter.gap(detail));
     feed.addEventListener('state', () => this.#follow(feed));
@@ -180,7 +184,7 @@ export class Panel {
       if (event instanceof MessageEvent) return;
       this.#reason = /** @type {any} */ (event).fanwire.reason;
       // What a broken connection missed is told in the same way as what a button made it miss.
-      if (!this.#away && this.meter.hellos > 0) {
+      if (this.isUp) {
         this.#away = { sinceMs: performance.now(), otherEvents: this.other?.meter.events ?? 0 };
       }
       this.#follow(feed);
@@ -217,9 +221,10 @@ export class Panel {
     this.state = state;
     this.element.dataset.state = state;
     this.#find('.state-text').textContent = STATES[state];
-    const canRestore = state === 'broken';
+    // What the hub ended for good is only tried again by hand.
+    const canRestore = state === 'broken' || (state === 'closed' && this.isSupported);
     this.#restore.hidden = !canRestore;
-    this.#break.hidden = canRestore || state === 'closed';
+    this.#break.hidden = canRestore;
     this.#options.onState();
   }
 
@@ -233,7 +238,10 @@ export class Panel {
   #tellStory() {
     const story = this.#find('.story');
     const text = this.#story();
-    if (story.textContent !== text) story.textContent = text;
+    if (story.textContent === text) return;
+    // Read out once it is over, and not while it counts.
+    story.setAttribute('aria-live', this.isUp ? 'polite' : 'off');
+    story.textContent = text;
   }
 
   #story() {
@@ -246,7 +254,10 @@ export class Panel {
     }
     const { meter } = this;
     const lost = meter.lost - this.#lostBefore;
-    const ends = lost === 0 ? 'none lost, none twice' : `${format.count(lost)} no longer kept by the hub`;
+    const ends = lost === 0 ? 'none lost, none twice' : `at most ${format.counted(lost, 'event')} no longer kept by the hub`;
+    if (meter.lostUncounted > this.#lostUncountedBefore) {
+      return 'Back, but the hub has begun a new log: what it took meanwhile before that is gone, and nobody knows how much.';
+    }
     const tookMs = this.#caughtUpMs === null || this.#backMs === null ? 0 : this.#caughtUpMs - this.#backMs;
     const took = tookMs >= 1 ? ` in ${format.milliseconds(Math.round(tookMs))}` : '';
     return `Back at its cursor. ${format.counted(meter.caughtUpNow, 'missed event')} caught up${took}, ${ends}.`;
@@ -288,6 +299,7 @@ export class Panel {
   /** @type {number | null} */
   #caughtUpMs = null;
   #lostBefore = 0;
+  #lostUncountedBefore = 0;
   /** Duplicates that the clients of earlier connections kept away. */
   #dropped = 0;
   /** @type {string | null} */

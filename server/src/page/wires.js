@@ -30,7 +30,8 @@ export class Wires {
   draw = ({ context, width, height, color }) => {
     const nowMs = performance.now();
     this.#lights = this.#lights.filter(({ startMs }) => nowMs - startMs < TRAVEL_MS);
-    const [left, right] = [34, width - 40];
+    // Room for the names beside the ends, clear of the wires.
+    const [left, right] = [NAME_WIDTH / 2 + 4, width - NAME_WIDTH - 8];
     const middle = height / 2;
     const reach = Math.min(height * 0.32, 46);
     /** @type {[Kind, string, number, string][]} */
@@ -61,8 +62,8 @@ export class Wires {
         context.globalAlpha = 1;
       }
     }
-    node(left, 'hub', 'chart');
-    node(right, 'this page', 'ink');
+    node(left, 'hub', 'chart', -1);
+    node(right, 'this page', 'ink', 1);
 
     /** @param {number} done @param {number} side @returns {[number, number]} */
     function at(done, side) {
@@ -70,15 +71,15 @@ export class Wires {
       const bow = Math.sin(Math.PI * done) ** 0.55;
       return [left + done * (right - left), middle + side * reach * bow];
     }
-    /** @param {number} x @param {string} name @param {string} tint */
-    function node(x, name, tint) {
+    /** @param {number} x @param {string} name @param {string} tint @param {number} side */
+    function node(x, name, tint, side) {
       context.fillStyle = color(tint);
       context.beginPath();
       context.arc(x, middle, 7, 0, 2 * Math.PI);
       context.fill();
       context.fillStyle = color('muted');
-      context.textAlign = 'center';
-      context.fillText(name, x, middle + 20);
+      context.textAlign = side < 0 ? 'right' : 'left';
+      context.fillText(name, x + side * 13, middle);
     }
   };
 
@@ -86,7 +87,11 @@ export class Wires {
     this.#isRunning = true;
     requestAnimationFrame(() => {
       this.#isRunning = false;
-      this.surface?.paint();
+      const nowMs = performance.now();
+      if (nowMs - this.#paintedMs >= FRAME_MS) {
+        this.#paintedMs = nowMs;
+        this.surface?.paint();
+      }
       if (this.#lights.length > 0 && this.surface?.isSeen) this.#run();
     });
   }
@@ -94,6 +99,7 @@ export class Wires {
   #isUp;
   #isStill;
   #isRunning = false;
+  #paintedMs = 0;
   #newestMs = { webtransport: 0, sse: 0 };
   /** @type {{ kind: Kind, startMs: number, isLate: boolean }[]} */
   #lights = [];
@@ -101,4 +107,7 @@ export class Wires {
 
 const TRAVEL_MS = 900;
 const MERGE_MS = 60;
+/** Every second frame of most screens: a picture is not to take the time that the page measures. */
+const FRAME_MS = 30;
 const LIGHTS_MAX = 64;
+const NAME_WIDTH = 62;
