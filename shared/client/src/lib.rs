@@ -25,6 +25,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that can't go on fails"))]
+
 mod backoff;
 mod connection;
 mod dial;
