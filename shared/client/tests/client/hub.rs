@@ -144,7 +144,6 @@ pub(crate) struct Hub {
     pub(crate) hash: CertificateHash,
     pub(crate) address: SocketAddr,
     room: Room,
-    endpoint: Option<quinn::Endpoint>,
 }
 
 /// How a hub serves.
@@ -177,12 +176,12 @@ impl Hub {
         let (certificate, key) = (identity.cert.der().clone(), identity.signing_key.serialize_der());
         let hash = CertificateHash::of(&certificate);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (scheme, address, endpoint) = match serve {
+        let (scheme, address) = match serve {
             Serve::H1 | Serve::H2c => {
                 let listener = TcpListener::bind(any).await.unwrap();
                 let address = listener.local_addr().unwrap();
                 tokio::spawn(accept(listener, None, serve, room.clone()));
-                ("http", address, None)
+                ("http", address)
             }
             Serve::H1Tls | Serve::H2Tls => {
                 let alpn: &[u8] = if serve == Serve::H2Tls { b"h2" } else { b"http/1.1" };
@@ -190,7 +189,7 @@ impl Hub {
                 let listener = TcpListener::bind(any).await.unwrap();
                 let address = listener.local_addr().unwrap();
                 tokio::spawn(accept(listener, Some(tls), serve, room.clone()));
-                ("https", address, None)
+                ("https", address)
             }
             Serve::H3 | Serve::WebTransport => {
                 let crypto = server_config(certificate, key, b"h3");
@@ -199,14 +198,14 @@ impl Hub {
                 let endpoint = quinn::Endpoint::server(config, any).unwrap();
                 let address = endpoint.local_addr().unwrap();
                 if serve == Serve::H3 {
-                    tokio::spawn(accept_h3(endpoint.clone(), room.clone()));
+                    tokio::spawn(accept_h3(endpoint, room.clone()));
                 } else {
-                    tokio::spawn(accept_webtransport(endpoint.clone(), room.clone()));
+                    tokio::spawn(accept_webtransport(endpoint, room.clone()));
                 }
-                ("https", address, Some(endpoint))
+                ("https", address)
             }
         };
-        Self { url: format!("{scheme}://{address}/events"), hash, address, room, endpoint }
+        Self { url: format!("{scheme}://{address}/events"), hash, address, room }
     }
 
     /// A hub with one script for everybody.
@@ -222,13 +221,6 @@ impl Hub {
     /// The requests so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.room.seen.lock().unwrap().clone()
-    }
-
-    /// Breaks every QUIC connection.
-    pub(crate) fn cut_quic(&self) {
-        if let Some(endpoint) = &self.endpoint {
-            endpoint.close(CUT, b"");
-        }
     }
 }
 
@@ -350,7 +342,10 @@ async fn accept_webtransport(endpoint: quinn::Endpoint, room: Room) {
             let uri = path_and_query.parse().unwrap();
             let script = room.script(seen(&Method::CONNECT, &uri, request.headers.clone(), Bytes::new()));
             if script.status != 200 {
-                return request.reject(StatusCode::from_u16(script.status).unwrap()).await.unwrap();
+                // A connection that nobody holds is closed, with what it hasn't sent.
+                let quic = request.conn().clone();
+                request.reject(StatusCode::from_u16(script.status).unwrap()).await.unwrap();
+                return drop(quic.closed().await);
             }
             let session = request.ok().await.unwrap();
             tokio::spawn(control(session.clone(), room.clone()));

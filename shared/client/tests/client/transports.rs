@@ -195,7 +195,7 @@ async fn errors_are_the_hubs_own_words() {
             let headers = vec![("retry-after", "7".to_owned())];
             let hub = Hub::saying(Serve::usual(transport), Script::answer(status, headers, body)).await;
             let error = Connection::connect(transport, &hub.options()).await.unwrap_err();
-            assert_eq!(error.is_terminal(), status == 400);
+            assert_eq!(error.is_terminal(), status == 400, "{transport}: {error:?}");
             let ConnectError::Refused(error) = error else { panic!("{transport}: {error:?}") };
             assert_eq!(error.status, status);
             // WebTransport doesn't bring more than the status.
