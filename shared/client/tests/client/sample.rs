@@ -46,7 +46,7 @@ pub(crate) fn event(seq: u64) -> Event {
         _ => Data::text(&format!(" data: {seq}\n\n: x")),
     };
     let mut draft = Draft::new(vec![Topic::new("größe;b c%d").unwrap()], data).unwrap();
-    if seq % 3 == 0 {
+    if seq.is_multiple_of(3) {
         draft.id = Some(EventId::new("urn:uuid:1 mine").unwrap());
         draft.kind = Some(EventType::new("update").unwrap());
         draft.retry = Some(Duration::from_millis(1));
