@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// How a feed comes back: after the n-th failure in a row it waits for a random time between 0 and `base` · 2ⁿ⁻¹, at most `max`
-/// ("full jitter"), on top of what the hub asks for.
+/// ("full jitter"), on top of what the hub asks for: `BYE`'s `retry_ms` or `Retry-After`, an hour at most, or SSE's `retry`, `max` at
+/// most. A failure is in a row with the one before if the connection in between brought nothing but a hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
     /// The longest first wait. Default: 500 ms.

@@ -25,6 +25,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that can't go on fails"))]
+
 mod backoff;
 mod connection;
 mod dial;
@@ -52,7 +54,7 @@ pub use feed::{Feed, FeedError, Update};
 pub use item::{FeedEvent, Item, PlainEvent};
 pub use options::{Options, OptionsError};
 pub use publication::{Body, Publication, Published};
-pub use publish::{HttpAnswer, HttpVersion, PublishError, Publisher};
+pub use publish::{HttpAnswer, PublishError, Publisher};
 pub use tls::{CertificateHash, CertificateHashError, Trust};
-pub use transport::{Choice, Transport, UnknownTransport};
+pub use transport::{Choice, HttpVersion, Transport, UnknownTransport};
 pub use webtransport::{Control, ControlError};

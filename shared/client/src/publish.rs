@@ -1,6 +1,6 @@
 //! Publishing over HTTP. [PROTOCOL §6]
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fanwire_protocol::message::Refusal;
@@ -8,43 +8,10 @@ use http_body_util::Full;
 use hyper::{HeaderMap, Request, StatusCode, header};
 
 use crate::{
-    ConnectError, HubError, Options, Publication, Published, Source,
+    ConnectError, HttpVersion, HubError, Options, Publication, Published, Source,
     http::{HttpConnection, Wanted, hub_error},
     target::{Place, headers},
 };
-
-/// Which version of HTTP a publisher speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum HttpVersion {
-    /// HTTP/2 if TLS negotiates it, else HTTP/1.1.
-    #[default]
-    Auto,
-    /// HTTP/1.1.
-    H1,
-    /// HTTP/2; in the clear with prior knowledge.
-    H2,
-}
-
-impl fmt::Display for HttpVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Auto => "auto",
-            Self::H1 => "h1",
-            Self::H2 => "h2",
-        })
-    }
-}
-
-impl FromStr for HttpVersion {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        [Self::Auto, Self::H1, Self::H2]
-            .into_iter()
-            .find(|version| version.to_string() == name)
-            .ok_or_else(|| format!("{name:?} is no version of http to publish over: there are auto, h1 and h2"))
-    }
-}
 
 /// Publishes to one hub, over a connection that is opened with the first request, kept, and opened again when it has ended.
 ///

@@ -45,10 +45,8 @@ impl FromStr for Transport {
     type Err = UnknownTransport;
 
     fn from_str(name: &str) -> Result<Self, UnknownTransport> {
-        Self::ALL
-            .into_iter()
-            .find(|transport| transport.name() == name)
-            .ok_or_else(|| UnknownTransport(name.to_owned()))
+        let found = Self::ALL.into_iter().find(|transport| transport.name() == name);
+        found.ok_or_else(|| UnknownTransport { name: name.to_owned(), known: TRANSPORTS })
     }
 }
 
@@ -92,10 +90,48 @@ impl From<Transport> for Choice {
     }
 }
 
+/// Which version of HTTP a publisher speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum HttpVersion {
+    /// HTTP/2 if TLS negotiates it, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2; in the clear with prior knowledge.
+    H2,
+}
+
+impl fmt::Display for HttpVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::H1 => "h1",
+            Self::H2 => "h2",
+        })
+    }
+}
+
+impl FromStr for HttpVersion {
+    type Err = UnknownTransport;
+
+    fn from_str(name: &str) -> Result<Self, UnknownTransport> {
+        let versions = [Self::Auto, Self::H1, Self::H2];
+        let found = versions.into_iter().find(|version| version.to_string() == name);
+        found.ok_or_else(|| UnknownTransport { name: name.to_owned(), known: "auto, h1 and h2" })
+    }
+}
+
 /// A name that no transport has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no transport: there are auto, sse, webtransport, sse-h1, sse-h2 and sse-h3")]
-pub struct UnknownTransport(pub String);
+#[error("{name:?} is no transport: there are {known}")]
+pub struct UnknownTransport {
+    /// What was given.
+    pub name: String,
+    known: &'static str,
+}
+
+const TRANSPORTS: &str = "auto, sse, webtransport, sse-h1, sse-h2 and sse-h3";
 
 #[cfg(test)]
 mod tests {
@@ -108,5 +144,7 @@ mod tests {
         }
         assert!("websocket".parse::<Choice>().is_err());
         assert!("auto".parse::<Transport>().is_err());
+        assert_eq!("h2".parse(), Ok(HttpVersion::H2));
+        assert!("h3".parse::<HttpVersion>().unwrap_err().to_string().ends_with("there are auto, h1 and h2"));
     }
 }
