@@ -29,7 +29,7 @@ pub(super) struct Subscribe {
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
 
-    /// Seconds of silence after which the hub is to send a heartbeat [default: the hub's]
+    /// Seconds from one heartbeat of the hub to the next [default: the hub's]
     #[arg(long, value_name = "SECONDS")]
     heartbeat: Option<f64>,
 

@@ -56,7 +56,7 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_SHARDS", value_name = "COUNT")]
     pub shards: Option<usize>,
 
-    /// Silence after which a feed gets a heartbeat, from 1s to 2m; keep it below half of every proxy's timeout [default: 15s]
+    /// From one heartbeat of a feed to the next, from 1s to 2m; keep it below half of every proxy's timeout [default: 15s]
     #[arg(long, env = "FANWIRE_HEARTBEAT", value_name = "DURATION")]
     pub heartbeat: Option<Span>,
 

@@ -228,7 +228,7 @@ mod tests {
             ("allowed_origins = ['app.example']", "is no origin"),
             ("http = '0.0.0.0:0'", "say --allow-anonymous"),
             ("heartbeat = '1h'", "heartbeat is from"),
-            ("[[retention]]\ntopics = ['a\\u0000']", "must not contain the character U+0000"),
+            ("[[retention]]\ntopics = [\"a\\u0000\"]", "must not contain the character U+0000"),
         ] {
             let error = load(toml).unwrap_err();
             assert!(error.contains(said), "{toml}: {error}");

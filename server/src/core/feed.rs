@@ -25,8 +25,8 @@ pub(super) struct Feed {
     /// Changes of matchers that hold from a number that this feed hasn't reached yet.
     pub(super) changes: VecDeque<PendingChange>,
     pub(super) heartbeat_ms: u64,
-    /// When something was last taken.
-    pub(super) taken_at: Time,
+    /// When the last ping was taken.
+    pub(super) pinged_at: Time,
     /// When the queue was last empty, or something was taken from it.
     pub(super) unstalled_at: Time,
     pub(super) ping_due: bool,
@@ -92,7 +92,7 @@ impl Feed {
             queue_bytes: 0,
             changes: VecDeque::new(),
             heartbeat_ms,
-            taken_at: now,
+            pinged_at: now,
             unstalled_at: now,
             ping_due: false,
             woken: false,
@@ -205,9 +205,6 @@ impl Feed {
         if self.queue.is_empty() {
             // An idle feed keeps no buffer: there may be tens of thousands.
             self.queue = VecDeque::new();
-        }
-        if count > 0 {
-            self.taken_at = now;
         }
         self.unstalled_at = now;
     }

@@ -39,7 +39,7 @@ pub enum Item {
     Gap(Box<Gap>),
     /// The matchers changed.
     Changed(Changed),
-    /// Silence, broken.
+    /// A heartbeat.
     Ping(Ping),
     /// The feed ends; always the last item.
     Bye(Box<Bye>),
@@ -92,7 +92,7 @@ pub struct Subscription {
     pub rights: Rights,
     /// From where on.
     pub start: Start,
-    /// The longest silence, in milliseconds.
+    /// From one heartbeat to the next, in milliseconds.
     pub heartbeat_ms: u64,
 }
 

@@ -198,9 +198,9 @@ impl Shard {
         let Some(feed) = self.get_mut(id) else { return Taken::Ended };
         feed.woken = false;
         feed.take(items_max, now, out);
-        if std::mem::take(&mut feed.ping_due) && feed.is_empty() && out.is_empty() {
+        if feed.ping_due && feed.is_empty() && !matches!(feed.phase, Phase::Ended) {
             let seq = if feed.is_live() { head.max(feed.position) } else { feed.position };
-            feed.taken_at = now;
+            (feed.ping_due, feed.pinged_at) = (false, now);
             out.push(Item::Ping(Ping { watermark: Cursor { epoch, seq } }));
         }
         if !feed.is_empty() {
@@ -344,10 +344,10 @@ impl Shard {
         }
         if feed.is_empty() {
             feed.unstalled_at = if feed.ping_due { feed.unstalled_at } else { now };
-            if now.0 >= feed.taken_at.0 + feed.heartbeat_ms {
-                feed.ping_due = true;
-            }
         }
+        // Also where events flow: a browser's EventSource shows only the types that somebody listens to, so a client can't tell
+        // a busy feed from a dead one by what it sees.
+        feed.ping_due |= now.0 >= feed.pinged_at.0 + feed.heartbeat_ms;
         if now.0 >= feed.unstalled_at.0 + stalled_ms_max {
             feed.cut(Bye::retry(ByeCode::Stalled, "nothing was read for too long", retry_ms));
         }
@@ -360,7 +360,7 @@ impl Shard {
 
     fn next_alarm(&self, id: FeedId, now: Time) -> Time {
         let Some(feed) = self.get(id) else { return now };
-        let heartbeat = feed.taken_at.0 + feed.heartbeat_ms;
+        let heartbeat = feed.pinged_at.0 + feed.heartbeat_ms;
         Time(if heartbeat > now.0 {
             heartbeat
         } else {

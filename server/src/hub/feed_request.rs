@@ -13,7 +13,7 @@ pub struct FeedRequest {
     pub matchers: Matchers,
     /// From where on.
     pub last_event_id: Option<LastEventId>,
-    /// The longest silence.
+    /// From one heartbeat to the next.
     pub heartbeat: Option<Duration>,
     /// Whether an SSE feed carries control messages.
     pub control: bool,

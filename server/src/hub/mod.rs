@@ -44,7 +44,7 @@ pub struct Limits {
     pub event: fanwire_protocol::Limits,
     /// The most feeds that are open at a time. Each costs some 5 KiB on HTTP/1.1 and some 60 KiB on QUIC.
     pub subscribers_max: usize,
-    /// The silence after which a feed gets a heartbeat, where its client doesn't say.
+    /// From one heartbeat of a feed to the next, where its client doesn't say.
     pub heartbeat_default: Duration,
     /// The shortest heartbeat that a client may ask for.
     pub heartbeat_min: Duration,
