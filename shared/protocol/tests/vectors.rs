@@ -2,6 +2,8 @@
 //!
 //! After a change of the wire: `UPDATE_VECTORS=1 cargo test -p fanwire-protocol --test vectors`, and read the difference.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
