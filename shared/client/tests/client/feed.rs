@@ -39,29 +39,37 @@ fn impatient(hub: &Hub) -> Options {
     options
 }
 
+/// What a feed comes to. A feed that tries for ever is a test that fails.
+async fn until<T>(feed: &mut Feed, mut wanted: impl FnMut(Result<Update, FeedError>) -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = wanted(feed.next().await) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), found).await.expect("the feed comes to what is wanted in time")
+}
+
 /// The feed's next item, over however many connections.
 async fn item(feed: &mut Feed) -> Item {
-    loop {
-        if let Update::Item(item) = feed.next().await.unwrap() {
-            return item;
-        }
-    }
+    until(feed, |next| match next.unwrap() {
+        Update::Item(item) => Some(item),
+        _ => None,
+    })
+    .await
 }
 
 async fn disconnected(feed: &mut Feed) -> (FeedError, Duration) {
-    loop {
-        if let Update::Disconnected { error, retry_in } = feed.next().await.unwrap() {
-            return (error, retry_in);
-        }
-    }
+    until(feed, |next| match next.unwrap() {
+        Update::Disconnected { error, retry_in } => Some((error, retry_in)),
+        _ => None,
+    })
+    .await
 }
 
 async fn end(feed: &mut Feed) -> FeedError {
-    loop {
-        if let Err(error) = feed.next().await {
-            return error;
-        }
-    }
+    until(feed, Result::err).await
 }
 
 #[tokio::test]
