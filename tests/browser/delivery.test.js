@@ -154,7 +154,7 @@ const LETTERS = [
   { publisher: 'no data', sent: {} },
   { publisher: 'leading spaces', sent: { data: '  two spaces, then\n one' } },
   { publisher: 'a byte order mark', sent: { data: '\ufeffafter the mark' } },
-  { publisher: 'control characters', sent: { data: 'nul \0, escape \x1b, tab \t' } },
+  { publisher: 'control characters', sent: { data: 'escape \x1b, bell \x07, tab \t' } },
   { publisher: 'text that looks like an event stream', sent: { data: 'x\n\nid: 7\nevent: evil\ndata: y\n: comment\nretry: 1\n\n' } },
   { publisher: 'a type', sent: { data: 'typed', type: 'note' } },
   { publisher: 'an id', sent: { data: 'named', id: 'urn:uuid:3' } },

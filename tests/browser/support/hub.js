@@ -13,7 +13,7 @@ import { until } from './wait.js';
  */
 
 /**
- * Starts a hub, and stops it when the test ends.
+ * Starts a hub, and ends it when the test does.
  * @param {import('node:test').TestContext} t
  * @param {HubOptions} [options]
  */
@@ -76,8 +76,9 @@ class Hub {
     await this.#process?.kill();
   }
 
+  /** Ends it for good. A test that is over needs no farewell. */
   async dispose() {
-    await this.#process?.stop();
+    await this.#process?.kill();
     await this.#identity.remove();
   }
 
