@@ -1,0 +1,158 @@
+// How feeds end: the page goes, the hub goes, or the hub says why it can't.
+
+import assert from 'node:assert/strict';
+import { connect } from 'node:net';
+import { once } from 'node:events';
+import { test } from 'node:test';
+import { browserTest } from './support/browsers.js';
+import { feedUrl, openFeed, visit, WAYS } from './support/feed.js';
+import { startHub } from './support/hub.js';
+import { until, within } from './support/wait.js';
+
+for (const [way, options] of Object.entries(WAYS)) {
+  browserTest(`the hub knows at once that a page has closed its feed, ${way}`, async (t, { page }) => {
+    // With one place only, the next subscriber tells whether it is free.
+    const hub = await startHub(t, { flags: ['--subscribers-max', '1'] });
+    await visit(page, hub.http);
+    const feed = await openFeed(page, { ...options, url: feedUrl('place') });
+    assert.equal(await hasPlace(hub), false);
+    await feed.close();
+    await until('the place is free', () => hasPlace(hub), AT_ONCE_MS);
+  });
+
+  browserTest(`the hub knows at once that a tab was closed, ${way}`, async (t, { page }) => {
+    const hub = await startHub(t, { flags: ['--subscribers-max', '1'] });
+    await visit(page, hub.http);
+    await openFeed(page, { ...options, url: feedUrl('place') });
+    assert.equal(await hasPlace(hub), false);
+    await page.close();
+    await until('the place is free', () => hasPlace(hub), AT_ONCE_MS);
+  });
+}
+
+browserTest('a hub that shuts down says so in the feed, with a time to come back, and closes the session with code and reason', async (t, { page }) => {
+  const hub = await startHub(t);
+  await visit(page, hub.http);
+  const feed = await openFeed(page, { kind: 'raw', url: feedUrl('last') });
+  await hub.publishForm({ topic: 'last', data: 'last words' });
+  const ended = hub.drain();
+  const { bye } = await feed.saw('controls', 'bye');
+  assert.equal(bye.code, 1);
+  assert.equal(bye.reason, 'the hub is shutting down');
+  assert.ok(Number.isInteger(bye.retry_ms) && bye.retry_ms >= 0 && bye.retry_ms <= 30_000, `retry_ms ${bye.retry_ms}`);
+  assert.deepEqual(await feed.saw('ends'), { closeCode: 1, reason: 'the hub is shutting down' });
+  const { records, controls } = await feed.state();
+  assert.deepEqual(records.map(({ data }) => data), ['last words']);
+  assert.deepEqual(Object.keys(controls.filter((control) => !control.ping).at(-1)), ['finished'], 'the stream ended in order');
+  assert.equal((await ended).code, 0);
+});
+
+for (const transport of ['webtransport', 'sse']) {
+  browserTest(`the client hears of a shutdown, and comes back when the hub does, ${transport}`, async (t, { page }) => {
+    const hub = await startHub(t, { flags: ['--retry', '500ms'] });
+    await visit(page, hub.http);
+    const feed = await openFeed(page, { kind: 'client', transport, url: feedUrl('upgrade'), heartbeat: 1, connectTimeoutMs: 2000 });
+    const ended = hub.drain();
+    const { code, reason, isTerminal } = await feed.saw('errors');
+    assert.deepEqual({ code, reason, isTerminal }, { code: 1, reason: 'the hub is shutting down', isTerminal: false });
+    await ended;
+    await hub.start();
+    await feed.openedTimes(2, 20_000);
+    await hub.publishForm({ topic: 'upgrade', data: 'hello again' });
+    await feed.receivedUpTo('hello again');
+  });
+}
+
+browserTest('a native EventSource whose hub shuts down waits, and comes back when the hub does', async (t, { page }) => {
+  const hub = await startHub(t, { flags: ['--retry', '500ms'] });
+  await visit(page, hub.http);
+  const feed = await openFeed(page, { kind: 'eventsource', url: feedUrl('upgrade') });
+  const ended = hub.drain();
+  assert.deepEqual(await feed.saw('errors'), { readyState: 0 });
+  await ended;
+  await hub.start();
+  await feed.openedTimes(2, 20_000);
+  await hub.publishForm({ topic: 'upgrade', data: 'hello again' });
+  await feed.receivedUpTo('hello again');
+});
+
+browserTest('a feed that is asked for wrongly is ended for good, with the reason', async (t, { page }) => {
+  const hub = await startHub(t);
+  await visit(page, hub.http);
+  const raw = await openFeed(page, { kind: 'raw', url: '/events?heartbeat=5' }, { withinMs: 0 });
+  const { bye } = await raw.saw('controls', 'bye');
+  assert.equal(bye.code, 2);
+  assert.equal(bye.retry_ms, null);
+  assert.match(bye.reason, /topic/);
+  assert.deepEqual(await raw.saw('ends'), { closeCode: 2, reason: bye.reason });
+
+  const client = await openFeed(page, { kind: 'client', transport: 'webtransport', url: '/events?heartbeat=5' }, { withinMs: 0 });
+  assert.deepEqual(await client.saw('errors'), { code: 2, reason: bye.reason, isTerminal: true, transport: 'webtransport', readyState: 2 });
+
+  const native = await openFeed(page, { kind: 'eventsource', url: '/events?heartbeat=5' }, { withinMs: 0 });
+  assert.deepEqual(await native.saw('errors'), { readyState: 2 });
+});
+
+browserTest('a page that finds the hub full gets in by itself when there is room', async (t, { page }) => {
+  const hub = await startHub(t, { flags: ['--subscribers-max', '1', '--retry', '200ms'] });
+  await visit(page, hub.http);
+  for (const [way, options] of Object.entries(WAYS)) {
+    const holder = await openFeed(page, { kind: 'raw', url: feedUrl('full') });
+    const waiting = await openFeed(page, { ...options, url: feedUrl('full') }, { withinMs: 0 });
+    if (options.kind === 'raw') {
+      const { bye } = await waiting.saw('controls', 'bye');
+      assert.equal(bye.code, 4);
+      assert.ok(bye.retry_ms >= 0);
+      assert.deepEqual(await waiting.saw('ends'), { closeCode: 4, reason: bye.reason });
+    } else {
+      const { readyState } = await waiting.saw('errors');
+      assert.equal(readyState, 0, way);
+    }
+    await holder.close();
+    if (options.kind === 'raw') {
+      await until('the place is free', () => hasPlace(hub), AT_ONCE_MS);
+      continue;
+    }
+    await hub.publishForm({ topic: 'full', data: 'before' });
+    // EventSource also opens the stream that only tells it to come back later.
+    await until(`${way} gets in`, async () => {
+      await hub.publishForm({ topic: 'full', data: 'inside' });
+      return (await waiting.state()).records.some(({ data }) => data === 'inside');
+    });
+    await waiting.close();
+    await until('the place is free', () => hasPlace(hub), AT_ONCE_MS);
+  }
+});
+
+browserTest('a shutdown is over soon, though a page is open', async (t, { page }) => {
+  const hub = await startHub(t);
+  await page.goto(`${hub.http}/livez`);
+  const { code } = await within('the hub has ended', hub.drain(), AT_ONCE_MS);
+  assert.equal(code, 0);
+  assert.match(hub.log, /drained/);
+});
+
+test('a connection that was opened ahead, and says nothing, does not hold up a shutdown', async (t) => {
+  const hub = await startHub(t);
+  const socket = connect(hub.port, '127.0.0.1');
+  socket.on('error', () => {});
+  t.after(() => socket.destroy());
+  await once(socket, 'connect');
+  // Answered, so the connection before it has been accepted.
+  await fetch(`${hub.http}/livez`);
+  const { code } = await within('the hub has ended', hub.drain(), AT_ONCE_MS);
+  assert.equal(code, 0);
+});
+
+/** Whether one more subscriber gets in. */
+async function hasPlace(hub) {
+  const aborter = new AbortController();
+  const response = await fetch(`${hub.http}/events?topic=place`, { signal: aborter.signal });
+  aborter.abort();
+  if (response.ok) return true;
+  assert.equal(response.status, 503);
+  return false;
+}
+
+/** Far below any timeout after which a connection counts as dead. */
+const AT_ONCE_MS = 3000;
