@@ -86,6 +86,21 @@ fn a_client_that_cancels_is_noticed_without_a_write() {
 }
 
 #[test]
+fn a_page_with_many_feeds_gets_them_all_on_one_connection() {
+    run(async {
+        let server = Server::start();
+        let mut http3 = Http3::connect(&server).await;
+        let mut feeds = Vec::new();
+        for _ in 0..100 {
+            let mut feed = http3.get("/feed").await;
+            assert_eq!(feed.recv_response().await.unwrap().status(), StatusCode::OK);
+            feeds.push(feed);
+        }
+        assert!(feeds.last_mut().unwrap().recv_data().await.unwrap().is_some());
+    });
+}
+
+#[test]
 fn a_panic_costs_its_own_request_only() {
     run(async {
         let server = Server::start();

@@ -58,11 +58,20 @@ pub struct Limits {
     /// [RFC 9114 §4.2.2]. Beyond it a request is answered with 431, and beyond 32 KiB reset
     /// whatever this says.
     pub head_bytes_max: u64,
+    /// The most requests, sessions and their streams that a peer may have open at a time. It begins with
+    /// [`endpoint::Config::bidi_streams_max`](super::endpoint::Config) and is raised once a connection is busy, since quinn allocates allowed
+    /// streams ahead: 13 KiB for 100, which only a busy connection takes.
+    pub bidi_streams_max: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { handshake: Duration::from_secs(10), head: Duration::from_secs(10), head_bytes_max: 16 * 1024 }
+        Self {
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            head_bytes_max: 16 * 1024,
+            bidi_streams_max: 100,
+        }
     }
 }
 
@@ -139,6 +148,7 @@ impl<H: Handler> Connection<H> {
         let _datagrams = AbortOnDropHandle::new(spawn_local(count_datagrams(self.connection.clone(), routes.clone())));
 
         let mut tasks = JoinSet::new();
+        let mut raised = false;
         let mut draining = false;
         let result = loop {
             if draining && tasks.is_empty() {
@@ -155,7 +165,15 @@ impl<H: Handler> Connection<H> {
                 accepted = http3.accept() => match accepted {
                     Ok(Some(resolver)) => match handed.take() {
                         Some(stream) if draining => stream.outgoing.reset(code::H3_REQUEST_REJECTED),
-                        Some(stream) => self.spawn(&mut tasks, resolver, stream),
+                        Some(stream) => {
+                            self.spawn(&mut tasks, resolver, stream);
+                            if !raised && tasks.len() >= BUSY_REQUESTS {
+                                raised = true;
+                                // In one step: quinn keeps a raise by an eighth or less to itself.
+                                let streams = VarInt::from_u32(self.limits.bidi_streams_max);
+                                self.connection.set_max_concurrent_bi_streams(streams);
+                            }
+                        }
                         None => {}
                     },
                     // The client has said that it asks for nothing more, and has everything.
@@ -269,6 +287,9 @@ async fn deliver(outgoing: Rc<Outgoing>) {
 fn is_regular(code: VarInt) -> bool {
     code == code::H3_NO_ERROR || code == VarInt::from_u32(0) || code::from_http3(code).is_some()
 }
+
+/// With so many the first allowance may soon be used up: a session takes up to two streams.
+const BUSY_REQUESTS: usize = 6;
 
 async fn join(tasks: &mut JoinSet<()>, peer: Peer) {
     while let Some(ended) = tasks.join_next().await {
