@@ -146,6 +146,12 @@ impl Shard {
         id
     }
 
+    /// Ends a feed with a bye, behind what waits in it.
+    pub fn end(&mut self, id: FeedId, bye: Bye) {
+        self.with(id, |feed| feed.end(bye));
+        self.wake(id);
+    }
+
     /// Closes a feed; what waits in it is dropped.
     pub fn close(&mut self, id: FeedId) {
         if self.get(id).is_some() {
@@ -237,9 +243,8 @@ impl Shard {
     /// The history that a feed asked for can't be had: the feed ends, and its reader comes back with its cursor.
     pub fn read_failed(&mut self, id: FeedId, token: u64, reason: &str) {
         let bye = Bye::retry(ByeCode::LogUnavailable, reason, self.limits.retry_ms);
-        if let Some(feed) = self.get_mut(id).filter(|feed| feed.token == token) {
-            feed.end(bye);
-            self.wake(id);
+        if self.get(id).is_some_and(|feed| feed.token == token) {
+            self.end(id, bye);
         }
     }
 

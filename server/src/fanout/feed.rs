@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use fanwire_protocol::{Matchers, Seq};
+use fanwire_protocol::{Matchers, Seq, message::Bye};
 
 use super::LocalShard;
 use crate::core::{ChangeError, FeedId, Item, Taken};
@@ -44,6 +44,11 @@ impl Feed {
     pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.shard.set_waker(self.id, cx.waker());
         if self.shard.with_core(|core| core.is_cut(self.id)) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ends the feed with a bye, behind what waits in it.
+    pub fn end(&self, bye: Bye) {
+        self.shard.with_core(|core| core.end(self.id, bye));
     }
 
     /// Changes the matchers; see [`crate::core::Shard::change`].

@@ -57,7 +57,11 @@ pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, 
 async fn serve_feed(shard: Rc<LocalShard>, hub: &Hub, session: &Session, grant: Grant) -> Option<Bye> {
     let feed = shard.open(grant.subscription.clone());
     let feed_stream = async {
-        let mut stream = session.open_uni().await.ok()?;
+        let mut stream = tokio::select! {
+            stream = session.open_uni() => stream.ok()?,
+            // A client that allows no stream takes nothing, either.
+            () = poll_fn(|cx| feed.poll_cut(cx)) => return Some(stalled()),
+        };
         let bye = write_feed(&mut stream, &feed).await?;
         end_stream(stream).await;
         Some(bye)
@@ -65,12 +69,13 @@ async fn serve_feed(shard: Rc<LocalShard>, hub: &Hub, session: &Session, grant: 
     tokio::select! {
         _ = session.closed() => None,
         bye = feed_stream => bye,
-        bye = serve_control(hub, session, &feed) => {
-            // The feed stream is reset: what it held may be cut, and the close says why.
-            Some(bye)
-        }
+        () = serve_control(hub, session, &feed) => None,
         () = refuse_streams(session) => None,
     }
+}
+
+fn stalled() -> Bye {
+    Bye::retry(ByeCode::Stalled, "nothing was read for too long", 0)
 }
 
 /// Writes the feed as frames, until its bye, which is returned, or until nobody reads it.
@@ -107,7 +112,7 @@ async fn write_feed(stream: &mut SendStream, feed: &Feed) -> Option<Bye> {
                 Err(_) => return None,
             },
             () = poll_fn(|cx| feed.poll_cut(cx)) => {
-                return Some(Bye::retry(ByeCode::Stalled, "nothing was read for too long", 0));
+                return Some(stalled());
             }
         }
         if said.is_some() || taken == Taken::Ended {
@@ -135,26 +140,27 @@ async fn refuse_streams(session: &Session) {
     while let Some(stream) = session.accept_uni().await {
         stream.stop(0);
     }
+    std::future::pending().await
 }
 
-/// Serves the control stream. Resolves only if the client breaks its rules.
-async fn serve_control(hub: &Hub, session: &Session, feed: &Feed) -> Bye {
-    let Some((mut answers, mut requests)) = session.accept_bi().await else { return std::future::pending().await };
-    let more = async {
-        while let Some((send, recv)) = session.accept_bi().await {
-            send.reset(0);
-            recv.stop(0);
-        }
-        std::future::pending().await
-    };
-    tokio::select! {
-        bye = more => bye,
-        bye = answer_requests(hub, feed, &mut answers, &mut requests) => match bye {
-            Some(bye) => bye,
-            // The control stream has ended in order, and the feed goes on.
-            None => std::future::pending().await,
-        },
+/// Serves the control stream, for as long as the session lives. A client that breaks its rules has its feed ended.
+async fn serve_control(hub: &Hub, session: &Session, feed: &Feed) {
+    if let Some((mut answers, mut requests)) = session.accept_bi().await {
+        let more = async {
+            while let Some((send, recv)) = session.accept_bi().await {
+                send.reset(0);
+                recv.stop(0);
+            }
+        };
+        let control = async {
+            if let Some(bye) = answer_requests(hub, feed, &mut answers, &mut requests).await {
+                feed.end(bye);
+            }
+        };
+        tokio::join!(more, control);
     }
+    // The session has ended, and whoever waits for that will say so.
+    std::future::pending().await
 }
 
 async fn answer_requests(hub: &Hub, feed: &Feed, answers: &mut SendStream, requests: &mut RecvStream) -> Option<Bye> {

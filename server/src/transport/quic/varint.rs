@@ -1,17 +1,12 @@
 //! QUIC's variable-length integers [RFC 9000 §16].
 
 use bytes::BufMut;
+use fanwire_protocol::frame::{get_varint, put_varint};
 use quinn::VarInt;
 
 /// Appends `value` in its shortest form.
 pub(super) fn encode(value: VarInt, out: &mut impl BufMut) {
-    let value = value.into_inner();
-    match value {
-        0..=0x3f => out.put_uint(value, 1),
-        0x40..=0x3fff => out.put_uint(value | 0x4000, 2),
-        0x4000..=0x3fff_ffff => out.put_uint(value | 0x8000_0000, 4),
-        _ => out.put_u64(value | 0xc000_0000_0000_0000),
-    }
+    put_varint(out, value.into_inner());
 }
 
 /// A few varints that arrive byte by byte, such as the header of a stream, a frame or a capsule.
@@ -61,10 +56,9 @@ impl Prefix {
 }
 
 fn decode(bytes: &[u8]) -> Option<(u64, usize)> {
-    let size = encoded_len(*bytes.first()?);
-    let (&first, rest) = bytes.get(..size)?.split_first()?;
-    let value = rest.iter().fold(u64::from(first & 0x3f), |value, &byte| (value << 8) | u64::from(byte));
-    Some((value, size))
+    let mut rest = bytes;
+    let value = get_varint(&mut rest)?;
+    Some((value, bytes.len() - rest.len()))
 }
 
 fn encoded_len(first: u8) -> usize {
