@@ -89,8 +89,7 @@ impl App {
         let router = router(edge.clone());
         let mut tasks = JoinSet::new();
         if let Some(listener) = http {
-            let service =
-                tcp::Service { router: router.clone(), tls: None, alt_svc: None, limits: tcp::Limits::default() };
+            let service = tcp::Service { router: router.clone(), tls: None, alt_svc: None, limits: config.tcp };
             tasks.spawn(accept_tcp(TcpListener::from_std(listener)?, shards.clone(), service));
         }
         let mut endpoint = None;
@@ -101,11 +100,11 @@ impl App {
                 router: router.clone(),
                 tls: Some(Arc::new(tls)),
                 alt_svc: HeaderValue::from_str(&alt_svc).ok(),
-                limits: tcp::Limits::default(),
+                limits: config.tcp,
             };
             tasks.spawn(accept_tcp(TcpListener::from_std(listener)?, shards.clone(), service));
-            let quic = open_endpoint(socket, &certificate)?;
-            let service = http3::Service { router, edge, limits: quic::connection::Limits::default() };
+            let quic = open_endpoint(socket, &certificate, &config.quic_endpoint)?;
+            let service = http3::Service { router, edge, limits: config.quic };
             tasks.spawn(accept_quic(quic.clone(), shards.clone(), service));
             endpoint = Some(quic);
         }
@@ -188,7 +187,11 @@ async fn accept_quic(endpoint: quinn::Endpoint, shards: Arc<Shards>, service: ht
     }
 }
 
-fn open_endpoint(socket: UdpSocket, certificate: &Arc<CertResolver>) -> Result<quinn::Endpoint> {
+fn open_endpoint(
+    socket: UdpSocket,
+    certificate: &Arc<CertResolver>,
+    config: &quic::endpoint::Config,
+) -> Result<quinn::Endpoint> {
     let buffers = quic::endpoint::raise_socket_buffers(&socket)?;
     if buffers.is_short() {
         tracing::warn!(
@@ -198,7 +201,7 @@ fn open_endpoint(socket: UdpSocket, certificate: &Arc<CertResolver>) -> Result<q
         );
     }
     let tls = quic_server_config(certificate.clone())?;
-    Ok(quic::endpoint::build(socket, Arc::new(tls), &quic::endpoint::Config::default())?)
+    Ok(quic::endpoint::build(socket, Arc::new(tls), config)?)
 }
 
 async fn expire(log: SharedLog) {

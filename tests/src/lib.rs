@@ -2,13 +2,19 @@
 //!
 //! Every test has its hub, on ports that the system picks, in its own process; nothing is mocked.
 
+mod http;
 mod hub;
+pub mod raw_http3;
 mod story;
+mod tls;
 mod way;
+mod wire;
 
+pub use http::{Answer, Ask, Version, Whole};
 pub use hub::{TestHub, identity};
 pub use story::{Story, seen};
 pub use way::Way;
+pub use wire::{Wire, WireAnswer, tcp};
 
 use std::{future::Future, time::Duration};
 

@@ -20,6 +20,7 @@ use crate::{
     http::Origin,
     hub,
     log::{Class, Retention, TopicRule},
+    transport::{quic, tcp},
 };
 
 pub use layer::Layer;
@@ -49,6 +50,12 @@ pub struct Config {
     pub limits: hub::Limits,
     /// What a feed may hold.
     pub feed_limits: core::Limits,
+    /// What a TCP connection may do.
+    pub tcp: tcp::Limits,
+    /// What a QUIC connection may do.
+    pub quic: quic::connection::Limits,
+    /// What QUIC's transport may hold.
+    pub quic_endpoint: quic::endpoint::Config,
     /// What is logged, in `tracing`'s filter syntax.
     pub log_filter: String,
 }
@@ -111,6 +118,9 @@ impl Config {
             drain_deadline: layer.drain_deadline.map_or(Duration::from_secs(10), |value| value.0),
             feed_limits: core::Limits { retry_ms: limits.retry.as_millis() as u64, ..core::Limits::default() },
             limits,
+            tcp: tcp::Limits::default(),
+            quic: quic::connection::Limits::default(),
+            quic_endpoint: quic::endpoint::Config::default(),
             log_filter: layer.log.unwrap_or_else(|| "info".to_owned()),
             retention: Retention::default(),
         };

@@ -106,9 +106,13 @@ pub async fn serve<H: Handler>(
     limits: Limits,
     drain: CancellationToken,
 ) -> Result<(), ConnectionError> {
-    let connection = match timeout(limits.handshake, incoming.into_future()).await {
-        Ok(connection) => connection.map_err(ConnectionError::Handshake)?,
-        Err(_) => return Err(ConnectionError::HandshakeTimeout),
+    let connection = tokio::select! {
+        connection = timeout(limits.handshake, incoming.into_future()) => match connection {
+            Ok(connection) => connection.map_err(ConnectionError::Handshake)?,
+            Err(_) => return Err(ConnectionError::HandshakeTimeout),
+        },
+        // Nothing was asked for yet.
+        () = drain.cancelled() => return Ok(()),
     };
     Connection { peer: Peer { address: connection.remote_address() }, connection, handler, limits }.run(drain).await
 }
@@ -140,10 +144,15 @@ impl<H: Handler> Connection<H> {
             .send_grease(false);
         // A peer that allows no unidirectional stream keeps HTTP/3 from beginning. Boxed, like other steps that are
         // soon past: a connection's memory is that of its largest step otherwise.
-        let mut http3: Box<Http3> = match timeout(self.limits.handshake, Box::pin(builder.build(backend))).await {
-            Ok(Ok(http3)) => Box::new(http3),
-            Ok(Err(error)) => return self.ended(error),
-            Err(_) => return Err(ConnectionError::HandshakeTimeout),
+        let opening = timeout(self.limits.handshake, Box::pin(builder.build(backend)));
+        let mut http3: Box<Http3> = tokio::select! {
+            biased;
+            opened = opening => match opened {
+                Ok(Ok(http3)) => Box::new(http3),
+                Ok(Err(error)) => return self.ended(error),
+                Err(_) => return Err(ConnectionError::HandshakeTimeout),
+            },
+            () = drain.cancelled() => return Ok(()),
         };
         let _datagrams = AbortOnDropHandle::new(spawn_local(count_datagrams(self.connection.clone(), routes.clone())));
 

@@ -40,6 +40,8 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(limits.head_bytes_max)
+        // Who has said all it has to say, and closes its side, still gets its answer: it may have published.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), answer);
     {
         let mut draining = pin!(shard.draining().cancelled());

@@ -84,13 +84,19 @@ impl Service {
         match &self.tls {
             Some(tls) => {
                 let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
-                let stream = tokio::time::timeout(self.limits.handshake, handshake).await??;
-                let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.serve_http(shard, stream, h2).await
+                let stream = begin(&shard, self.limits.handshake, handshake).await?;
+                if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                    return self.serve_http(shard, stream, false).await;
+                }
+                // hyper waits for a preface as long as it takes.
+                let (stream, h2) = begin(&shard, self.limits.head, preface::sniff(stream)).await?;
+                if !h2 {
+                    return Err("the preface of HTTP/2 didn't come".into());
+                }
+                self.serve_http(shard, stream, true).await
             }
             None => {
-                let sniff = preface::sniff(stream);
-                let (stream, h2) = tokio::time::timeout(self.limits.head, sniff).await??;
+                let (stream, h2) = begin(&shard, self.limits.head, preface::sniff(stream)).await?;
                 self.serve_http(shard, stream, h2).await
             }
         }
@@ -109,6 +115,15 @@ impl Service {
             response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
         }
         response
+    }
+}
+
+/// Awaits a step that comes before any request, within a bound. A drain doesn't wait for it: browsers open connections ahead of
+/// need.
+async fn begin<T>(shard: &LocalShard, bound: Duration, step: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
+    tokio::select! {
+        done = tokio::time::timeout(bound, step) => Ok(done??),
+        () = shard.draining().cancelled() => Err("the hub is shutting down".into()),
     }
 }
 

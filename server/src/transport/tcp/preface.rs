@@ -1,4 +1,4 @@
-//! Tells HTTP/2 with prior knowledge from HTTP/1 by its first bytes. [RFC 9113 §3.3, §3.4]
+//! Tells HTTP/2 from HTTP/1 by its first bytes: in cleartext nothing else does. [RFC 9113 §3.3, §3.4]
 
 use std::{
     io,
@@ -7,20 +7,17 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// A stream with the bytes put back that were read to see what it is.
 #[derive(Debug)]
-pub(super) struct Sniffed {
+pub(super) struct Sniffed<S> {
     head: Bytes,
-    stream: TcpStream,
+    stream: S,
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2.
-pub(super) async fn sniff(mut stream: TcpStream) -> io::Result<(Sniffed, bool)> {
+pub(super) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<(Sniffed<S>, bool)> {
     let mut head = Vec::with_capacity(PREFACE.len());
     loop {
         let mut room = [0; PREFACE.len()];
@@ -33,7 +30,7 @@ pub(super) async fn sniff(mut stream: TcpStream) -> io::Result<(Sniffed, bool)> 
     }
 }
 
-impl AsyncRead for Sniffed {
+impl<S: AsyncRead + Unpin> AsyncRead for Sniffed<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.head.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -48,7 +45,7 @@ impl AsyncRead for Sniffed {
     }
 }
 
-impl AsyncWrite for Sniffed {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Sniffed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

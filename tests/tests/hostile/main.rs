@@ -1,0 +1,60 @@
+//! Peers that break the rules, or off: the hub goes on serving everybody else, and keeps nothing of them.
+
+mod http2;
+mod quic;
+mod session;
+mod tcp;
+mod witnesses;
+
+pub(crate) use witnesses::Witnesses;
+
+use std::{fs, sync::Mutex, sync::Once, time::Duration};
+
+use fanwire::config::Config;
+
+/// Half a second where the hub would wait for a peer much longer.
+fn impatient(config: &mut Config) {
+    let soon = Duration::from_millis(500);
+    (config.tcp.handshake, config.tcp.head) = (soon, soon);
+    (config.quic.handshake, config.quic.head) = (soon, soon);
+}
+
+/// Bytes without a meaning, the same in every run.
+fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// What this process holds in memory, in bytes.
+fn resident_bytes() -> usize {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    let kilobytes: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kilobytes * 1024
+}
+
+/// Notes every panic on a hub's threads. A panic there would go unseen: it ends only the connection.
+fn watch_for_panics() {
+    static WATCHING: Once = Once::new();
+    WATCHING.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().name().is_some_and(|name| name.starts_with("shard-")) {
+                PANICS.lock().expect("no panic here").push(info.to_string());
+            }
+            hook(info);
+        }));
+    });
+}
+
+fn panics() -> Vec<String> {
+    PANICS.lock().expect("no panic here").clone()
+}
+
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -1,0 +1,88 @@
+//! Well-behaved subscribers on every way, beside whom the others misbehave.
+
+use std::time::Duration;
+
+use fanwire::config::Config;
+use fanwire_client::Connection;
+use fanwire_tests::{Story, TestHub, Way, soon};
+
+use crate::{panics, watch_for_panics};
+
+pub(crate) struct Witnesses {
+    pub(crate) hub: TestHub,
+    feeds: Vec<(Way, Connection, Story)>,
+    published: usize,
+}
+
+impl Witnesses {
+    /// A hub with a subscriber on each way.
+    pub(crate) async fn gather() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        watch_for_panics();
+        let hub = TestHub::with(change);
+        let mut feeds = vec![];
+        for way in Way::ALL {
+            let mut feed = way.subscribe(&hub, &[TOPIC]).await;
+            let mut story = Story::default();
+            while story.hello.is_none() {
+                if let fanwire_client::Item::Hello(hello) = soon(feed.next()).await.expect("a hello") {
+                    story.hello = Some(hello);
+                }
+            }
+            feeds.push((way, feed, story));
+        }
+        Self { hub, feeds, published: 0 }
+    }
+
+    /// Everybody gets what is published now.
+    pub(crate) async fn served(&mut self) {
+        let next = self.published;
+        self.hub.publish_numbers(TOPIC, next..next + 3).await;
+        self.published += 3;
+        for (way, feed, story) in &mut self.feeds {
+            story.read_more(feed, self.published).await;
+            assert_eq!(story.numbers(), (0..self.published).collect::<Vec<_>>(), "{way:?}");
+            assert_eq!(story.gaps, [], "{way:?}");
+        }
+    }
+
+    /// Everybody is served, newcomers too, and nothing is left of anybody else.
+    pub(crate) async fn alone(&mut self) {
+        self.served().await;
+        for way in Way::ALL {
+            let mut newcomer = way.resume(&self.hub, &[TOPIC], "earliest").await;
+            let story = Story::read(&mut newcomer, self.published).await;
+            assert_eq!(story.numbers(), (0..self.published).collect::<Vec<_>>(), "{way:?}");
+            newcomer.close().await;
+        }
+        let all = self.feeds.len();
+        self.until(|hub| hub.running().hub().subscribers() == all && hub.running().connections() == all).await;
+        self.served().await;
+        assert_eq!(panics(), [] as [&str; 0]);
+    }
+
+    /// Waits for something about the hub to become true.
+    pub(crate) async fn until(&self, is: impl Fn(&TestHub) -> bool) {
+        let becomes = async {
+            while !is(&self.hub) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let running = self.hub.running();
+        if tokio::time::timeout(PATIENCE, becomes).await.is_err() {
+            let (subscribers, connections) = (running.hub().subscribers(), running.connections());
+            panic!("{subscribers} subscribers and {connections} connections are left");
+        }
+    }
+
+    /// How many they are.
+    pub(crate) fn count(&self) -> usize {
+        self.feeds.len()
+    }
+}
+
+const TOPIC: &str = "witness";
+const PATIENCE: Duration = Duration::from_secs(15);
