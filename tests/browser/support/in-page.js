@@ -136,6 +136,8 @@ export function installFeeds() {
       (error) => recorder.ends.push({ error: String(error) }),
     ).then(() => recorder.tell());
     await transport.ready;
+    // Firefox keeps the session of a page that is gone, unless the page closes it.
+    addEventListener('pagehide', () => transport.close());
     const run = async () => {
       const streams = transport.incomingUnidirectionalStreams.getReader();
       const { value: stream } = await streams.read();
