@@ -56,18 +56,20 @@ export const BROWSERS = [CHROMIUM, FIREFOX];
  * A test in each browser, in a tab of its own. Where a browser is missing its test is skipped, and says so.
  * @param {string} title
  * @param {(t: import('node:test').TestContext, tab: Tab) => Promise<void>} run
+ * @param {Partial<Record<BrowserKind['name'], string>>} [todo] where it is known to fail, and why
  */
-export function browserTest(title, run) {
-  for (const kind of BROWSERS) testIn(kind, title, run);
+export function browserTest(title, run, todo = {}) {
+  for (const kind of BROWSERS) testIn(kind, title, run, todo[kind.name]);
 }
 
 /**
  * @param {BrowserKind} kind
  * @param {string} title
  * @param {(t: import('node:test').TestContext, tab: Tab) => Promise<void>} run
+ * @param {string} [todo]
  */
-export function testIn(kind, title, run) {
-  test(`${kind.name}: ${title}`, { skip: kind.missing, timeout: TEST_MS }, async (t) => {
+export function testIn(kind, title, run, todo) {
+  test(`${kind.name}: ${title}`, { skip: kind.missing, timeout: TEST_MS, ...(todo && { todo }) }, async (t) => {
     const browser = await shared(kind);
     await run(t, await openTab(t, kind, browser));
   });
