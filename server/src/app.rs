@@ -4,8 +4,9 @@ use std::{
     future::Future,
     io,
     net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket},
+    rc::Rc,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result};
@@ -15,9 +16,10 @@ use http::HeaderValue;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
+    admission::Admission,
     config::Config,
     demo,
-    fanout::{self, Shards},
+    fanout::{self, LocalShard, Shards},
     http::{Access, Discovery, Edge, router},
     hub::{Hub, now_ms},
     log::{MemoryLog, SharedLog},
@@ -30,7 +32,7 @@ pub struct App {
     config: Config,
     http: Option<StdTcpListener>,
     https: Option<(StdTcpListener, UdpSocket)>,
-    certificate: Arc<CertResolver>,
+    certificate: Option<Arc<CertResolver>>,
 }
 
 /// A hub that serves.
@@ -38,7 +40,7 @@ pub struct App {
 pub struct Running {
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
-    certificate: Arc<CertResolver>,
+    certificate: Option<Arc<CertResolver>>,
     hub: Arc<Hub>,
     shards: Arc<Shards>,
     endpoint: Option<quinn::Endpoint>,
@@ -49,14 +51,16 @@ pub struct Running {
 impl App {
     /// Binds the sockets and loads the certificate.
     pub fn bind(config: Config) -> Result<Self> {
-        let certificate = CertResolver::open(config.identity.clone(), SystemTime::now())?;
-        if let Some(warning) = certificate.current().warning(SystemTime::now()) {
+        let certificate = config.identity.clone().map(|source| CertResolver::open(source, SystemTime::now()));
+        let certificate = certificate.transpose()?.map(Arc::new);
+        let warning = certificate.as_ref().and_then(|certificate| certificate.current().warning(SystemTime::now()));
+        if let Some(warning) = warning {
             tracing::warn!("the certificate: {warning}");
         }
         let http = config.http.map(|address| bind_tcp(address).with_context(|| busy("http", address))).transpose()?;
         let https =
             config.https.map(|address| bind_both(address).with_context(|| busy("https", address))).transpose()?;
-        Ok(Self { config, http, https, certificate: Arc::new(certificate) })
+        Ok(Self { config, http, https, certificate })
     }
 
     /// Serves. Must be called on a tokio runtime, on which sockets are accepted; connections live on threads of their own.
@@ -87,13 +91,15 @@ impl App {
             }),
         };
         let router = router(edge.clone());
+        let admission = Arc::new(Admission::new(config.admission));
         let mut tasks = JoinSet::new();
         if let Some(listener) = http {
             let service = tcp::Service { router: router.clone(), tls: None, alt_svc: None, limits: config.tcp };
-            tasks.spawn(accept_tcp(TcpListener::from_std(listener)?, shards.clone(), service));
+            let listener = TcpListener::from_std(listener)?;
+            tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
         }
         let mut endpoint = None;
-        if let (Some((listener, socket)), Some(address)) = (https, https_address) {
+        if let (Some((listener, socket)), Some(address), Some(certificate)) = (https, https_address, &certificate) {
             let tls = tcp_server_config(certificate.clone(), fanwire_certs::ALPN_TCP)?;
             let alt_svc = format!("h3=\":{}\"; ma=86400", address.port());
             let service = tcp::Service {
@@ -102,14 +108,17 @@ impl App {
                 alt_svc: HeaderValue::from_str(&alt_svc).ok(),
                 limits: config.tcp,
             };
-            tasks.spawn(accept_tcp(TcpListener::from_std(listener)?, shards.clone(), service));
-            let quic = open_endpoint(socket, &certificate, &config.quic_endpoint)?;
+            let listener = TcpListener::from_std(listener)?;
+            tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
+            let quic = open_endpoint(socket, certificate, &config.quic_endpoint)?;
             let service = http3::Service { router, edge, limits: config.quic };
-            tasks.spawn(accept_quic(quic.clone(), shards.clone(), service));
+            tasks.spawn(accept_quic(quic.clone(), shards.clone(), admission, service));
             endpoint = Some(quic);
         }
         tasks.spawn(expire(log));
-        tasks.spawn(reload(certificate.clone()));
+        if let Some(certificate) = &certificate {
+            tasks.spawn(reload(certificate.clone()));
+        }
         if config.demo {
             tasks.spawn(demo::publish(hub.clone()));
         }
@@ -128,9 +137,9 @@ impl Running {
         self.https
     }
 
-    /// The certificate that is served.
-    pub fn certificate(&self) -> &Arc<CertResolver> {
-        &self.certificate
+    /// The certificate that is served, if any.
+    pub fn certificate(&self) -> Option<&Arc<CertResolver>> {
+        self.certificate.as_ref()
     }
 
     /// The hub itself.
@@ -149,17 +158,24 @@ impl Running {
         self.hub.begin_drain();
         // The accept loops hold the listeners, and the shards.
         self.tasks.shutdown().await;
-        let Some(shards) = Arc::into_inner(self.shards) else { return false };
+        if let Some(endpoint) = &self.endpoint {
+            // Who comes now is refused, and needn't wait for an answer.
+            endpoint.set_server_config(None);
+        }
+        let Some(mut shards) = Arc::into_inner(self.shards) else { return false };
         let gracefully = shards.drain(deadline).await;
-        if let Some(endpoint) = self.endpoint {
+        if let Some(endpoint) = &self.endpoint {
+            // While the shards still run: the connections' packets are sent there.
             endpoint.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
             let _ = tokio::time::timeout(LAST_PACKETS, endpoint.wait_idle()).await;
         }
+        shards.stop().await;
         gracefully
     }
 }
 
-async fn accept_tcp(listener: TcpListener, shards: Arc<Shards>, service: tcp::Service) {
+async fn accept_tcp(listener: TcpListener, shards: Arc<Shards>, admission: Arc<Admission>, service: tcp::Service) {
+    let mut complained: Option<Instant> = None;
     loop {
         let accepted = match listener.accept().await {
             Ok((stream, peer)) => stream.into_std().map(|stream| (stream, peer)),
@@ -167,23 +183,43 @@ async fn accept_tcp(listener: TcpListener, shards: Arc<Shards>, service: tcp::Se
         };
         match accepted {
             Ok((stream, peer)) => {
+                // One too many is closed before anything is read.
+                let Some(admitted) = admission.admit(peer.ip()) else { continue };
                 let service = service.clone();
-                shards.deal(move |shard| shard.clone().spawn_connection(service.serve(shard, stream, peer))).await;
+                let serve = move |shard: Rc<LocalShard>, counted| {
+                    shard.spawn_connection((counted, admitted), service.serve(shard.clone(), stream, peer));
+                };
+                shards.deal(serve).await;
             }
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted; trying again");
+                if complained.is_none_or(|at| at.elapsed() > COMPLAINT_PAUSE) {
+                    tracing::warn!(%error, "no connection can be accepted; trying again");
+                    complained = Some(Instant::now());
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn accept_quic(endpoint: quinn::Endpoint, shards: Arc<Shards>, service: http3::Service) {
+async fn accept_quic(
+    endpoint: quinn::Endpoint,
+    shards: Arc<Shards>,
+    admission: Arc<Admission>,
+    service: http3::Service,
+) {
     while let Some(incoming) = endpoint.accept().await {
+        let Some(admitted) = admission.admit(incoming.remote_address().ip()) else {
+            incoming.refuse();
+            continue;
+        };
         let service = service.clone();
-        shards.deal(move |shard| shard.clone().spawn_connection(service.serve(shard, incoming))).await;
+        let serve = move |shard: Rc<LocalShard>, counted| {
+            shard.spawn_connection((counted, admitted), service.serve(shard.clone(), incoming));
+        };
+        shards.deal(serve).await;
     }
 }
 
@@ -274,6 +310,8 @@ const H3_NO_ERROR: u32 = 0x100;
 /// Connections that the kernel holds until they are accepted.
 const LISTEN_BACKLOG: i32 = 4096;
 const PORT_ATTEMPTS: usize = 16;
+/// From one complaint about the same trouble to the next.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 /// A development identity's successor is announced a day before it is needed.

@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` beside this crate says which room holds what, and who may know whom.
 
+pub mod admission;
 pub mod app;
 pub mod cli;
 pub mod config;

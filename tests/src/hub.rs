@@ -37,7 +37,7 @@ impl TestHub {
             ..Layer::default()
         };
         let mut config = Config::load(layer).expect("a valid configuration");
-        config.identity = Source::Fixed(identity().clone());
+        config.identity = Some(Source::Fixed(identity().clone()));
         // Tests don't wait for a second where a tenth will do.
         config.limits.heartbeat_min = Duration::from_millis(100);
         change(&mut config);

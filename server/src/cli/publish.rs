@@ -1,13 +1,16 @@
 //! `fanwire pub`: one event, or one for each line of standard input.
 
-use std::io::{self, Write as _};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use fanwire_client::{Body, HttpVersion, Publication, Published, Publisher};
 use fanwire_protocol::message::Refusal;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     sync::mpsc,
@@ -64,9 +67,18 @@ impl Publish {
         let mut lines = read_lines();
         let (mut batch, mut refused) = (Vec::new(), 0);
         while lines.recv_many(&mut batch, BATCH_LINES_MAX).await > 0 {
-            // What came while the last batch was on its way goes out together.
-            let batch = batch.drain(..).collect::<io::Result<Vec<String>>>().context("standard input")?;
-            refused += self.publish_batch(&mut publisher, batch).await?;
+            // What came while the last batch was on its way goes out together, in requests that the hub takes.
+            let mut lines =
+                batch.drain(..).collect::<io::Result<Vec<String>>>().context("standard input")?.into_iter().peekable();
+            while lines.peek().is_some() {
+                let (mut request, mut bytes) = (Vec::new(), 0);
+                while let Some(line) = lines.next_if(|line| request.is_empty() || bytes + line.len() <= BATCH_BYTES_MAX)
+                {
+                    bytes += line.len();
+                    request.push(line);
+                }
+                refused += self.publish_batch(&mut publisher, request).await?;
+            }
         }
         ensure!(refused == 0, "{refused} of the lines were refused");
         Ok(())
@@ -110,10 +122,16 @@ impl Publish {
 
     /// An event that names no topic gets those of the command line. Anything else goes out as it was written.
     fn with_topic(&self, line: String) -> String {
-        match serde_json::from_str::<Map<String, Value>>(&line) {
-            Ok(mut event) if !self.topics.is_empty() && !event.contains_key("topic") => {
-                event.insert("topic".to_owned(), self.topics.clone().into());
-                Value::from(event).to_string()
+        if self.topics.is_empty() {
+            return line;
+        }
+        // The members stay as they were written: a number may have more digits than any type of ours.
+        let event = serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(&line);
+        let topics = serde_json::value::to_raw_value(&self.topics);
+        match (event, topics) {
+            (Ok(mut event), Ok(topics)) if !event.contains_key("topic") => {
+                event.insert("topic".to_owned(), topics);
+                serde_json::to_string(&event).unwrap_or(line)
             }
             _ => line,
         }
@@ -165,5 +183,6 @@ fn read_lines() -> mpsc::Receiver<io::Result<String>> {
     lines
 }
 
-/// A batch of these stays well below the hub's 8 MiB as long as lines are shorter than 16 KiB.
 const BATCH_LINES_MAX: usize = 500;
+/// Below the hub's 8 MiB also where JSON escapes make a line longer.
+const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;

@@ -1,6 +1,6 @@
 //! `fanwire sub`: a feed on standard output.
 
-use std::{io, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -60,14 +60,15 @@ impl Subscribe {
         if let Some(seconds) = self.heartbeat {
             options.heartbeat = Some(Duration::try_from_secs_f64(seconds).context("--heartbeat")?);
         }
+        let mut interrupt = pin!(tokio::signal::ctrl_c());
         let mut feed = Feed::new(self.transport, options);
         let mut out = io::BufWriter::new(io::stdout());
         let (mut transport, mut left) = (None, self.count);
         while left != Some(0) {
             let update = tokio::select! {
                 biased;
+                _ = interrupt.as_mut() => break,
                 update = feed.next() => update?,
-                _ = tokio::signal::ctrl_c() => break,
             };
             match update {
                 Update::Connected { transport: now, connect, .. } => {

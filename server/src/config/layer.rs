@@ -72,6 +72,14 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_EVENT_BYTES_MAX", value_name = "SIZE")]
     pub event_bytes_max: Option<Bytes>,
 
+    /// The most connections at a time, TCP and QUIC together [default: 50000]
+    #[arg(long, env = "FANWIRE_CONNECTIONS_MAX", value_name = "COUNT")]
+    pub connections_max: Option<usize>,
+
+    /// The most connections from one IP address; behind a proxy everybody has the proxy's [default: 20000]
+    #[arg(long, env = "FANWIRE_CONNECTIONS_PER_ADDRESS_MAX", value_name = "COUNT")]
+    pub connections_per_address_max: Option<usize>,
+
     /// The most feeds at a time; each takes 5 to 60 KiB [default: 100000]
     #[arg(long, env = "FANWIRE_SUBSCRIBERS_MAX", value_name = "COUNT")]
     pub subscribers_max: Option<usize>,
@@ -115,6 +123,8 @@ impl Layer {
             retry: self.retry.or(lower.retry),
             drain_deadline: self.drain_deadline.or(lower.drain_deadline),
             event_bytes_max: self.event_bytes_max.or(lower.event_bytes_max),
+            connections_max: self.connections_max.or(lower.connections_max),
+            connections_per_address_max: self.connections_per_address_max.or(lower.connections_per_address_max),
             subscribers_max: self.subscribers_max.or(lower.subscribers_max),
             history_events_max: self.history_events_max.or(lower.history_events_max),
             history_bytes_max: self.history_bytes_max.or(lower.history_bytes_max),

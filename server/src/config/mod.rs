@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fanwire_certs::{DevDirectory, PemFiles, Source};
 
 use crate::{
-    core,
+    admission, core,
     http::Origin,
     hub,
     log::{Class, Retention, TopicRule},
@@ -32,8 +32,10 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Where TLS and QUIC are served, if anywhere.
     pub https: Option<SocketAddr>,
-    /// The certificate.
-    pub identity: Source,
+    /// The certificate; none where nothing is served over TLS.
+    pub identity: Option<Source>,
+    /// How many connections there may be.
+    pub admission: admission::Limits,
     /// Anyone who reaches the hub may publish and subscribe.
     pub allow_anonymous: bool,
     /// Origins whose pages may use the hub besides its own.
@@ -80,8 +82,9 @@ impl Config {
         let https = address("https", layer.https.as_deref().unwrap_or("127.0.0.1:4433"))?;
         ensure!(http.is_some() || https.is_some(), "both http and https are off: there is nothing to serve");
         let identity = match (layer.cert, layer.key) {
-            (Some(cert), Some(key)) => Source::Files(PemFiles::new(cert, key)),
-            (None, None) => Source::Dev(DevDirectory::new(dev_directory(layer.dev_identity_dir)?)),
+            (Some(cert), Some(key)) => Some(Source::Files(PemFiles::new(cert, key))),
+            (None, None) if https.is_none() => None,
+            (None, None) => Some(Source::Dev(DevDirectory::new(dev_directory(layer.dev_identity_dir)?))),
             (Some(_), None) => bail!("cert is given without key"),
             (None, Some(_)) => bail!("key is given without cert"),
         };
@@ -102,6 +105,17 @@ impl Config {
         let beat = limits.heartbeat_default;
         let (min, max) = (limits.heartbeat_min, limits.heartbeat_max);
         ensure!((min..=max).contains(&beat), "heartbeat is from {min:?} to {max:?}, not {beat:?}");
+        let drain_deadline = layer.drain_deadline.map_or(Duration::from_secs(10), |value| value.0);
+        for (key, value) in [("retry", limits.retry), ("drain_deadline", drain_deadline)] {
+            ensure!(value <= HOUR, "{key} is an hour at the most, not {value:?}");
+        }
+        let admission = admission::Limits::default();
+        let admission = admission::Limits {
+            connections_max: layer.connections_max.unwrap_or(admission.connections_max),
+            connections_per_address_max: layer
+                .connections_per_address_max
+                .unwrap_or(admission.connections_per_address_max),
+        };
         let origins = layer.allowed_origins.unwrap_or_default();
         let allowed_origins = origins.iter().map(|origin| origin.parse().context("allowed_origins"));
         let config = Self {
@@ -115,7 +129,8 @@ impl Config {
                 Some(count) => count,
             },
             demo: !layer.no_demo.unwrap_or(false),
-            drain_deadline: layer.drain_deadline.map_or(Duration::from_secs(10), |value| value.0),
+            admission,
+            drain_deadline,
             feed_limits: core::Limits { retry_ms: limits.retry.as_millis() as u64, ..core::Limits::default() },
             limits,
             tcp: tcp::Limits::default(),
@@ -163,7 +178,7 @@ fn read_file(path: &Path) -> Result<Layer> {
     let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
     // The parser's message has several lines, with a picture of the place; one line is enough.
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message().replace('\n', "; "))
     })
 }
@@ -185,6 +200,8 @@ fn dev_directory(given: Option<PathBuf>) -> Result<PathBuf> {
         .or_else(|| Some(variable("HOME")?.join(".local/state/fanwire")))
         .context("no place for the development identity: HOME is not set; name one with --dev-identity-dir")
 }
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -231,6 +248,8 @@ mod tests {
     fn what_is_wrong_is_said_in_one_line() {
         for (toml, said) in [
             ("htp = 'x'", "fanwire.toml, line 1: unknown field `htp`"),
+            ("http = 'off'\nhtp = 'x'", "fanwire.toml, line 2: unknown field `htp`"),
+            ("retry = '2h'", "retry is an hour at the most"),
             ("\n\nheartbeat = 3", "line 3: invalid type: integer `3`, expected"),
             ("http = 'nowhere'", "http = \"nowhere\" is no address to listen on"),
             ("http = 'off'\nhttps = 'off'", "nothing to serve"),

@@ -176,13 +176,14 @@ impl Feed {
     pub(super) fn end(&mut self, bye: Bye) {
         if !matches!(self.phase, Phase::Ended) {
             self.phase = Phase::Ended;
+            self.farewell = None;
             self.push(Item::Bye(Box::new(bye)));
         }
     }
 
     /// Ends the feed, and drops what is queued: its reader isn't taking it.
     pub(super) fn cut(&mut self, bye: Bye) {
-        self.queue.clear();
+        self.queue = VecDeque::new();
         self.queue_bytes = 0;
         self.cut = true;
         self.phase = Phase::Behind;
@@ -207,6 +208,11 @@ impl Feed {
             self.queue = VecDeque::new();
         }
         self.unstalled_at = now;
+    }
+
+    /// How many items wait to be taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -255,9 +255,9 @@ impl Shard {
         request_id: u64,
         edit: impl FnOnce(&mut Matchers),
     ) -> Result<Seq, ChangeError> {
-        let (head, changes_max) = (self.head, self.limits.changes_max);
+        let (head, Limits { changes_max, queue_items_max: items_max, .. }) = (self.head, self.limits);
         let feed = self.get_mut(id).filter(|feed| !matches!(feed.phase, Phase::Ended)).ok_or(ChangeError::Ended)?;
-        if feed.changes.len() >= changes_max {
+        if feed.changes.len() >= changes_max || feed.waiting() >= items_max {
             return Err(ChangeError::TooManyChanges);
         }
         let mut matchers = Matchers::clone(feed.changes.back().map_or(&feed.matchers, |change| &change.matchers));
@@ -344,16 +344,14 @@ impl Shard {
     fn alarm(&mut self, id: FeedId, now: Time) {
         let Limits { stalled_ms_max, retry_ms, .. } = self.limits;
         let Some(feed) = self.get_mut(id) else { return };
-        if matches!(feed.phase, Phase::Ended) {
-            return;
-        }
-        if feed.is_empty() {
-            feed.unstalled_at = if feed.ping_due { feed.unstalled_at } else { now };
+        let ended = matches!(feed.phase, Phase::Ended);
+        if feed.is_empty() && !feed.ping_due && !ended {
+            feed.unstalled_at = now;
         }
         // Also where events flow: a browser's EventSource shows only the types that somebody listens to, so a client can't tell
         // a busy feed from a dead one by what it sees.
-        feed.ping_due |= now.0 >= feed.pinged_at.0 + feed.heartbeat_ms;
-        if now.0 >= feed.unstalled_at.0 + stalled_ms_max {
+        feed.ping_due |= !ended && now.0 >= feed.pinged_at.0 + feed.heartbeat_ms;
+        if now.0 >= feed.unstalled_at.0 + stalled_ms_max && !feed.cut {
             feed.cut(Bye::retry(ByeCode::Stalled, "nothing was read for too long", retry_ms));
         }
         if feed.ping_due || matches!(feed.phase, Phase::Ended) {
@@ -366,11 +364,9 @@ impl Shard {
     fn next_alarm(&self, id: FeedId, now: Time) -> Time {
         let Some(feed) = self.get(id) else { return now };
         let heartbeat = feed.pinged_at.0 + feed.heartbeat_ms;
-        Time(if heartbeat > now.0 {
-            heartbeat
-        } else {
-            now.0 + feed.heartbeat_ms.min(self.limits.stalled_ms_max / 2).max(1)
-        })
+        // Often enough to know since when nothing was taken, however long the heartbeat.
+        let look = now.0 + (self.limits.stalled_ms_max / 2).max(1);
+        Time(if heartbeat > now.0 { heartbeat.min(look) } else { look.min(now.0 + feed.heartbeat_ms) })
     }
 
     /// Applies every change that the feed has reached.

@@ -60,5 +60,6 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         self.shard.with_core(|core| core.close(self.id));
+        self.shard.forget_waker(self.id);
     }
 }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{core, log::SharedLog};
 
 pub use feed::Feed;
-pub use shard::LocalShard;
+pub use shard::{Counted, LocalShard};
 
 /// Every shard of a hub.
 #[derive(Debug)]
@@ -45,14 +45,15 @@ pub struct Config {
 
 #[derive(Debug)]
 struct Remote {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<(Job, Counted)>,
     connections: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
-    done: oneshot::Receiver<()>,
+    /// None once it was seen to be done.
+    done: Option<oneshot::Receiver<()>>,
     stop: CancellationToken,
 }
 
-pub(crate) type Job = Box<dyn FnOnce(Rc<LocalShard>) + Send>;
+type Job = Box<dyn FnOnce(Rc<LocalShard>, Counted) + Send>;
 
 impl Shards {
     /// Starts the threads.
@@ -71,24 +72,24 @@ impl Shards {
                     drain: drain.clone(),
                     drain_spread_ms: config.drain_spread_ms,
                     stop: stop.clone(),
-                    connections: connections.clone(),
                 };
                 let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
                     shard::run(setup, inbox);
                     let _ = finished.send(());
                 })?;
-                Ok(Remote { jobs, connections, thread, done, stop })
+                Ok(Remote { jobs, connections, thread, done: Some(done), stop })
             })
             .collect::<io::Result<_>>()?;
         Ok(Self { shards, drain })
     }
 
     /// Gives a connection to the shard with the fewest: `serve` is called there. Waits while the shard has too many to begin with.
-    pub async fn deal(&self, serve: impl FnOnce(Rc<LocalShard>) + Send + 'static) {
+    pub async fn deal(&self, serve: impl FnOnce(Rc<LocalShard>, Counted) + Send + 'static) {
         let fewest = self.shards.iter().min_by_key(|shard| shard.connections.load(Ordering::Relaxed));
         if let Some(shard) = fewest {
             // A shard that is gone takes nothing; that is a shutdown.
-            let _ = shard.jobs.send(Box::new(serve)).await;
+            let counted = Counted::new(shard.connections.clone());
+            let _ = shard.jobs.send((Box::new(serve), counted)).await;
         }
     }
 
@@ -97,24 +98,36 @@ impl Shards {
         self.shards.iter().map(|shard| shard.connections.load(Ordering::Relaxed)).sum()
     }
 
-    /// Tells every subscriber, lets the connections end, and ends them after the deadline. True if all ended by themselves.
-    pub async fn drain(self, deadline: Duration) -> bool {
+    /// Tells every subscriber, and waits until the connections have ended by themselves. False if they haven't by the deadline.
+    pub async fn drain(&mut self, deadline: Duration) -> bool {
         self.drain.cancel();
-        let mut gracefully = true;
-        let deadline = tokio::time::Instant::now() + deadline;
-        for shard in self.shards {
-            drop(shard.jobs);
-            let mut done = shard.done;
-            if tokio::time::timeout_at(deadline, &mut done).await.is_err() {
-                gracefully = false;
-                shard.stop.cancel();
-                let _ = done.await;
+        let ended = async {
+            for shard in &mut self.shards {
+                shard.wait().await;
             }
+        };
+        tokio::time::timeout(deadline, ended).await.is_ok()
+    }
+
+    /// Ends what is left, and waits for the threads.
+    pub async fn stop(self) {
+        for mut shard in self.shards {
+            shard.stop.cancel();
+            shard.wait().await;
             if shard.thread.join().is_err() {
                 tracing::error!("a shard has panicked");
             }
         }
-        gracefully
+    }
+}
+
+impl Remote {
+    async fn wait(&mut self) {
+        if let Some(done) = &mut self.done {
+            // An error means that the thread has panicked, and is as good.
+            let _ = done.await;
+            self.done = None;
+        }
     }
 }
 

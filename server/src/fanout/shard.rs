@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     sync::{Semaphore, mpsc},
-    task::LocalSet,
+    task::{JoinSet, LocalSet},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,7 +35,6 @@ pub struct LocalShard {
     reads: Semaphore,
     tasks: TaskTracker,
     drain: CancellationToken,
-    connections: Arc<AtomicUsize>,
     began: Instant,
 }
 
@@ -47,11 +46,10 @@ pub(super) struct Setup {
     pub(super) drain: CancellationToken,
     pub(super) drain_spread_ms: u64,
     pub(super) stop: CancellationToken,
-    pub(super) connections: Arc<AtomicUsize>,
 }
 
 /// Runs a shard until it is drained or stopped.
-pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<Job>) {
+pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -60,8 +58,8 @@ pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<Job>) {
     LocalSet::new().block_on(&runtime, serve(setup, inbox));
 }
 
-async fn serve(setup: Setup, inbox: mpsc::Receiver<Job>) {
-    let Setup { log, tail, limits, seed, drain, drain_spread_ms, stop, connections } = setup;
+async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>) {
+    let Setup { log, tail, limits, seed, drain, drain_spread_ms, stop } = setup;
     let shard = Rc::new(LocalShard {
         core: RefCell::new(Shard::new(log.epoch(), tail.position(), seed, limits)),
         wakers: RefCell::default(),
@@ -69,27 +67,42 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<Job>) {
         reads: Semaphore::new(READS_MAX),
         tasks: TaskTracker::new(),
         drain: drain.clone(),
-        connections,
         began: Instant::now(),
     });
-    let background = [
-        tokio::task::spawn_local(pump(shard.clone(), tail, drain_spread_ms)),
-        tokio::task::spawn_local(tick(shard.clone())),
-        tokio::task::spawn_local(begin_connections(shard.clone(), inbox)),
-    ];
-    drain.cancelled().await;
-    shard.tasks.close();
+    let mut background = JoinSet::new();
+    background.spawn_local(pump(shard.clone(), tail, drain_spread_ms));
+    background.spawn_local(tick(shard.clone()));
+    background.spawn_local(begin_connections(shard.clone(), inbox));
+    let drained = async {
+        drain.cancelled().await;
+        shard.tasks.close();
+        shard.tasks.wait().await;
+    };
     tokio::select! {
-        () = shard.tasks.wait() => {}
+        () = drained => {}
         () = stop.cancelled() => {}
+        () = first_panic(&mut background) => {
+            // Without them the shard serves nobody and doesn't say so: a supervisor can start a hub that does.
+            tracing::error!("a part of a shard panicked; the hub ends");
+            std::process::abort();
+        }
     }
-    background.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-async fn begin_connections(shard: Rc<LocalShard>, mut inbox: mpsc::Receiver<Job>) {
-    while let Some(job) = inbox.recv().await {
+/// Resolves when a task panics; that others end is in order.
+async fn first_panic(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if ended.is_err_and(|error| error.is_panic()) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+async fn begin_connections(shard: Rc<LocalShard>, mut inbox: mpsc::Receiver<(Job, Counted)>) {
+    while let Some((job, counted)) = inbox.recv().await {
         let shard = shard.clone();
-        if catch_unwind(AssertUnwindSafe(move || job(shard))).is_err() {
+        if catch_unwind(AssertUnwindSafe(move || job(shard, counted))).is_err() {
             tracing::error!("a connection panicked as it began");
         }
     }
@@ -155,9 +168,8 @@ impl LocalShard {
         self.tasks.spawn_local(task);
     }
 
-    /// Runs a connection on this shard, counted.
-    pub fn spawn_connection(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
-        let counted = Counted::new(self.connections.clone());
+    /// Runs a connection on this shard; it counts as one until it ends, however it does.
+    pub fn spawn_connection(&self, counted: impl Sized + 'static, task: impl Future<Output = ()> + 'static) {
         self.spawn(async move {
             task.await;
             drop(counted);
@@ -184,6 +196,12 @@ impl LocalShard {
         }
     }
 
+    pub(super) fn forget_waker(&self, id: FeedId) {
+        if let Some(slot) = self.wakers.borrow_mut().get_mut(id.index()) {
+            *slot = None;
+        }
+    }
+
     /// Lets the core do something, and does what it asks for.
     pub(super) fn with_core<T>(self: &Rc<Self>, act: impl FnOnce(&mut Shard) -> T) -> T {
         let result = act(&mut self.core.borrow_mut());
@@ -197,7 +215,7 @@ impl LocalShard {
                     }
                 }
                 Some(Effect::Read(request)) => {
-                    tokio::task::spawn_local(read(self.clone(), request));
+                    self.spawn(read(self.clone(), request));
                 }
                 None => return result,
             }
@@ -218,10 +236,11 @@ async fn read(shard: Rc<LocalShard>, request: ReadRequest) {
 }
 
 /// Counts a connection for as long as it lives, however it ends.
-struct Counted(Arc<AtomicUsize>);
+#[derive(Debug)]
+pub struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
-    fn new(count: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(count: Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }

@@ -16,7 +16,7 @@ pub struct Discovery {
     /// The port of HTTP/3; none where the hub has no QUIC listener.
     pub quic_port: Option<u16>,
     /// The certificate, whose hashes are told if it is one that browsers take by its hash.
-    pub certificate: Arc<CertResolver>,
+    pub certificate: Option<Arc<CertResolver>>,
 }
 
 pub(super) async fn get(State(edge): State<Edge>, uri: Uri, headers: HeaderMap) -> Json<Value> {
@@ -26,7 +26,7 @@ pub(super) async fn get(State(edge): State<Edge>, uri: Uri, headers: HeaderMap) 
         .or_else(|| headers.get(header::HOST)?.to_str().ok()?.parse().ok())
         .map_or_else(|| "localhost".to_owned(), |authority| authority.host().to_owned());
     let webtransport = edge.discovery.quic_port.map(|port| {
-        let hashes = edge.discovery.certificate.hashes();
+        let hashes = edge.discovery.certificate.as_ref().map_or_else(Vec::new, |certificate| certificate.hashes());
         let hashes: Vec<_> =
             hashes.iter().map(|hash| json!({ "algorithm": "sha-256", "value": hash.to_base64() })).collect();
         let url = format!("https://{host}:{port}/events");

@@ -6,10 +6,11 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::Serialize;
+use tokio::sync::SemaphorePermit;
 
 use super::{Edge, refusal::ErrorBody};
 use crate::hub::{Hub, Published, Refused, draft_from_form, draft_from_json};
@@ -26,7 +27,7 @@ async fn publish(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Response,
     let limits = hub.limits();
     match content_type(headers).as_str() {
         "application/x-www-form-urlencoded" => {
-            let draft = draft_from_form(&read(body, limits.body_bytes_max).await?, limits)?;
+            let draft = draft_from_form(&read(hub, body, limits.body_bytes_max).await?, limits)?;
             let published = hub.publish_one(draft).await?;
             let mut response = published.id.into_response();
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -34,12 +35,12 @@ async fn publish(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Response,
             Ok(response)
         }
         "application/json" => {
-            let draft = draft_from_json(&read(body, limits.body_bytes_max).await?, limits)?;
+            let draft = draft_from_json(&read(hub, body, limits.body_bytes_max).await?, limits)?;
             let published = hub.publish_one(draft).await?;
             Ok(Json(Line::from(&published)).into_response())
         }
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-            let lines = publish_lines(hub, &read(body, limits.batch_bytes_max).await?).await?;
+            let lines = publish_lines(hub, &read(hub, body, limits.batch_bytes_max).await?).await?;
             Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
         }
         other => {
@@ -107,12 +108,29 @@ fn content_type(headers: &HeaderMap) -> String {
     text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Refused::too_large(format!("the body has more than {bytes_max} bytes")))
+/// Reads a body, within the hub's limits of size, time, and what all bodies together may take.
+async fn read(hub: &Hub, mut body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
+    let too_large = || Refused::too_large(format!("the body has more than {bytes_max} bytes"));
+    let collect = async {
+        let (mut bytes, mut held) = (BytesMut::new(), None::<SemaphorePermit<'_>>);
+        while let Some(frame) = body.frame().await {
+            let broken = |error| Refused::bad_request("malformed", format!("the body ended early: {error}"));
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            if bytes.len() + data.len() > bytes_max {
+                return Err(too_large());
+            }
+            let permit = hub.hold_body(data.len())?;
+            match &mut held {
+                Some(held) => held.merge(permit),
+                None => held = Some(permit),
+            }
+            bytes.extend_from_slice(&data);
         }
-        Err(error) => Err(Refused::bad_request("malformed", format!("the body ended early: {error}"))),
-    }
+        Ok(bytes.freeze())
+    };
+    let time_max = hub.limits().body_time_max;
+    tokio::time::timeout(time_max, collect).await.unwrap_or_else(|_| {
+        let message = format!("the body didn't arrive in {} s", time_max.as_secs());
+        Err(Refused::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
+    })
 }

@@ -1,11 +1,14 @@
 //! `GET /events`: a feed as Server-Sent Events.
 
+use std::convert::Infallible;
+
 use axum::{
     body::Body,
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 use super::{Edge, access::MERCURE_LAST_EVENT_ID};
 use crate::hub::{FeedRequest, Grant, Refused};
@@ -46,7 +49,8 @@ async fn subscribe(
     let request = FeedRequest::parse(uri.query().unwrap_or_default(), last_event_id, limits)?;
     let control = request.control;
     let grant = edge.hub.subscribe(request).await?;
-    let mut response = StatusCode::OK.into_response();
+    // Of no known length, also where a HEAD asks.
+    let mut response = Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>()).into_response();
     mark_as_stream(response.headers_mut());
     let preceding = HeaderValue::from_bytes(grant.preceding_id.as_bytes());
     response.headers_mut().insert(MERCURE_LAST_EVENT_ID, preceding.expect("ids hold no control characters"));

@@ -17,6 +17,7 @@ use std::{
 use fanwire_protocol::{Cursor, Draft, Epoch, LastEventId, message::Verdict};
 
 use http::StatusCode;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     core::{Rights, Subscription},
@@ -34,6 +35,8 @@ pub struct Hub {
     log: SharedLog,
     limits: Limits,
     subscribers: Arc<AtomicUsize>,
+    /// Bytes of bodies that may still come.
+    bodies: Semaphore,
     draining: AtomicBool,
 }
 
@@ -52,6 +55,10 @@ pub struct Limits {
     pub heartbeat_max: Duration,
     /// How long a client is asked to wait before it comes back.
     pub retry: Duration,
+    /// The most bytes of publish requests' bodies that are under way at a time, all together.
+    pub bodies_bytes_max: usize,
+    /// How long a body may take to arrive.
+    pub body_time_max: Duration,
     /// The largest body of a publish request with one event, in bytes: a form may take three bytes for one.
     pub body_bytes_max: usize,
     /// The largest body of a batch, in bytes.
@@ -70,6 +77,8 @@ impl Default for Limits {
             heartbeat_min: Duration::from_secs(1),
             heartbeat_max: Duration::from_secs(120),
             retry: Duration::from_secs(2),
+            bodies_bytes_max: 256 * 1024 * 1024,
+            body_time_max: Duration::from_secs(30),
             body_bytes_max: 3 * event.data_bytes_max + 64 * 1024,
             batch_bytes_max: 8 * 1024 * 1024,
             batch_lines_max: 10_000,
@@ -105,7 +114,8 @@ struct Seat(Arc<AtomicUsize>);
 impl Hub {
     /// A hub on a log.
     pub fn new(log: SharedLog, limits: Limits) -> Self {
-        Self { log, limits, subscribers: Arc::default(), draining: AtomicBool::new(false) }
+        let bodies = Semaphore::new(limits.bodies_bytes_max);
+        Self { log, limits, subscribers: Arc::default(), bodies, draining: AtomicBool::new(false) }
     }
 
     /// What the hub takes and gives.
@@ -121,6 +131,12 @@ impl Hub {
     /// How many feeds are open.
     pub fn subscribers(&self) -> usize {
         self.subscribers.load(Ordering::Relaxed)
+    }
+
+    /// Room for some bytes of a request's body, for as long as they are held.
+    pub fn hold_body(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refused> {
+        let room = u32::try_from(bytes).ok().and_then(|bytes| self.bodies.try_acquire_many(bytes).ok());
+        room.ok_or_else(Refused::too_busy)
     }
 
     /// From now on nobody new gets in.

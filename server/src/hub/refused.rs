@@ -49,6 +49,10 @@ impl Refused {
         Self::later("too_many_connections", "the hub has as many subscribers as it may have")
     }
 
+    pub(super) fn too_busy() -> Self {
+        Self::later("too_busy", "more is being published than the hub may hold at a time")
+    }
+
     fn later(code: &'static str, message: impl Into<String>) -> Self {
         let refused = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
         Self { retry_after: Some(RETRY_AFTER), ..refused }

@@ -1,7 +1,7 @@
 //! The events that a memory log keeps: a plain data structure, without clock, lock or runtime.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -23,6 +23,25 @@ pub struct History {
     classes: Vec<ClassState>,
     topics: HashMap<Topic, VecDeque<Seq>, ahash::RandomState>,
     ids: HashMap<EventId, Uses, ahash::RandomState>,
+    forgotten: Forgotten,
+}
+
+/// The ids that were last forgotten, as hashes: one that is used again after all its uses were evicted isn't certain, either.
+#[derive(Debug, Default)]
+struct Forgotten {
+    hashes: HashSet<u64>,
+    order: VecDeque<u64>,
+}
+
+impl Forgotten {
+    fn remember(&mut self, hash: u64) {
+        if self.hashes.insert(hash) {
+            self.order.push_back(hash);
+        }
+        if self.order.len() > FORGOTTEN_MAX {
+            self.order.pop_front().map(|oldest| self.hashes.remove(&oldest));
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +72,7 @@ impl History {
             events: BTreeMap::new(),
             topics: HashMap::with_hasher(hasher.clone()),
             ids: HashMap::with_hasher(hasher),
+            forgotten: Forgotten::default(),
         }
     }
 
@@ -90,7 +110,10 @@ impl History {
             }
         }
         if let Some(id) = &event.draft.id {
-            self.ids.entry(id.clone()).or_default().kept.push_back(cursor.seq);
+            let evicted = !self.ids.contains_key(id) && self.forgotten.hashes.contains(&self.ids.hasher().hash_one(id));
+            let uses = self.ids.entry(id.clone()).or_default();
+            uses.kept.push_back(cursor.seq);
+            uses.evicted |= evicted;
         }
         let class = self.retention.class_of(event.draft.canonical());
         self.classes[class].events.push_back(cursor.seq);
@@ -100,17 +123,21 @@ impl History {
         Some(event)
     }
 
-    /// Lets go of what is older than its class allows.
-    pub fn expire(&mut self, now_ms: u64) {
+    /// Lets go of a bounded number of events that are older than their classes allow. True if there may be more.
+    pub fn expire(&mut self, now_ms: u64) -> bool {
+        let mut left = EXPIRE_MAX;
         for class in 0..self.classes.len() {
             let Some(age_max) = self.retention.classes()[class].age_max else { continue };
             let oldest = now_ms.saturating_sub(age_max.as_millis() as u64);
-            while let Some(event) = self.classes[class].events.front().and_then(|seq| self.events.get(seq))
+            while left > 0
+                && let Some(event) = self.classes[class].events.front().and_then(|seq| self.events.get(seq))
                 && event.at_ms < oldest
             {
                 self.evict_oldest(class);
+                left -= 1;
             }
         }
+        left == 0
     }
 
     /// Finds where a feed starts.
@@ -136,7 +163,8 @@ impl History {
                 Some(Uses { kept, evicted }) if !kept.is_empty() => {
                     // An id that was used again after its first use was evicted may stand for either.
                     let gap = evicted.then_some(StartGap { reason: GapReason::Evicted });
-                    Start { gap, ..start(kept[0], Verdict::Resumed) }
+                    let resumed = start(kept[0], Verdict::Resumed);
+                    Start { gap, complete: resumed.complete && gap.is_none(), ..resumed }
                 }
                 _ => lost(GapReason::UnknownCursor, Verdict::UnknownCursor),
             },
@@ -250,10 +278,16 @@ impl History {
             uses.evicted = true;
             if uses.kept.is_empty() {
                 self.ids.remove(id);
+                self.forgotten.remember(self.ids.hasher().hash_one(id));
             }
         }
     }
 }
+
+/// How many events an expiry evicts at a time, while publishers and readers wait.
+const EXPIRE_MAX: usize = 1_000;
+/// How many forgotten ids are remembered, at some 24 bytes each.
+const FORGOTTEN_MAX: usize = 65_536;
 
 fn remove_sorted(seqs: &mut VecDeque<Seq>, seq: Seq) {
     if let Ok(at) = seqs.binary_search(&seq) {
@@ -354,9 +388,12 @@ mod tests {
         publish(&mut history, &["a"], None);
         let doubt = at(&history, "x");
         assert_eq!((doubt.after, doubt.gap), (Seq(2), Some(StartGap { reason: GapReason::Evicted })));
+        assert!(!doubt.complete);
         publish(&mut history, &["a"], None);
         assert_eq!(at(&history, "x").verdict, Verdict::UnknownCursor);
         assert_eq!(history.ids.len(), 0);
+        publish(&mut history, &["a"], Some("x"));
+        assert!(at(&history, "x").gap.is_some(), "used again after all uses were forgotten");
     }
 
     #[test]

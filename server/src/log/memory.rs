@@ -69,7 +69,7 @@ impl Log for MemoryLog {
     }
 
     fn expire(&self, now_ms: u64) {
-        self.lock().expire(now_ms);
+        while self.lock().expire(now_ms) {}
     }
 
     fn head(&self) -> Cursor {

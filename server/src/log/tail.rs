@@ -107,9 +107,9 @@ impl Tail {
     }
 }
 
-/// The most events that a tail holds.
-const EVENTS_MAX: usize = 8192;
+/// The most events that a tail holds: more than a batch may have, which is pushed at once.
+const EVENTS_MAX: usize = 16_384;
 /// The most bytes of events that a tail holds, one event excepted.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The most events of one step.
-const BATCH_MAX: usize = 256;
+/// The most events of one step. Fewer than a feed holds, so that a feed that is up to date takes them before the next step.
+const BATCH_MAX: usize = 64;

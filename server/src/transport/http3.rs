@@ -93,14 +93,17 @@ async fn answer(
     };
     head.headers.remove(header::CONTENT_LENGTH);
     let feed = shard.open(open.grant.subscription.clone());
-    let mut stream = response.send_response(Response::from_parts(head, ())).await?;
-    let gone = stream.closed();
+    let gone = response.closed();
+    let write = async {
+        let mut stream = response.send_response(Response::from_parts(head, ())).await?;
+        write_feed(&mut stream, &open, &feed).await?;
+        Ok(stream.finish().await?)
+    };
     tokio::select! {
         _ = gone => Ok(()),
-        written = write_feed(&mut stream, &open, &feed) => {
-            written?;
-            Ok(stream.finish().await?)
-        }
+        // Whatever the response waits for.
+        () = poll_fn(|cx| feed.poll_cut(cx)) => Ok(()),
+        written = write => written,
     }
 }
 
@@ -112,10 +115,7 @@ async fn write_feed(stream: &mut ResponseStream, open: &OpenFeed, feed: &Feed) -
         let taken = feed.take(ITEMS_A_TURN, &mut items).await;
         texts.extend(items.drain(..).filter_map(|item| writer.item(item)));
         if !texts.is_empty() {
-            tokio::select! {
-                sent = stream.send_chunks(&mut texts) => sent?,
-                () = poll_fn(|cx| feed.poll_cut(cx)) => return Err(BodyError::Lost),
-            }
+            stream.send_chunks(&mut texts).await?;
             texts.clear();
         }
         if taken == Taken::Ended {

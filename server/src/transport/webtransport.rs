@@ -11,7 +11,10 @@ use fanwire_protocol::{
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::quic::{Close, RecvStream, SendStream, Session, SessionOffer, WriteError};
+use super::{
+    quic::{Close, RecvStream, SendStream, Session, SessionOffer, WriteError},
+    sse::ITEMS_A_TURN,
+};
 use crate::{
     core::{ChangeError, Item, Taken},
     fanout::{Feed, LocalShard},
@@ -57,11 +60,7 @@ pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, 
 async fn serve_feed(shard: Rc<LocalShard>, hub: &Hub, session: &Session, grant: Grant) -> Option<Bye> {
     let feed = shard.open(grant.subscription.clone());
     let feed_stream = async {
-        let mut stream = tokio::select! {
-            stream = session.open_uni() => stream.ok()?,
-            // A client that allows no stream takes nothing, either.
-            () = poll_fn(|cx| feed.poll_cut(cx)) => return Some(stalled()),
-        };
+        let mut stream = session.open_uni().await.ok()?;
         let bye = write_feed(&mut stream, &feed).await?;
         end_stream(stream).await;
         Some(bye)
@@ -69,13 +68,12 @@ async fn serve_feed(shard: Rc<LocalShard>, hub: &Hub, session: &Session, grant: 
     tokio::select! {
         _ = session.closed() => None,
         bye = feed_stream => bye,
-        () = serve_control(hub, session, &feed) => None,
-        () = refuse_streams(session) => None,
+        // Whatever the feed's stream waits for: to be opened, or to be read.
+        () = poll_fn(|cx| feed.poll_cut(cx)) => {
+            Some(Bye::retry(ByeCode::Stalled, "nothing was read for too long", hub.limits().retry.as_millis() as u64))
+        }
+        () = serve_client_streams(hub, session, &feed) => None,
     }
-}
-
-fn stalled() -> Bye {
-    Bye::retry(ByeCode::Stalled, "nothing was read for too long", 0)
 }
 
 /// Writes the feed as frames, until its bye, which is returned, or until nobody reads it.
@@ -105,15 +103,10 @@ async fn write_feed(stream: &mut SendStream, feed: &Feed) -> Option<Bye> {
             };
             chunks.push(encoded);
         }
-        tokio::select! {
-            written = stream.write_all_chunks(&mut chunks) => match written {
-                Ok(()) => chunks.clear(),
-                Err(WriteError::Stopped(_)) => return Some(Bye::terminal(ByeCode::Closed, "the feed was stopped")),
-                Err(_) => return None,
-            },
-            () = poll_fn(|cx| feed.poll_cut(cx)) => {
-                return Some(stalled());
-            }
+        match stream.write_all_chunks(&mut chunks).await {
+            Ok(()) => chunks.clear(),
+            Err(WriteError::Stopped(_)) => return Some(Bye::terminal(ByeCode::Closed, "the feed was stopped")),
+            Err(_) => return None,
         }
         if said.is_some() || taken == Taken::Ended {
             return said;
@@ -123,10 +116,13 @@ async fn write_feed(stream: &mut SendStream, feed: &Feed) -> Option<Bye> {
 
 /// Ends the session of a feed that was refused.
 async fn say_bye(session: &Session, bye: &Bye) {
-    let Ok(mut stream) = session.open_uni().await else { return };
-    if stream.write_all_chunks(&mut [frame::json(frame::BYE, bye)]).await.is_ok() {
+    let say = async {
+        let mut stream = session.open_uni().await.ok()?;
+        stream.write_all_chunks(&mut [frame::json(frame::BYE, bye)]).await.ok()?;
         end_stream(stream).await;
-    }
+        Some(())
+    };
+    let _ = tokio::time::timeout(2 * DELIVERY, say).await;
 }
 
 /// Finishes a stream, and gives the client a moment to have it: browsers throw away what they haven't read when the session closes.
@@ -135,32 +131,30 @@ async fn end_stream(mut stream: SendStream) {
     let _ = tokio::time::timeout(DELIVERY, stream.stopped()).await;
 }
 
-/// Streams that the protocol has no use for.
-async fn refuse_streams(session: &Session) {
-    while let Some(stream) = session.accept_uni().await {
-        stream.stop(0);
-    }
-    std::future::pending().await
-}
-
-/// Serves the control stream, for as long as the session lives. A client that breaks its rules has its feed ended.
-async fn serve_control(hub: &Hub, session: &Session, feed: &Feed) {
-    if let Some((mut answers, mut requests)) = session.accept_bi().await {
+/// Serves the control stream, and refuses other streams, for as long as the session lives. A client that breaks the rules has its
+/// feed ended.
+async fn serve_client_streams(hub: &Hub, session: &Session, feed: &Feed) {
+    let control = async {
+        let Some((mut answers, mut requests)) = session.accept_bi().await else { return };
         let more = async {
             while let Some((send, recv)) = session.accept_bi().await {
                 send.reset(0);
                 recv.stop(0);
             }
         };
-        let control = async {
+        let serve = async {
             if let Some(bye) = answer_requests(hub, feed, &mut answers, &mut requests).await {
                 feed.end(bye);
             }
         };
-        tokio::join!(more, control);
-    }
-    // The session has ended, and whoever waits for that will say so.
-    std::future::pending().await
+        tokio::join!(more, serve);
+    };
+    let uni = async {
+        while let Some(stream) = session.accept_uni().await {
+            stream.stop(0);
+        }
+    };
+    tokio::join!(control, uni);
 }
 
 async fn answer_requests(hub: &Hub, feed: &Feed, answers: &mut SendStream, requests: &mut RecvStream) -> Option<Bye> {
@@ -210,6 +204,10 @@ async fn answer_request(hub: &Hub, feed: &Feed, request: &Frame) -> Option<Resul
 fn change(feed: &Feed, request: &Frame) -> Result<Done, Refused> {
     let asked: Subscribe = serde_json::from_slice(&request.payload)
         .map_err(|error| Refused::bad_request("malformed", error.to_string()))?;
+    if asked.matchers.len() > Matchers::COUNT_MAX {
+        // Before any is looked at: comparing them takes the square of their number.
+        return Err(Refused::bad_request("too_many_matchers", ChangeError::TooManyMatchers.to_string()));
+    }
     let matchers = asked.matchers.iter().map(|text| {
         Matcher::exact(text).map_err(|error| Refused::bad_request("bad_matcher", format!("{text:?}: {error}")))
     });
@@ -242,8 +240,6 @@ struct Numbered {
     request_id: u64,
 }
 
-/// How many items are taken from a feed at a time.
-const ITEMS_A_TURN: usize = 64;
 /// A type of one byte, a length of up to four, and a seq of up to eight.
 const EVENT_HEAD_BYTES_MAX: usize = 13;
 const READ_BYTES: usize = 16 * 1024;

@@ -84,7 +84,8 @@ async fn answer(
     }
 }
 
-/// The head of a response without a known length. To HTTP/1.0 it ends with the connection. [RFC 9112 §6.3]
+/// The head of a response without a known length. The connection is its own from here on, and ends with it, which is how HTTP/1.0
+/// knows the end. [RFC 9112 §6.3, §9.6]
 fn encode_head(head: &response::Parts, chunked: bool) -> Bytes {
     let mut out = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
     for (name, value) in &head.headers {
@@ -96,7 +97,7 @@ fn encode_head(head: &response::Parts, chunked: bool) -> Bytes {
         }
     }
     let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-    let ending = if chunked { "transfer-encoding: chunked" } else { "connection: close" };
-    out.extend_from_slice(format!("date: {date}\r\n{ending}\r\n\r\n").as_bytes());
+    let coding = if chunked { "transfer-encoding: chunked\r\n" } else { "" };
+    out.extend_from_slice(format!("date: {date}\r\n{coding}connection: close\r\n\r\n").as_bytes());
     out.into()
 }
