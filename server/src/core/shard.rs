@@ -243,6 +243,14 @@ impl Shard {
         }
     }
 
+    /// Ends a feed behind what waits in it, unless it has ended.
+    pub fn end(&mut self, id: FeedId, bye: Bye) {
+        if let Some(feed) = self.get_mut(id).filter(|feed| !matches!(feed.phase, Phase::Ended)) {
+            feed.end(bye);
+            self.wake(id);
+        }
+    }
+
     /// Adds matchers to a feed or takes some away. The change holds for every number above the returned one.
     pub fn change(
         &mut self,

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use fanwire_protocol::{Matchers, Seq};
+use fanwire_protocol::{Matchers, Seq, message::Bye};
 
 use super::LocalShard;
 use crate::core::{ChangeError, FeedId, Item, Taken};
@@ -49,6 +49,11 @@ impl Feed {
     /// Changes the matchers; see [`crate::core::Shard::change`].
     pub fn change(&self, request_id: u64, edit: impl FnOnce(&mut Matchers)) -> Result<Seq, ChangeError> {
         self.shard.with_core(|core| core.change(self.id, request_id, edit))
+    }
+
+    /// Ends the feed, behind what waits in it.
+    pub fn end(&self, bye: Bye) {
+        self.shard.with_core(|core| core.end(self.id, bye));
     }
 }
 

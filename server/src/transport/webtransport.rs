@@ -57,18 +57,26 @@ pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, 
 async fn serve_feed(shard: Rc<LocalShard>, hub: &Hub, session: &Session, grant: Grant) -> Option<Bye> {
     let feed = shard.open(grant.subscription.clone());
     let feed_stream = async {
-        let mut stream = session.open_uni().await.ok()?;
+        let mut stream = tokio::select! {
+            opened = session.open_uni() => opened.ok()?,
+            // The client takes no stream, and so no bye.
+            () = poll_fn(|cx| feed.poll_cut(cx)) => return Some(stalled()),
+        };
         let bye = write_feed(&mut stream, &feed).await?;
         end_stream(stream).await;
         Some(bye)
     };
+    let control = async {
+        let bye = serve_control(hub, session, &feed).await;
+        // The feed's writer says it, behind what waits. A client that doesn't read that is told by the close alone.
+        feed.end(bye.clone());
+        tokio::time::sleep(DELIVERY).await;
+        bye
+    };
     tokio::select! {
         _ = session.closed() => None,
         bye = feed_stream => bye,
-        bye = serve_control(hub, session, &feed) => {
-            // The feed stream is reset: what it held may be cut, and the close says why.
-            Some(bye)
-        }
+        bye = control => Some(bye),
         () = refuse_streams(session) => None,
     }
 }
@@ -107,7 +115,7 @@ async fn write_feed(stream: &mut SendStream, feed: &Feed) -> Option<Bye> {
                 Err(_) => return None,
             },
             () = poll_fn(|cx| feed.poll_cut(cx)) => {
-                return Some(Bye::retry(ByeCode::Stalled, "nothing was read for too long", 0));
+                return Some(stalled());
             }
         }
         if said.is_some() || taken == Taken::Ended {
@@ -116,10 +124,18 @@ async fn write_feed(stream: &mut SendStream, feed: &Feed) -> Option<Bye> {
     }
 }
 
+fn stalled() -> Bye {
+    Bye::retry(ByeCode::Stalled, "nothing was read for too long", 0)
+}
+
 /// Ends the session of a feed that was refused.
 async fn say_bye(session: &Session, bye: &Bye) {
-    let Ok(mut stream) = session.open_uni().await else { return };
-    if stream.write_all_chunks(&mut [frame::json(frame::BYE, bye)]).await.is_ok() {
+    let said = tokio::time::timeout(DELIVERY, async {
+        let mut stream = session.open_uni().await.ok()?;
+        stream.write_all_chunks(&mut [frame::json(frame::BYE, bye)]).await.ok()?;
+        Some(stream)
+    });
+    if let Ok(Some(stream)) = said.await {
         end_stream(stream).await;
     }
 }
@@ -187,8 +203,8 @@ async fn answer_request(hub: &Hub, feed: &Feed, request: &Frame) -> Option<Resul
         frame::AUTH => Err(Refused::bad_request("malformed", "this hub has no tokens")),
         _ => return None,
     };
-    let request_id = match serde_json::from_slice::<Numbered>(&request.payload) {
-        Ok(Numbered { request_id }) => request_id,
+    let request_id = match request_id(&request.payload) {
+        Ok(request_id) => request_id,
         Err(error) => {
             let reason = format!("a request without a readable request_id: {error}");
             return Some(Err(Bye::terminal(ByeCode::BadRequest, reason)));
@@ -223,7 +239,7 @@ fn change(feed: &Feed, request: &Frame) -> Result<Done, Refused> {
 
 async fn publish(hub: &Hub, payload: &[u8]) -> Result<Done, Refused> {
     // Nothing is published for a request that couldn't be answered.
-    if serde_json::from_slice::<Numbered>(payload).is_err() {
+    if request_id(payload).is_err() {
         return Err(Refused::bad_request("malformed", "no request_id"));
     }
     let draft = draft_from_json(payload, hub.limits())?;
@@ -231,9 +247,17 @@ async fn publish(hub: &Hub, payload: &[u8]) -> Result<Done, Refused> {
     Ok(Done::Published { id: published.id, cursor: published.cursor })
 }
 
-#[derive(Deserialize)]
-struct Numbered {
-    request_id: u64,
+fn request_id(payload: &[u8]) -> Result<u64, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Numbered {
+        request_id: u64,
+    }
+    // serde would take an array for the members in their order.
+    if !payload.trim_ascii_start().starts_with(b"{") {
+        return Err(serde::de::Error::custom("a request is an object"));
+    }
+    let Numbered { request_id } = serde_json::from_slice(payload)?;
+    Ok(request_id)
 }
 
 /// How many items are taken from a feed at a time.
