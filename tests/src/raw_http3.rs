@@ -154,12 +154,16 @@ impl RawFeed {
 
     /// The next frame of a type, as JSON; frames of other types are skipped.
     pub async fn json(&mut self, kind: u64) -> serde_json::Value {
-        loop {
-            let frame = self.next().await.expect("a feed that goes on");
-            if frame.kind == kind {
-                return serde_json::from_slice(&frame.payload).expect("JSON");
+        // Heartbeats come for ever.
+        soon(async {
+            loop {
+                let frame = self.next().await.expect("a feed that goes on");
+                if frame.kind == kind {
+                    return serde_json::from_slice(&frame.payload).expect("JSON");
+                }
             }
-        }
+        })
+        .await
     }
 }
 
@@ -270,3 +274,8 @@ async fn status(recv: &mut RecvStream) -> StatusCode {
 
 /// A control stream, and SETTINGS: extended CONNECT, datagrams, WebTransport.
 const SETTINGS: &[u8] = &[0x00, 0x04, 9, 0x08, 1, 0x33, 1, 0xab, 0x60, 0x37, 0x42, 1];
+
+/// A QUIC client for HTTP/3 that trusts the test hub.
+pub fn client_config() -> quinn::ClientConfig {
+    tls::quic_config()
+}

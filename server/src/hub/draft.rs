@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use fanwire_protocol::{Data, Draft, EventId, EventType, Topic};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{Limits, Refused, form_pairs, reserved::is_reserved};
@@ -36,6 +36,10 @@ pub fn draft_from_json(body: &[u8], limits: &Limits) -> Result<Draft, Refused> {
     if std::str::from_utf8(body).is_err() {
         return Err(Refused::bad_request("not_utf8", "the body isn't valid UTF-8"));
     }
+    // serde would take an array for the members in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(malformed("an event is an object".into()));
+    }
     let event: JsonEvent<'_> = serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))?;
     let data = match (event.data, event.data_base64) {
         (Some(_), Some(_)) => return Err(malformed("an event has data or data_base64, not both".into())),
@@ -66,7 +70,7 @@ pub fn draft_from_json(body: &[u8], limits: &Limits) -> Result<Draft, Refused> {
 struct JsonEvent<'a> {
     #[serde(borrow)]
     topic: Option<OneOrMany<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "given")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     data_base64: Option<Cow<'a, str>>,
@@ -76,6 +80,11 @@ struct JsonEvent<'a> {
     kind: Option<Cow<'a, str>>,
     retry: Option<u64>,
     private: Option<bool>,
+}
+
+/// `null` is JSON like any other, and not the same as nothing.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]

@@ -72,7 +72,7 @@ async fn serve_feed(shard: Rc<LocalShard>, hub: &Hub, session: &Session, grant: 
         () = poll_fn(|cx| feed.poll_cut(cx)) => {
             Some(Bye::retry(ByeCode::Stalled, "nothing was read for too long", hub.limits().retry.as_millis() as u64))
         }
-        () = serve_client_streams(hub, session, &feed) => None,
+        bye = serve_client_streams(hub, session, &feed) => bye,
     }
 }
 
@@ -114,15 +114,16 @@ async fn write_feed(stream: &mut SendStream, feed: &Feed) -> Option<Bye> {
     }
 }
 
-/// Ends the session of a feed that was refused.
+/// Ends the session of a feed that was refused. A client that takes no stream is told by the close alone.
 async fn say_bye(session: &Session, bye: &Bye) {
-    let say = async {
+    let said = tokio::time::timeout(DELIVERY, async {
         let mut stream = session.open_uni().await.ok()?;
         stream.write_all_chunks(&mut [frame::json(frame::BYE, bye)]).await.ok()?;
+        Some(stream)
+    });
+    if let Ok(Some(stream)) = said.await {
         end_stream(stream).await;
-        Some(())
-    };
-    let _ = tokio::time::timeout(2 * DELIVERY, say).await;
+    }
 }
 
 /// Finishes a stream, and gives the client a moment to have it: browsers throw away what they haven't read when the session closes.
@@ -131,11 +132,11 @@ async fn end_stream(mut stream: SendStream) {
     let _ = tokio::time::timeout(DELIVERY, stream.stopped()).await;
 }
 
-/// Serves the control stream, and refuses other streams, for as long as the session lives. A client that breaks the rules has its
-/// feed ended.
-async fn serve_client_streams(hub: &Hub, session: &Session, feed: &Feed) {
+/// Serves the control stream, and refuses other streams, for as long as the session lives. If the client breaks the rules its feed is
+/// ended, and the bye returned if the feed's stream hasn't got to it in a while: then the close alone tells it.
+async fn serve_client_streams(hub: &Hub, session: &Session, feed: &Feed) -> Option<Bye> {
     let control = async {
-        let Some((mut answers, mut requests)) = session.accept_bi().await else { return };
+        let (mut answers, mut requests) = session.accept_bi().await?;
         let more = async {
             while let Some((send, recv)) = session.accept_bi().await {
                 send.reset(0);
@@ -143,18 +144,30 @@ async fn serve_client_streams(hub: &Hub, session: &Session, feed: &Feed) {
             }
         };
         let serve = async {
-            if let Some(bye) = answer_requests(hub, feed, &mut answers, &mut requests).await {
-                feed.end(bye);
+            match answer_requests(hub, feed, &mut answers, &mut requests).await {
+                Some(bye) => {
+                    feed.end(bye.clone());
+                    tokio::time::sleep(DELIVERY).await;
+                    Some(bye)
+                }
+                // The control stream has ended in order, and the feed goes on.
+                None => std::future::pending().await,
             }
         };
-        tokio::join!(more, serve);
+        tokio::select! {
+            bye = serve => bye,
+            () = more => None,
+        }
     };
     let uni = async {
         while let Some(stream) = session.accept_uni().await {
             stream.stop(0);
         }
     };
-    tokio::join!(control, uni);
+    tokio::select! {
+        bye = control => bye,
+        () = uni => None,
+    }
 }
 
 async fn answer_requests(hub: &Hub, feed: &Feed, answers: &mut SendStream, requests: &mut RecvStream) -> Option<Bye> {
@@ -187,8 +200,8 @@ async fn answer_request(hub: &Hub, feed: &Feed, request: &Frame) -> Option<Resul
         frame::AUTH => Err(Refused::bad_request("malformed", "this hub has no tokens")),
         _ => return None,
     };
-    let request_id = match serde_json::from_slice::<Numbered>(&request.payload) {
-        Ok(Numbered { request_id }) => request_id,
+    let request_id = match request_id(&request.payload) {
+        Ok(request_id) => request_id,
         Err(error) => {
             let reason = format!("a request without a readable request_id: {error}");
             return Some(Err(Bye::terminal(ByeCode::BadRequest, reason)));
@@ -227,7 +240,7 @@ fn change(feed: &Feed, request: &Frame) -> Result<Done, Refused> {
 
 async fn publish(hub: &Hub, payload: &[u8]) -> Result<Done, Refused> {
     // Nothing is published for a request that couldn't be answered.
-    if serde_json::from_slice::<Numbered>(payload).is_err() {
+    if request_id(payload).is_err() {
         return Err(Refused::bad_request("malformed", "no request_id"));
     }
     let draft = draft_from_json(payload, hub.limits())?;
@@ -235,9 +248,17 @@ async fn publish(hub: &Hub, payload: &[u8]) -> Result<Done, Refused> {
     Ok(Done::Published { id: published.id, cursor: published.cursor })
 }
 
-#[derive(Deserialize)]
-struct Numbered {
-    request_id: u64,
+fn request_id(payload: &[u8]) -> Result<u64, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Numbered {
+        request_id: u64,
+    }
+    // serde would take an array for the members in their order.
+    if !payload.trim_ascii_start().starts_with(b"{") {
+        return Err(serde::de::Error::custom("a request is an object"));
+    }
+    let Numbered { request_id } = serde_json::from_slice(payload)?;
+    Ok(request_id)
 }
 
 /// A type of one byte, a length of up to four, and a seq of up to eight.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fanwire::config::Config;
 use fanwire_client::Connection;
 use fanwire_tests::{Story, TestHub, Way, soon};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{panics, watch_for_panics};
 
@@ -12,6 +13,13 @@ pub(crate) struct Witnesses {
     pub(crate) hub: TestHub,
     feeds: Vec<(Way, Connection, Story)>,
     published: usize,
+    _turn: Turn,
+}
+
+/// What this process holds in memory is everybody's: who measures it does so alone.
+enum Turn {
+    Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
+    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
 }
 
 impl Witnesses {
@@ -21,6 +29,17 @@ impl Witnesses {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let turn = Turn::Shared(TURNS.read().await);
+        Self::begin(change, turn).await
+    }
+
+    /// The same, while no other test runs.
+    pub(crate) async fn undisturbed(change: impl FnOnce(&mut Config)) -> Self {
+        let turn = Turn::Alone(TURNS.write().await);
+        Self::begin(change, turn).await
+    }
+
+    async fn begin(change: impl FnOnce(&mut Config), turn: Turn) -> Self {
         watch_for_panics();
         let hub = TestHub::with(change);
         let mut feeds = vec![];
@@ -34,7 +53,7 @@ impl Witnesses {
             }
             feeds.push((way, feed, story));
         }
-        Self { hub, feeds, published: 0 }
+        Self { hub, feeds, published: 0, _turn: turn }
     }
 
     /// Everybody gets what is published now.
@@ -84,5 +103,6 @@ impl Witnesses {
     }
 }
 
+static TURNS: RwLock<()> = RwLock::const_new(());
 const TOPIC: &str = "witness";
 const PATIENCE: Duration = Duration::from_secs(15);
