@@ -43,6 +43,8 @@ struct Vitals {
     networks: Networks,
     process: Option<Pid>,
     sampled: Instant,
+    cpu: Option<Value>,
+    cpu_sampled: Instant,
     own_cpu: OwnCpu,
 }
 
@@ -76,13 +78,15 @@ impl Vitals {
             networks: Networks::new_with_refreshed_list()?,
             process: sysinfo::get_current_pid().ok(),
             sampled: Instant::now(),
+            cpu: None,
+            cpu_sampled: Instant::now(),
             own_cpu: OwnCpu::default(),
         })
     }
 
-    /// The signs by name. The CPU's are means over at least 200 ms, below which the kernel's counters say nothing.
+    /// The signs by name. The CPU's are means over at least 200 ms, below which the kernel's counters say nothing: they are new
+    /// every second or third time.
     fn sample(&mut self) -> Vec<(&'static str, Value)> {
-        self.system.refresh_cpu_usage();
         self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
         self.networks.refresh(false);
         let seconds = self.sampled.elapsed().as_secs_f64().max(0.001);
@@ -90,9 +94,7 @@ impl Vitals {
         let (received, sent) = self.networks.iter().fold((0, 0), |(received, sent), (_, network)| {
             (received + network.received(), sent + network.transmitted())
         });
-        let cores: Vec<_> = self.system.cpus().iter().map(|cpu| tenth(cpu.usage())).collect();
         let mut signs = vec![
-            ("cpu", json!({ "cores": cores, "total": tenth(self.system.global_cpu_usage()) })),
             (
                 "memory",
                 json!({
@@ -111,8 +113,22 @@ impl Vitals {
         ];
         let load = System::load_average().ok();
         signs.extend(load.map(|load| ("load", json!({ "one": load.one, "five": load.five, "fifteen": load.fifteen }))));
+        signs.extend(self.cores().map(|value| ("cpu", value)));
         signs.extend(self.own_process().map(|value| ("process", value)));
         signs
+    }
+
+    /// Each core and their mean, all over the same interval; none before there is one.
+    fn cores(&mut self) -> Option<Value> {
+        if self.cpu_sampled.elapsed() >= sysinfo::MINIMUM_CPU_UPDATE_INTERVAL {
+            self.system.refresh_cpu_usage();
+            self.cpu_sampled = Instant::now();
+            let usage: Vec<f32> = self.system.cpus().iter().map(|cpu| cpu.usage()).collect();
+            let total = usage.iter().sum::<f32>() / usage.len().max(1) as f32;
+            let cores: Vec<_> = usage.into_iter().map(tenth).collect();
+            self.cpu = Some(json!({ "cores": cores, "total": tenth(total) }));
+        }
+        self.cpu.clone()
     }
 
     fn own_process(&mut self) -> Option<Value> {
@@ -124,7 +140,7 @@ impl Vitals {
             "cpu": self.own_cpu.update(process.accumulated_cpu_time()),
             "memory": process.memory(),
             "uptime_s": process.run_time(),
-            "threads": process.tasks().map_or(1, |tasks| tasks.len()),
+            "threads": 1 + process.tasks().map_or(0, |tasks| tasks.len()),
         }))
     }
 }

@@ -52,6 +52,8 @@ pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, 
         }
     };
     if let Some(bye) = bye {
+        // That a browser has the bye doesn't mean that its page has read it, and the close throws away what wasn't.
+        let _ = tokio::time::timeout(LAST_WORD, session.closed()).await;
         session.close(Close::new(bye.code, &bye.reason)).await;
     }
 }
@@ -264,5 +266,7 @@ fn request_id(payload: &[u8]) -> Result<u64, serde_json::Error> {
 /// A type of one byte, a length of up to four, and a seq of up to eight.
 const EVENT_HEAD_BYTES_MAX: usize = 13;
 const READ_BYTES: usize = 16 * 1024;
+/// How long a client is left to close the session by itself once it has the bye.
+const LAST_WORD: Duration = Duration::from_millis(500);
 /// How long a client may take to have the end of its feed before the session is closed under it.
 const DELIVERY: Duration = Duration::from_secs(2);

@@ -194,6 +194,10 @@ impl<H: Handler> Connection<H> {
         // Tasks find their streams dead, if the connection is, and end; one that doesn't is aborted.
         let _ = timeout(HANDLER_GRACE, join(&mut tasks, self.peer)).await;
         tasks.shutdown().await;
+        if draining && result.is_ok() {
+            // The close of the connection would overtake the closes of its sessions on their way to the page.
+            let _ = timeout(LINGER, self.connection.closed()).await;
+        }
         if routes.datagrams_dropped() > 0 {
             tracing::debug!(peer = %self.peer.address, dropped = routes.datagrams_dropped(), "datagrams dropped");
         }
@@ -297,6 +301,8 @@ fn is_regular(code: VarInt) -> bool {
     code == code::H3_NO_ERROR || code == VarInt::from_u32(0) || code::from_http3(code).is_some()
 }
 
+/// How long a connection outlives its last session in a drain, unless the peer closes it.
+const LINGER: Duration = Duration::from_millis(250);
 /// With so many the first allowance may soon be used up: a session takes up to two streams.
 const BUSY_REQUESTS: usize = 6;
 

@@ -80,9 +80,11 @@ pub fn control_message(message: &Message) -> Bytes {
     out.into()
 }
 
-/// A block with nothing but an id: sets a browser's last event id and fires no event. [WHATWG HTML §9.2.6]
+/// A block that sets a browser's last event id: an empty event of a type that nobody listens to.
+///
+/// An id alone should be enough [WHATWG HTML §9.2.6], but Firefox 153 forgets it unless the block fires an event.
 pub fn id_block(cursor: Cursor) -> Bytes {
-    format!("id: {cursor}\n\n").into()
+    format!("event: {SSE_EVENT_TYPE}\nid: {cursor}\ndata:\n\n").into()
 }
 
 /// A comment line. No blank line follows: several decoders make an event of one.
