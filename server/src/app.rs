@@ -49,13 +49,14 @@ pub struct Running {
 impl App {
     /// Binds the sockets and loads the certificate.
     pub fn bind(config: Config) -> Result<Self> {
+        let http = config.http.map(|address| bind_tcp(address).with_context(|| busy("http", address))).transpose()?;
+        let https =
+            config.https.map(|address| bind_both(address).with_context(|| busy("https", address))).transpose()?;
+        // Last: it may make an identity, and says so.
         let certificate = CertResolver::open(config.identity.clone(), SystemTime::now())?;
         if let Some(warning) = certificate.current().warning(SystemTime::now()) {
             tracing::warn!("the certificate: {warning}");
         }
-        let http = config.http.map(|address| bind_tcp(address).with_context(|| busy("http", address))).transpose()?;
-        let https =
-            config.https.map(|address| bind_both(address).with_context(|| busy("https", address))).transpose()?;
         Ok(Self { config, http, https, certificate: Arc::new(certificate) })
     }
 
