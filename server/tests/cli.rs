@@ -1,5 +1,7 @@
 //! The binary, as people run it.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},

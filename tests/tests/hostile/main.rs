@@ -1,5 +1,7 @@
 //! Peers that break the rules, or off: the hub goes on serving everybody else, and keeps nothing of them.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 mod http2;
 mod quic;
 mod session;

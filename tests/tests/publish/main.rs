@@ -1,5 +1,7 @@
 //! What a hub answers over HTTP, exactly: what it takes and what it refuses, and what a feed's head and opening say.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 mod access;
 mod batch;
 mod feed;

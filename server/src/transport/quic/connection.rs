@@ -102,8 +102,7 @@ pub async fn serve<H: Handler>(
             Ok(connection) => connection.map_err(ConnectionError::Handshake)?,
             Err(_) => return Err(ConnectionError::HandshakeTimeout),
         },
-        // Nothing was asked for yet.
-        () = drain.cancelled() => return Ok(()),
+        () = too_late(&drain) => return Ok(()),
     };
     Connection { peer: Peer { address: connection.remote_address() }, connection, handler, limits }.run(drain).await
 }
@@ -143,7 +142,7 @@ impl<H: Handler> Connection<H> {
                 Ok(Err(error)) => return self.ended(error),
                 Err(_) => return Err(ConnectionError::HandshakeTimeout),
             },
-            () = drain.cancelled() => return Ok(()),
+            () = too_late(&drain) => return Ok(()),
         };
         let _datagrams = AbortOnDropHandle::new(spawn_local(count_datagrams(self.connection.clone(), routes.clone())));
 
@@ -266,6 +265,12 @@ impl<H: Handler> RequestTask<H> {
     }
 }
 
+/// Resolves when a drain has gone on for longer than a peer that lives needs to come to its first request.
+async fn too_late(drain: &CancellationToken) {
+    drain.cancelled().await;
+    tokio::time::sleep(OPENING_GRACE).await;
+}
+
 /// A connection that is closed takes with it what the peer hasn't acknowledged: waits for that, a while.
 async fn deliver(outgoing: Rc<Outgoing>) {
     if outgoing.is_ended() {
@@ -304,6 +309,9 @@ const SESSIONS_MAX: u32 = 64;
 
 /// SETTINGS_WEBTRANSPORT_MAX_SESSIONS as of draft-ietf-webtrans-http3-07: Safari refuses a server without it.
 const SETTINGS_WEBTRANSPORT_MAX_SESSIONS: VarInt = VarInt::from_u32(0xc671_706a);
+
+/// How long a drain waits for a connection that is being opened, so that it ends with a close that its peer understands.
+const OPENING_GRACE: Duration = Duration::from_secs(1);
 
 /// How long writing a GOAWAY may take.
 const GOAWAY_MAX: Duration = Duration::from_secs(1);
