@@ -5,7 +5,10 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,7 +22,7 @@ use crate::{
     admission::Admission,
     config::Config,
     demo,
-    fanout::{self, LocalShard, Shards},
+    fanout::{self, Counted, LocalShard, Shards},
     http::{Access, Discovery, Edge, router},
     hub::{Hub, now_ms},
     log::{MemoryLog, SharedLog},
@@ -51,15 +54,16 @@ pub struct Running {
 impl App {
     /// Binds the sockets and loads the certificate.
     pub fn bind(config: Config) -> Result<Self> {
+        let http = config.http.map(|address| bind_tcp(address).with_context(|| busy("http", address))).transpose()?;
+        let https =
+            config.https.map(|address| bind_both(address).with_context(|| busy("https", address))).transpose()?;
+        // Last: it may make an identity, and says so.
         let certificate = config.identity.clone().map(|source| CertResolver::open(source, SystemTime::now()));
         let certificate = certificate.transpose()?.map(Arc::new);
         let warning = certificate.as_ref().and_then(|certificate| certificate.current().warning(SystemTime::now()));
         if let Some(warning) = warning {
             tracing::warn!("the certificate: {warning}");
         }
-        let http = config.http.map(|address| bind_tcp(address).with_context(|| busy("http", address))).transpose()?;
-        let https =
-            config.https.map(|address| bind_both(address).with_context(|| busy("https", address))).transpose()?;
         Ok(Self { config, http, https, certificate })
     }
 
@@ -210,14 +214,22 @@ async fn accept_quic(
     admission: Arc<Admission>,
     service: http3::Service,
 ) {
+    let handshakes = Arc::new(AtomicUsize::new(0));
     while let Some(incoming) = endpoint.accept().await {
         let Some(admitted) = admission.admit(incoming.remote_address().ip()) else {
             incoming.refuse();
             continue;
         };
+        if handshakes.load(Ordering::Relaxed) >= HANDSHAKES_UNPROVED_MAX && !incoming.remote_address_validated() {
+            // Many at a time may be forged: from here on a client proves its address first, at the cost of a round trip and of
+            // nothing here. [RFC 9000 §8.1.2]
+            let _ = incoming.retry();
+            continue;
+        }
         let service = service.clone();
+        let under_way = Counted::new(handshakes.clone());
         let serve = move |shard: Rc<LocalShard>, counted| {
-            shard.spawn_connection((counted, admitted), service.serve(shard.clone(), incoming));
+            shard.spawn_connection((counted, admitted), service.serve(shard.clone(), incoming, under_way));
         };
         shards.deal(serve).await;
     }
@@ -310,6 +322,8 @@ const H3_NO_ERROR: u32 = 0x100;
 /// Connections that the kernel holds until they are accepted.
 const LISTEN_BACKLOG: i32 = 4096;
 const PORT_ATTEMPTS: usize = 16;
+/// QUIC handshakes that may be under way before clients have to prove their address: some 100 KiB each.
+const HANDSHAKES_UNPROVED_MAX: usize = 100;
 /// From one complaint about the same trouble to the next.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

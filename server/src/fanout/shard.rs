@@ -235,12 +235,13 @@ async fn read(shard: Rc<LocalShard>, request: ReadRequest) {
     }
 }
 
-/// Counts a connection for as long as it lives, however it ends.
+/// Counts a connection, or a part of its life, for as long as that lasts, however it ends.
 #[derive(Debug)]
 pub struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
-    pub(super) fn new(count: Arc<AtomicUsize>) -> Self {
+    /// One more.
+    pub fn new(count: Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }

@@ -12,15 +12,21 @@ pub(super) fn is_reserved(topic: &Topic) -> bool {
         LazyLock::new(|| Url::parse("https://hub.invalid/.well-known/mercure").expect("a constant"));
     let text = topic.as_str();
     // Without the name and without an escape that could hide it, no spelling leads there; only a relative reference
-    // that leaves the path as it is does.
-    let plain = !text.contains('%') && !text.to_ascii_lowercase().contains("mercure");
-    if plain && !text.starts_with(['.', '?', '#', '/', '\\']) {
-        return text.is_empty();
+    // that leaves the path as it is does. Such a one begins with no name, or with the scheme and nothing else; spaces around a
+    // URL are no part of it.
+    let bare = text.trim_matches(' ');
+    let named = bare.starts_with(|first: char| !matches!(first, '.' | '?' | '#' | '/' | '\\'));
+    let scheme = bare.get(..SCHEME.len()).is_some_and(|start| start.eq_ignore_ascii_case(SCHEME));
+    if named && !scheme && !text.contains('%') && !text.to_ascii_lowercase().contains("mercure") {
+        return false;
     }
     let Ok(url) = HUB.join(text) else { return false };
     let path = percent_decode_str(url.path()).decode_utf8_lossy();
     path.strip_prefix("/.well-known/mercure").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
+
+/// Of [`is_reserved`]'s base: a reference with the scheme of its base may be relative. [WHATWG URL §4.4]
+const SCHEME: &str = "https:";
 
 #[cfg(test)]
 mod tests {
@@ -40,6 +46,9 @@ mod tests {
             "?x",
             "#x",
             "/%2Ewell-known/mercure",
+            " ?x",
+            " ",
+            "HTTPS:?x",
         ] {
             assert!(is_reserved(&Topic::new(text).unwrap()), "{text}");
         }
@@ -53,6 +62,8 @@ mod tests {
             "host/cpu",
             "..",
             "/",
+            "https://example.com/a",
+            " a b ",
         ] {
             assert!(!is_reserved(&Topic::new(text).unwrap()), "{text}");
         }

@@ -32,11 +32,17 @@ pub struct Service {
 
 impl Service {
     /// Serves a connection on this thread's shard, from its handshake to its end.
-    pub async fn serve(self, shard: Rc<LocalShard>, incoming: quinn::Incoming) {
+    /// `under_way` is dropped once the handshake is over.
+    pub async fn serve(self, shard: Rc<LocalShard>, incoming: quinn::Incoming, under_way: impl Sized) {
         let peer: SocketAddr = incoming.remote_address();
         let (limits, drain) = (self.limits, shard.draining().clone());
+        let connection = async move {
+            let connection = incoming.await;
+            drop(under_way);
+            connection
+        };
         let handler = Connection { shard, service: Rc::new(self) };
-        if let Err(error) = quic::serve(incoming, handler, limits, drain).await {
+        if let Err(error) = quic::serve(connection, handler, limits, drain).await {
             tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
         }
     }

@@ -1,5 +1,8 @@
 //! Peers that break the rules, or off: the hub goes on serving everybody else, and keeps nothing of them.
 
+#![allow(clippy::disallowed_methods, reason = "there is no shard in this thread")]
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 mod http2;
 mod quic;
 mod session;

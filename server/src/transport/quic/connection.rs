@@ -95,24 +95,23 @@ pub enum ConnectionError {
     Http3(#[source] h3::error::ConnectionError),
 }
 
-/// Serves a connection until it ends. Must run on a [`tokio::task::LocalSet`].
+/// Serves a connection, a [`quinn::Incoming`] or what becomes of one, until it ends. Must run on a [`tokio::task::LocalSet`].
 ///
 /// When `drain` is cancelled the client is told to open no more (GOAWAY), what runs is let run to its end, and the
 /// connection is closed. There is no deadline to that: dropping the future aborts everything at once and closes the
 /// connection, too.
 pub async fn serve<H: Handler>(
-    incoming: quinn::Incoming,
+    handshake: impl IntoFuture<Output = Result<quinn::Connection, quinn::ConnectionError>>,
     handler: H,
     limits: Limits,
     drain: CancellationToken,
 ) -> Result<(), ConnectionError> {
     let connection = tokio::select! {
-        connection = timeout(limits.handshake, incoming.into_future()) => match connection {
+        connection = timeout(limits.handshake, handshake.into_future()) => match connection {
             Ok(connection) => connection.map_err(ConnectionError::Handshake)?,
             Err(_) => return Err(ConnectionError::HandshakeTimeout),
         },
-        // Nothing was asked for yet.
-        () = drain.cancelled() => return Ok(()),
+        () = too_late(&drain) => return Ok(()),
     };
     Connection { peer: Peer { address: connection.remote_address() }, connection, handler, limits }.run(drain).await
 }
@@ -152,7 +151,7 @@ impl<H: Handler> Connection<H> {
                 Ok(Err(error)) => return self.ended(error),
                 Err(_) => return Err(ConnectionError::HandshakeTimeout),
             },
-            () = drain.cancelled() => return Ok(()),
+            () = too_late(&drain) => return Ok(()),
         };
         let _datagrams = AbortOnDropHandle::new(spawn_local(count_datagrams(self.connection.clone(), routes.clone())));
 
@@ -288,6 +287,12 @@ impl<H: Handler> RequestTask<H> {
     }
 }
 
+/// Resolves when a drain has gone on for longer than a peer that lives needs to come to its first request.
+async fn too_late(drain: &CancellationToken) {
+    drain.cancelled().await;
+    tokio::time::sleep(OPENING_GRACE).await;
+}
+
 /// A connection that is closed takes with it what the peer hasn't acknowledged: waits for that, a while.
 async fn deliver(outgoing: Rc<Outgoing>) {
     if outgoing.is_ended() {
@@ -331,6 +336,9 @@ const SESSIONS_MAX: u32 = 64;
 
 /// SETTINGS_WEBTRANSPORT_MAX_SESSIONS as of draft-ietf-webtrans-http3-07: Safari refuses a server without it.
 const SETTINGS_WEBTRANSPORT_MAX_SESSIONS: VarInt = VarInt::from_u32(0xc671_706a);
+
+/// How long a drain waits for a connection that is being opened, so that it ends with a close that its peer understands.
+const OPENING_GRACE: Duration = Duration::from_secs(1);
 
 /// How long writing a GOAWAY may take.
 const GOAWAY_MAX: Duration = Duration::from_secs(1);

@@ -4,9 +4,11 @@ use std::{
     cell::RefCell,
     convert::Infallible,
     future::{pending, poll_fn},
+    io,
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
+    time::Duration,
 };
 
 use axum::{body::Body, response::Response};
@@ -14,7 +16,7 @@ use bytes::Bytes;
 use http::{Request, Version, header, response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Error, Service, h1_feed};
 use crate::{fanout::LocalShard, http::OpenFeed};
@@ -43,7 +45,7 @@ where
         // Who has said all it has to say, and closes its side, still gets its answer: it may have published.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), answer);
-    {
+    let ended = {
         let mut draining = pin!(shard.draining().cancelled());
         let mut told = false;
         poll_fn(|cx| {
@@ -54,16 +56,35 @@ where
             let polled = connection.poll_without_shutdown(cx);
             if granted.borrow().is_some() { Poll::Ready(Ok(())) } else { polled }
         })
-        .await?;
-    }
+        .await
+    };
     let mut stream = connection.into_parts().io.into_inner();
     let Some(Granted { head, open, version }) = granted.take() else {
-        return Ok(stream.shutdown().await?);
+        stream.shutdown().await?;
+        tokio::select! {
+            _ = tokio::time::timeout(LINGER, Box::pin(linger(stream))) => {}
+            () = shard.draining().cancelled() => {}
+        }
+        return Ok(ended?);
     };
     // What a client sends after its request for a feed is nothing that will be answered: the connection ends with the feed.
     let chunked = version >= Version::HTTP_11;
     let feed = shard.open(open.grant.subscription.clone());
     Ok(h1_feed::serve(stream, encode_head(&head, chunked), open, chunked, feed).await?)
+}
+
+/// Reads on where everything is said, so that the last answer arrives: a client that is still sending, a body too large for
+/// instance, would be reset, and might never read why. [RFC 9112 §9.6]
+async fn linger(mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
+    let mut room = [0; 8 * 1024];
+    let mut left = LINGER_BYTES_MAX;
+    while left > 0 {
+        match stream.read(&mut room).await? {
+            0 => break,
+            read => left = left.saturating_sub(read),
+        }
+    }
+    Ok(())
 }
 
 /// Answers a request, unless it is granted a feed: then it is left pending, and hyper writes nothing.
@@ -101,3 +122,8 @@ fn encode_head(head: &response::Parts, chunked: bool) -> Bytes {
     out.extend_from_slice(format!("date: {date}\r\n{coding}connection: close\r\n\r\n").as_bytes());
     out.into()
 }
+
+/// How long a client that was answered may go on sending.
+const LINGER: Duration = Duration::from_secs(5);
+/// How much of it is read.
+const LINGER_BYTES_MAX: usize = 32 * 1024 * 1024;
