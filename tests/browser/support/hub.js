@@ -137,8 +137,8 @@ class Hub {
 }
 
 /** The hub takes a variable that it doesn't know, such as FANWIRE_BIN, for a mistake; and a test isn't to be configured from outside. */
-function cleanEnvironment() {
+export function cleanEnvironment() {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('FANWIRE_')));
 }
 
-const BINARY = process.env.FANWIRE_BIN ?? fileURLToPath(new URL('../../../target/debug/fanwire', import.meta.url));
+export const BINARY = process.env.FANWIRE_BIN ?? fileURLToPath(new URL('../../../target/debug/fanwire', import.meta.url));
