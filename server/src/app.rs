@@ -25,7 +25,7 @@ use crate::{
     fanout::{self, Counted, LocalShard, Shards},
     http::{Access, Discovery, Edge, router},
     hub::{Hub, now_ms},
-    log::{MemoryLog, SharedLog},
+    log::{DiskLog, MemoryLog, SharedLog},
     transport::{http3, quic, tcp},
 };
 
@@ -73,7 +73,10 @@ impl App {
         let http_address = http.as_ref().map(StdTcpListener::local_addr).transpose()?;
         let https_address = https.as_ref().map(|(tcp, _)| tcp.local_addr()).transpose()?;
         let epoch = Epoch::from_bits(entropy());
-        let log: SharedLog = Arc::new(MemoryLog::new(epoch, config.retention.clone(), entropy()));
+        let log: SharedLog = match &config.data_dir {
+            None => Arc::new(MemoryLog::new(epoch, config.retention.clone(), entropy())),
+            Some(directory) => Arc::new(DiskLog::open(directory, epoch, config.retention.clone(), config.fsync)?),
+        };
         let shards = fanout::Config {
             count: config.shards,
             limits: config.feed_limits,

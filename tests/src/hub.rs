@@ -17,6 +17,8 @@ use fanwire_protocol::{Data, Draft, EventId, Topic};
 #[derive(Debug)]
 pub struct TestHub {
     running: Running,
+    /// Outlives the hub.
+    _data_dir: Option<tempfile::TempDir>,
 }
 
 impl TestHub {
@@ -40,9 +42,11 @@ impl TestHub {
         config.identity = Some(Source::Fixed(identity().clone()));
         // Tests don't wait for a second where a tenth will do.
         config.limits.heartbeat_min = Duration::from_millis(100);
+        let data_dir = on_disk().then(|| tempfile::tempdir().expect("a directory"));
+        config.data_dir = data_dir.as_ref().map(|directory| directory.path().to_owned());
         change(&mut config);
         let running = App::bind(config).and_then(App::start).expect("a hub that starts");
-        Self { running }
+        Self { running, _data_dir: data_dir }
     }
 
     /// The hub in this process.
@@ -93,6 +97,11 @@ impl TestHub {
     pub async fn publish_with_id(&self, topic: &str, text: &str, id: &str) {
         self.running.hub().publish(vec![draft(topic, text, Some(id))]).await.expect("published");
     }
+}
+
+/// Whether the hubs of this run keep their logs on disk: `FANWIRE_TESTS_LOG=disk`.
+fn on_disk() -> bool {
+    std::env::var_os("FANWIRE_TESTS_LOG").is_some_and(|log| log == "disk")
 }
 
 fn draft(topic: &str, text: &str, id: Option<&str>) -> Draft {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     retention_rule::RetentionRule,
-    value::{Bytes, Span},
+    value::{Bytes, FsyncChoice, Span},
 };
 
 /// Every key, set or not. The file's keys are the fields' names, the flags the same with `-`, the environment's variables the
@@ -96,6 +96,15 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_HISTORY_AGE_MAX", value_name = "DURATION")]
     pub history_age_max: Option<Span>,
 
+    /// Keep the log in this directory, so that it survives a restart; without it, it is in memory
+    #[arg(long, env = "FANWIRE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// When a log on disk syncs: "always" before a publisher has its answer, or at an interval like 100ms, up to which a crash loses
+    /// what was acknowledged [default: always]
+    #[arg(long, env = "FANWIRE_FSYNC", value_name = "WHEN")]
+    pub fsync: Option<FsyncChoice>,
+
     /// A retention class of its own for some topics: "topics=ticks/*,a;events_max=10;bytes_max=1MiB;age_max=1h"; may be repeated
     #[arg(long, env = "FANWIRE_RETENTION", value_name = "CLASS")]
     pub retention: Option<Vec<RetentionRule>>,
@@ -129,6 +138,8 @@ impl Layer {
             history_events_max: self.history_events_max.or(lower.history_events_max),
             history_bytes_max: self.history_bytes_max.or(lower.history_bytes_max),
             history_age_max: self.history_age_max.or(lower.history_age_max),
+            data_dir: self.data_dir.or(lower.data_dir),
+            fsync: self.fsync.or(lower.fsync),
             retention: self.retention.or(lower.retention),
             log: self.log.or(lower.log),
         }

@@ -19,7 +19,7 @@ use crate::{
     admission, core,
     http::Origin,
     hub,
-    log::{Class, Retention, TopicRule},
+    log::{Class, Fsync, Retention, TopicRule},
     transport::{quic, tcp},
 };
 
@@ -48,6 +48,10 @@ pub struct Config {
     pub drain_deadline: Duration,
     /// What is kept.
     pub retention: Retention,
+    /// Where it is kept: in a directory, or in memory.
+    pub data_dir: Option<PathBuf>,
+    /// When a log on disk syncs.
+    pub fsync: Fsync,
     /// What the hub takes and gives.
     pub limits: hub::Limits,
     /// What a feed may hold.
@@ -138,6 +142,8 @@ impl Config {
             quic_endpoint: quic::endpoint::Config::default(),
             log_filter: layer.log.unwrap_or_else(|| "info".to_owned()),
             retention: Retention::default(),
+            data_dir: layer.data_dir,
+            fsync: layer.fsync.map_or(Fsync::Always, |value| value.0),
         };
         let default = Class::default();
         let default = Class {

@@ -4,6 +4,8 @@ use std::{fmt, marker::PhantomData, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::log::Fsync;
+
 /// A duration: `15s`, `1h 30m`, `500ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
@@ -11,6 +13,27 @@ pub struct Span(pub Duration);
 /// A number of bytes: `64 KiB`, `1MB`, `1024`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub usize);
+
+/// When a log on disk syncs: `always`, or an interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FsyncChoice(pub Fsync);
+
+impl FromStr for FsyncChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "always" => Ok(Self(Fsync::Always)),
+            interval => Ok(Self(Fsync::Interval(interval.parse::<Span>()?.0))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FsyncChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Parse("\"always\" or a duration like \"100ms\"", PhantomData))
+    }
+}
 
 impl FromStr for Span {
     type Err = String;

@@ -5,13 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use fanwire_protocol::{
-    Cursor, Epoch, Event, EventId, LastEventId, Matcher, Matchers, Seq, Topic,
-    message::{GapReason, Verdict},
-};
+use fanwire_protocol::{Cursor, Epoch, Event, EventId, LastEventId, Matcher, Matchers, Seq, Topic};
 
-use super::{Retention, Stamped};
-use crate::core::{Committed, Floors, Page, PageItem, Read, Start, StartGap};
+use super::{
+    Retention, Stamped,
+    page::{IdUse, Place, build_page, untold_floors},
+};
+use crate::core::{Committed, Floors, Page, Read, Start};
 
 /// Events by number, indexed by topic and by publisher's id, kept as [`Retention`] says.
 #[derive(Debug)]
@@ -142,57 +142,18 @@ impl History {
 
     /// Finds where a feed starts.
     pub fn resolve(&self, last_event_id: Option<&LastEventId>, matchers: &Matchers) -> Start {
-        let floor = self.retention.touched(matchers).into_iter().map(|class| self.classes[class].floor).max();
-        let start = |after, verdict| {
-            let complete = floor.is_none_or(|floor| floor <= after);
-            Start { after, verdict, gap: None, told: None, complete }
+        let known = |id: &EventId| {
+            self.ids.get(id).and_then(|uses| Some(IdUse { first: *uses.kept.front()?, is_certain: !uses.evicted }))
         };
-        let lost =
-            |reason, verdict| Start { gap: Some(StartGap { reason }), complete: false, ..start(Seq::ZERO, verdict) };
-        match last_event_id {
-            None => start(self.head, Verdict::Live),
-            Some(LastEventId::Earliest) => Start { told: Some(self.floors()), ..start(Seq::ZERO, Verdict::Earliest) },
-            Some(LastEventId::Cursor(cursor)) if cursor.epoch != self.epoch => {
-                lost(GapReason::NewEpoch, Verdict::NewEpoch)
-            }
-            Some(LastEventId::Cursor(cursor)) if cursor.seq > self.head => {
-                lost(GapReason::UnknownCursor, Verdict::UnknownCursor)
-            }
-            Some(LastEventId::Cursor(cursor)) => start(cursor.seq, Verdict::Resumed),
-            Some(LastEventId::Publisher(id)) => match self.ids.get(id) {
-                Some(Uses { kept, evicted }) if !kept.is_empty() => {
-                    // An id that was used again after its first use was evicted may stand for either.
-                    let gap = evicted.then_some(StartGap { reason: GapReason::Evicted });
-                    let resumed = start(kept[0], Verdict::Resumed);
-                    Start { gap, complete: resumed.complete && gap.is_none(), ..resumed }
-                }
-                _ => lost(GapReason::UnknownCursor, Verdict::UnknownCursor),
-            },
-        }
+        let place = Place { epoch: self.epoch, head: self.head, floors: self.floors() };
+        place.resolve(last_event_id, self.retention.touched(matchers), known)
     }
 
     /// Reads a bounded piece of history, with the gaps in it.
     pub fn read(&self, read: &Read) -> Page {
-        let floor = self.untold_floor(read);
+        let floors = untold_floors(read, &self.retention, |class| self.classes[class].floor);
         let (events, complete) = self.matching(read);
-        let mut page = Page { items: Vec::with_capacity(events.len()), reached: read.after };
-        let tell_gap = |page: &mut Page, before: Seq| {
-            let first = Seq(page.reached.0.max(floor.0.0) + 1);
-            let last = Seq(before.0 - 1).min(floor.1);
-            if first <= last {
-                page.items.push(PageItem::Gap { from: first, to: last });
-            }
-        };
-        for event in events {
-            tell_gap(&mut page, event.seq());
-            page.reached = event.seq();
-            page.items.push(PageItem::Event(event));
-        }
-        if complete {
-            tell_gap(&mut page, read.upto.next());
-            page.reached = read.upto;
-        }
-        page
+        build_page(read, floors, events, complete)
     }
 
     /// The events that a read wants, and whether these are all.
@@ -227,21 +188,6 @@ impl History {
         }
         let complete = events.len() == wanted;
         (events, complete)
-    }
-
-    /// The numbers between which events that a read wants may have been evicted and that wasn't told: above the first, up to
-    /// the second.
-    fn untold_floor(&self, read: &Read) -> (Seq, Seq) {
-        let told = |class: usize| read.told.as_ref().and_then(|told| told.get(class)).copied().unwrap_or_default();
-        let (mut above, mut upto) = (Seq::MAX, Seq::ZERO);
-        for class in self.retention.touched(&read.matchers) {
-            let floor = self.classes[class].floor;
-            if floor > told(class) {
-                above = above.min(told(class));
-                upto = upto.max(floor);
-            }
-        }
-        (above, upto)
     }
 
     fn floors(&self) -> Floors {
@@ -297,9 +243,13 @@ fn remove_sorted(seqs: &mut VecDeque<Seq>, seq: Seq) {
 
 #[cfg(test)]
 mod tests {
-    use fanwire_protocol::{Data, Draft};
+    use fanwire_protocol::{
+        Data, Draft,
+        message::{GapReason, Verdict},
+    };
 
     use super::*;
+    use crate::core::{PageItem, StartGap};
     use crate::log::{Class, TopicRule};
 
     fn history(events_max: usize) -> History {

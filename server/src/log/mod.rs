@@ -3,8 +3,10 @@
 //! A log takes drafts, gives them numbers, and feeds the hub with what it has **committed**, through its [`Tail`]: nothing is
 //! delivered that a crash could take back. Everything is asynchronous, so that a remote log fits behind the same interface.
 
+mod disk;
 mod history;
 mod memory;
+mod page;
 mod retention;
 mod tail;
 
@@ -15,6 +17,7 @@ use futures_util::future::BoxFuture;
 
 use crate::core::{Page, Read, Start};
 
+pub use disk::{DiskLog, DiskLogError, Fsync, OpenError};
 pub use history::History;
 pub use memory::MemoryLog;
 pub use retention::{Class, Retention, TopicRule};

@@ -72,6 +72,12 @@ impl TailBuffer {
         self.head.send_replace(head);
     }
 
+    /// The log has got to `head` by another way: whoever reads the tail catches up from history.
+    pub fn jump(&self, head: Seq) {
+        *self.lock() = Recent { events: VecDeque::new(), bytes: 0, floor: head, head };
+        self.head.send_replace(head);
+    }
+
     /// A reader of what is committed from now on.
     pub fn reader(self: &Arc<Self>) -> Tail {
         let head = self.head.subscribe();
@@ -113,3 +119,35 @@ const EVENTS_MAX: usize = 16_384;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most events of one step. Fewer than a feed holds, so that a feed that is up to date takes them before the next step.
 const BATCH_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use fanwire_protocol::{Cursor, Data, Draft, Epoch, Event, Topic};
+
+    use super::*;
+
+    fn event(seq: u64) -> Arc<Committed> {
+        let draft = Draft::new(vec![Topic::new("a").unwrap()], Data::text("")).unwrap();
+        let cursor = Cursor { epoch: Epoch::from_bits(1), seq: Seq(seq) };
+        Arc::new(Committed::new(Event { cursor, at_ms: 0, draft }))
+    }
+
+    #[tokio::test]
+    async fn who_falls_behind_or_is_jumped_over_is_told() {
+        let buffer = TailBuffer::new(Seq(0));
+        let (mut quick, mut slow) = (buffer.reader(), buffer.reader());
+        let mut batch = vec![];
+        buffer.push([event(1), event(2)]);
+        assert_eq!((quick.next(&mut batch).await, batch.len()), (Some(TailStep::Upto(Seq(2))), 2));
+        buffer.jump(Seq(9));
+        assert_eq!(quick.next(&mut batch).await, Some(TailStep::Skipped(Seq(9))));
+        buffer.push((10..=200).map(event));
+        assert_eq!(slow.next(&mut batch).await, Some(TailStep::Skipped(Seq(200))));
+        batch.clear();
+        assert_eq!(quick.next(&mut batch).await, Some(TailStep::Upto(Seq(9 + BATCH_MAX as u64))));
+        assert_eq!(batch[0].seq(), Seq(10));
+        let last = EVENTS_MAX as u64 + 300;
+        buffer.push((201..=last).map(event));
+        assert_eq!(slow.next(&mut batch).await, Some(TailStep::Skipped(Seq(last))));
+    }
+}

@@ -1,0 +1,119 @@
+//! The store against its model: whatever is done to both, they tell the same.
+//!
+//! A failure prints its seed: `SIMULATION_SEED=… cargo test -p fanwire disk`.
+
+use std::sync::Arc;
+
+use fanwire_protocol::{Data, Draft, Epoch, EventId, LastEventId, Matcher, Matchers, Seq, Topic};
+
+use super::store::Store;
+use crate::{
+    core::{Page, PageItem, Read},
+    log::{Class, History, Retention, Stamped, TopicRule, page::Place},
+};
+
+const TOPICS: [&str; 4] = ["noisy/1", "noisy/2", "quiet", "ü"];
+
+fn retention(rng: &mut fastrand::Rng) -> Retention {
+    let class = |rule: &str, events_max| Class {
+        topics: vec![TopicRule::parse(rule).unwrap()],
+        events_max,
+        age_max: Some(std::time::Duration::from_millis(500)),
+        ..Class::default()
+    };
+    Retention::new(vec![class("noisy/*", rng.usize(0..8))], class("*", rng.usize(1..20)))
+}
+
+fn stamped(rng: &mut fastrand::Rng, at_ms: u64) -> Stamped {
+    let mut topic = || Topic::new(TOPICS[rng.usize(0..4)]).unwrap();
+    let (first, second) = (topic(), topic());
+    let topics = if rng.u8(..) < 60 { vec![first, second] } else { vec![first] };
+    let data = if rng.bool() { Data::text("x\r\ny") } else { Data::Binary(vec![0, 255].into()) };
+    let mut draft = Draft::new(topics, data).unwrap();
+    draft.id = (rng.u8(..) < 80).then(|| EventId::new(&format!("id{}", rng.u8(0..4))).unwrap());
+    draft.private = rng.bool();
+    Stamped { draft, at_ms }
+}
+
+fn told(page: &Page) -> Vec<String> {
+    let items = page.items.iter().map(|item| match item {
+        PageItem::Event(event) => format!("{:?}", **event),
+        PageItem::Gap { from, to } => format!("{from}-{to}"),
+    });
+    items.chain([page.reached.to_string()]).collect()
+}
+
+#[test]
+fn the_store_tells_what_its_model_tells() {
+    let one = std::env::var("SIMULATION_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    for seed in one.map_or(0..12, |seed| seed..seed + 1) {
+        eprintln!("SIMULATION_SEED={seed}");
+        run(seed);
+    }
+}
+
+fn run(seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.redb");
+    let retention = Arc::new(retention(&mut rng));
+    let epoch = Epoch::from_bits(seed);
+    let open = || Store::open(&path, epoch, retention.clone(), 1 << 20).unwrap();
+    let mut model = History::new(epoch, (*retention).clone(), seed);
+    let (mut store, mut head) = open();
+    let mut now_ms = 1000;
+    for _ in 0..120 {
+        match rng.usize(0..10) {
+            0..4 => {
+                let events: Vec<_> = (0..rng.usize(1..6)).map(|_| stamped(&mut rng, now_ms)).collect();
+                let committed = store.append(head, events.clone(), rng.u8(..) < 20).unwrap();
+                let expected: Vec<_> = events.into_iter().map(|event| model.append(event).unwrap()).collect();
+                let plain = |events: &[Arc<crate::core::Committed>]| -> Vec<_> {
+                    events.iter().map(|event| (***event).clone()).collect()
+                };
+                assert_eq!(plain(&committed), plain(&expected));
+                head = model.head().seq;
+            }
+            4 => {
+                now_ms += rng.u64(0..300);
+                while model.expire(now_ms) {}
+                while store.expire(now_ms).unwrap() {}
+            }
+            5 => {
+                // A new run on the same directory.
+                store.close().unwrap();
+                drop(store);
+                (store, head) = open();
+                assert_eq!((head, store.epoch()), (model.head().seq, epoch));
+            }
+            6 => {
+                let id = EventId::new(&format!("id{}", rng.u8(0..4))).unwrap();
+                let asked = LastEventId::Publisher(id.clone());
+                let matchers: Matchers = [Matcher::exact(TOPICS[rng.usize(0..4)]).unwrap()].into_iter().collect();
+                let place = Place { epoch, head, floors: store.floors().unwrap() };
+                let known = store.find_id(&id).unwrap();
+                // Ids whose every use is gone are remembered by the model alone, for as long as it lives.
+                if known.is_some_and(|known| known.is_certain) {
+                    continue;
+                }
+                let start = place.resolve(Some(&asked), retention.touched(&matchers), |_| known);
+                let expected = model.resolve(Some(&asked), &matchers);
+                assert_eq!((start.after, start.verdict, start.gap), (expected.after, expected.verdict, expected.gap));
+            }
+            _ => {
+                let count = rng.usize(1..4);
+                let matcher = |pick| if pick == 4 { Matcher::Any } else { Matcher::exact(TOPICS[pick]).unwrap() };
+                let matchers = (0..count).map(|_| matcher(rng.usize(0..5))).collect();
+                let read = Read {
+                    after: Seq(rng.u64(0..=head.0)),
+                    upto: head,
+                    matchers: Arc::new(matchers),
+                    told: None,
+                    events_max: rng.usize(1..8),
+                    bytes_max: rng.usize(1..4000),
+                };
+                assert_eq!(told(&store.read(&read).unwrap()), told(&model.read(&read)));
+            }
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! The tables of a log on disk, and what one transaction does to them.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use fanwire_protocol::{Cursor, Draft, Epoch, EventId, Matcher, Seq};
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+};
+
+use super::record;
+use crate::{
+    core::{Committed, Floors, Page, Read},
+    log::{
+        Retention, Stamped,
+        page::{IdUse, build_page, untold_floors},
+    },
+};
+
+/// An open store.
+pub(super) struct Store {
+    database: Database,
+    retention: Arc<Retention>,
+    epoch: Epoch,
+    /// Numbers up to this one are reserved durably.
+    reserved: AtomicU64,
+}
+
+/// Why a store can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another hub has it.
+    #[error("another hub is running on this directory")]
+    InUse,
+    /// A newer hub made it.
+    #[error("it has format {found}, and this hub knows formats up to {FORMAT}: run a newer hub")]
+    NewerFormat {
+        /// Its format.
+        found: u64,
+    },
+    /// The database can't be opened.
+    #[error("the database can't be opened: {0}")]
+    Database(#[from] redb::Error),
+    /// The database holds what no hub wrote.
+    #[error("the database is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// Why a transaction failed. Nothing of it was stored.
+pub(super) type Failure = redb::Error;
+
+impl Store {
+    /// Opens a store, or makes one with the epoch given. Returns it with the newest event's number.
+    pub(super) fn open(
+        path: &Path,
+        new_epoch: Epoch,
+        retention: Arc<Retention>,
+        cache_bytes: usize,
+    ) -> Result<(Self, Seq), OpenError> {
+        let database = Database::builder().set_cache_size(cache_bytes).create(path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse,
+            error => OpenError::Database(error.into()),
+        })?;
+        Self::prepare(database, new_epoch, retention)
+    }
+
+    fn prepare(database: Database, new_epoch: Epoch, retention: Arc<Retention>) -> Result<(Self, Seq), OpenError> {
+        let fail = OpenError::Database;
+        let transaction = database.begin_write().map_err(|error| fail(error.into()))?;
+        let (epoch, head) = {
+            let mut tables = Tables::open(&transaction).map_err(fail)?;
+            let format = get(&tables.meta, "format").map_err(fail)?;
+            if let Some(found) = format.filter(|&found| found > FORMAT) {
+                return Err(OpenError::NewerFormat { found });
+            }
+            let epoch = match get(&tables.meta, "epoch").map_err(fail)? {
+                Some(bits) => Epoch::from_bits(bits),
+                None if format.is_some() => return Err(OpenError::Damaged("it has a format and no epoch")),
+                None => new_epoch,
+            };
+            tables.set("format", FORMAT).map_err(fail)?;
+            tables.set("epoch", epoch.bits()).map_err(fail)?;
+            tables.adopt(&retention).map_err(fail)?;
+            let head = tables.recover(&retention).map_err(fail)?;
+            if head > Seq::MAX {
+                return Err(OpenError::Damaged("its newest number is beyond the last"));
+            }
+            (epoch, head)
+        };
+        transaction.commit().map_err(|error| fail(error.into()))?;
+        Ok((Self { database, retention, epoch, reserved: AtomicU64::new(0) }, head))
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Stores events behind `head`, lets go of what their classes no longer hold, and syncs if `durable`.
+    ///
+    /// Where it isn't, the numbers that are shown to subscribers are reserved durably before, in blocks: after a crash the log
+    /// goes on behind them, and none is given to another event.
+    pub(super) fn append(
+        &self,
+        head: Seq,
+        events: Vec<Stamped>,
+        durable: bool,
+    ) -> Result<Vec<Arc<Committed>>, Failure> {
+        let mut transaction = self.database.begin_write()?;
+        let last = Seq(head.0 + events.len() as u64);
+        let reserve = !durable && self.reserved.load(Relaxed) < last.0;
+        if !durable && !reserve {
+            transaction.set_durability(Durability::None)?;
+        }
+        let mut committed = Vec::with_capacity(events.len());
+        {
+            let mut tables = Tables::open(&transaction)?;
+            let mut seq = head;
+            for Stamped { draft, at_ms } in events {
+                seq = seq.next();
+                let class = self.retention.class_of(draft.canonical());
+                tables.insert(seq, class, &draft, at_ms)?;
+                let cursor = Cursor { epoch: self.epoch, seq };
+                committed.push(Arc::new(Committed::new(fanwire_protocol::Event { cursor, at_ms, draft })));
+                tables.enforce(class, &self.retention, self.epoch)?;
+            }
+            tables.set("head", seq.0)?;
+            if reserve {
+                tables.set("reserved", last.0 + RESERVED_BLOCK)?;
+            }
+        }
+        transaction.commit()?;
+        if reserve {
+            self.reserved.store(last.0 + RESERVED_BLOCK, Relaxed);
+        }
+        Ok(committed)
+    }
+
+    /// Makes everything that was appended before durable.
+    pub(super) fn sync(&self) -> Result<(), Failure> {
+        Ok(self.database.begin_write()?.commit()?)
+    }
+
+    /// Makes everything durable, and gives reserved numbers back: the next run goes on right behind the newest event.
+    pub(super) fn close(&self) -> Result<(), Failure> {
+        let transaction = self.database.begin_write()?;
+        Tables::open(&transaction)?.set("reserved", 0)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Lets go of a bounded number of events that are older than their classes allow. True if there may be more.
+    pub(super) fn expire(&self, now_ms: u64) -> Result<bool, Failure> {
+        if !self.has_expired(now_ms)? {
+            return Ok(false);
+        }
+        let transaction = self.database.begin_write()?;
+        let mut left = EXPIRE_MAX;
+        {
+            let mut tables = Tables::open(&transaction)?;
+            for (class, limits) in self.retention.classes().iter().enumerate() {
+                let Some(age_max) = limits.age_max else { continue };
+                let oldest = now_ms.saturating_sub(age_max.as_millis() as u64);
+                while left > 0 && tables.oldest_at(class, self.epoch)?.is_some_and(|at_ms| at_ms < oldest) {
+                    tables.evict_oldest(class, &self.retention, self.epoch)?;
+                    left -= 1;
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(left == 0)
+    }
+
+    fn has_expired(&self, now_ms: u64) -> Result<bool, Failure> {
+        let reader = Reader::open(&self.database.begin_read()?)?;
+        for (class, limits) in self.retention.classes().iter().enumerate() {
+            let Some(age_max) = limits.age_max else { continue };
+            let oldest = now_ms.saturating_sub(age_max.as_millis() as u64);
+            let first = reader.classes.range(class_range(class))?.next().transpose()?;
+            if let Some((key, _)) = first
+                && let Some(event) = reader.event(Seq(key.value().1), self.epoch)?
+                && event.at_ms < oldest
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The floors of the classes.
+    pub(super) fn floors(&self) -> Result<Floors, Failure> {
+        Reader::open(&self.database.begin_read()?)?.floors(&self.retention)
+    }
+
+    /// What is known of a publisher's id.
+    pub(super) fn find_id(&self, id: &EventId) -> Result<Option<IdUse>, Failure> {
+        let reader = Reader::open(&self.database.begin_read()?)?;
+        let mut uses = reader.ids.range((id.as_str(), 0)..=(id.as_str(), u64::MAX))?;
+        let Some(first) = uses.next().transpose()? else { return Ok(None) };
+        match first.0.value().1 {
+            EVICTED_USE => {
+                let next = uses.next().transpose()?;
+                Ok(next.map(|(key, _)| IdUse { first: Seq(key.value().1), is_certain: false }))
+            }
+            seq => Ok(Some(IdUse { first: Seq(seq), is_certain: true })),
+        }
+    }
+
+    /// Reads a bounded piece of history. Everything is of one moment.
+    pub(super) fn read(&self, read: &Read) -> Result<Page, Failure> {
+        let reader = Reader::open(&self.database.begin_read()?)?;
+        let floors = reader.floors(&self.retention)?;
+        let (events, complete) = reader.matching(read, self.epoch)?;
+        let floors = untold_floors(read, &self.retention, |class| floors[class]);
+        Ok(build_page(read, floors, events, complete))
+    }
+}
+
+/// The tables, to be written.
+struct Tables<'t> {
+    meta: Table<'t, &'static str, u64>,
+    events: Table<'t, u64, &'static [u8]>,
+    topics: Table<'t, (&'static str, u64), ()>,
+    ids: Table<'t, (&'static str, u64), ()>,
+    classes: Table<'t, (u32, u64), u64>,
+    stats: Table<'t, u32, Stat>,
+    names: Table<'t, u32, &'static str>,
+}
+
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Self, Failure> {
+        Ok(Self {
+            meta: transaction.open_table(META)?,
+            events: transaction.open_table(EVENTS)?,
+            topics: transaction.open_table(TOPICS)?,
+            ids: transaction.open_table(IDS)?,
+            classes: transaction.open_table(CLASSES)?,
+            stats: transaction.open_table(STATS)?,
+            names: transaction.open_table(NAMES)?,
+        })
+    }
+
+    fn set(&mut self, key: &'static str, value: u64) -> Result<(), Failure> {
+        self.meta.insert(key, value)?;
+        Ok(())
+    }
+
+    fn stat(&self, class: usize) -> Result<Stat, Failure> {
+        Ok(self.stats.get(class as u32)?.map(|stat| stat.value()).unwrap_or_default())
+    }
+
+    fn change_stat(&mut self, class: usize, change: impl FnOnce(&mut Stat)) -> Result<(), Failure> {
+        let mut stat = self.stat(class)?;
+        change(&mut stat);
+        self.stats.insert(class as u32, stat)?;
+        Ok(())
+    }
+
+    /// Sorts the events anew where the classes aren't those of the last run. What was evicted before may have been of any class:
+    /// each floor becomes the highest.
+    fn adopt(&mut self, retention: &Retention) -> Result<(), Failure> {
+        let wanted: Vec<String> = retention.classes().iter().map(|class| format!("{:?}", class.topics)).collect();
+        let known: Result<Vec<String>, Failure> =
+            self.names.iter()?.map(|entry| Ok(entry?.1.value().to_owned())).collect();
+        if known? == wanted {
+            return Ok(());
+        }
+        let stats: Result<Vec<Stat>, Failure> = self.stats.iter()?.map(|entry| Ok(entry?.1.value())).collect();
+        let floor = stats?.into_iter().map(|(_, _, floor)| floor).max().unwrap_or(0);
+        self.names.retain(|_, _| false)?;
+        self.stats.retain(|_, _| false)?;
+        self.classes.retain(|_, _| false)?;
+        let mut stats = vec![(0, 0, floor); wanted.len()];
+        let epoch = Epoch::from_bits(0);
+        for entry in self.events.iter()? {
+            let (seq, record) = entry?;
+            let cursor = Cursor { epoch, seq: Seq(seq.value()) };
+            let event = record::decode(cursor, record.value()).ok_or_else(damaged)?;
+            let (class, cost) = (retention.class_of(event.draft.canonical()), event.draft.cost() as u64);
+            self.classes.insert((class as u32, seq.value()), cost)?;
+            stats[class].0 += 1;
+            stats[class].1 += cost;
+        }
+        for (class, (name, stat)) in wanted.iter().zip(stats).enumerate() {
+            self.names.insert(class as u32, name.as_str())?;
+            self.stats.insert(class as u32, stat)?;
+        }
+        Ok(())
+    }
+
+    /// The newest number that was shown to anyone. If the last run didn't end in order and hadn't synced everything, what was lost
+    /// is a gap for every class.
+    fn recover(&mut self, retention: &Retention) -> Result<Seq, Failure> {
+        let head = get(&self.meta, "head")?.unwrap_or(0);
+        let reserved = get(&self.meta, "reserved")?.unwrap_or(0);
+        if reserved <= head {
+            return Ok(Seq(head));
+        }
+        for class in 0..retention.classes().len() {
+            self.change_stat(class, |(_, _, floor)| *floor = reserved)?;
+        }
+        self.set("head", reserved)?;
+        self.set("reserved", 0)?;
+        Ok(Seq(reserved))
+    }
+
+    fn insert(&mut self, seq: Seq, class: usize, draft: &Draft, at_ms: u64) -> Result<(), Failure> {
+        self.events.insert(seq.0, record::encode(draft, at_ms).as_slice())?;
+        for topic in draft.topics() {
+            self.topics.insert((topic.as_str(), seq.0), ())?;
+        }
+        if let Some(id) = &draft.id {
+            self.ids.insert((id.as_str(), seq.0), ())?;
+        }
+        let cost = draft.cost() as u64;
+        self.classes.insert((class as u32, seq.0), cost)?;
+        self.change_stat(class, |(events, bytes, _)| {
+            *events += 1;
+            *bytes += cost;
+        })
+    }
+
+    /// Evicts what is beyond the class's limits, but only so much at a time that no publisher waits for long: a class whose
+    /// limits were lowered gets there over the next appends.
+    fn enforce(&mut self, class: usize, retention: &Retention, epoch: Epoch) -> Result<(), Failure> {
+        let limits = &retention.classes()[class];
+        for _ in 0..EVICT_MAX {
+            let (events, bytes, _) = self.stat(class)?;
+            if events <= limits.events_max as u64 && bytes <= limits.bytes_max as u64 {
+                return Ok(());
+            }
+            self.evict_oldest(class, retention, epoch)?;
+        }
+        Ok(())
+    }
+
+    fn oldest_at(&self, class: usize, epoch: Epoch) -> Result<Option<u64>, Failure> {
+        let Some(seq) = self.oldest(class)? else { return Ok(None) };
+        let record = self.events.get(seq)?.ok_or_else(damaged)?;
+        let event = record::decode(Cursor { epoch, seq: Seq(seq) }, record.value()).ok_or_else(damaged)?;
+        Ok(Some(event.at_ms))
+    }
+
+    fn oldest(&self, class: usize) -> Result<Option<u64>, Failure> {
+        let first = self.classes.range(class_range(class))?.next().transpose()?;
+        Ok(first.map(|(key, _)| key.value().1))
+    }
+
+    fn evict_oldest(&mut self, class: usize, retention: &Retention, epoch: Epoch) -> Result<(), Failure> {
+        let Some(seq) = self.oldest(class)? else { return Ok(()) };
+        let event = {
+            let record = self.events.remove(seq)?.ok_or_else(damaged)?;
+            record::decode(Cursor { epoch, seq: Seq(seq) }, record.value()).ok_or_else(damaged)?
+        };
+        let cost = self.classes.remove((class as u32, seq))?.map_or(0, |cost| cost.value());
+        self.change_stat(class, |(events, bytes, _)| {
+            *events -= 1;
+            *bytes -= cost;
+        })?;
+        for topic in event.draft.topics() {
+            self.topics.remove((topic.as_str(), seq))?;
+            // An alternate topic may be of another class, whose feeds lose the event as well.
+            self.change_stat(retention.class_of(topic), |(_, _, floor)| *floor = seq.max(*floor))?;
+        }
+        if let Some(id) = &event.draft.id {
+            self.forget_id(id, seq)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a use of an id away. While later uses are kept, a mark says that an earlier one is gone.
+    fn forget_id(&mut self, id: &EventId, seq: u64) -> Result<(), Failure> {
+        self.ids.remove((id.as_str(), seq))?;
+        let others = self.ids.range((id.as_str(), EVICTED_USE + 1)..=(id.as_str(), u64::MAX))?.next().is_some();
+        if others {
+            self.ids.insert((id.as_str(), EVICTED_USE), ())?;
+        } else {
+            self.ids.remove((id.as_str(), EVICTED_USE))?;
+        }
+        Ok(())
+    }
+}
+
+/// The tables, of one moment.
+struct Reader {
+    events: redb::ReadOnlyTable<u64, &'static [u8]>,
+    topics: redb::ReadOnlyTable<(&'static str, u64), ()>,
+    ids: redb::ReadOnlyTable<(&'static str, u64), ()>,
+    classes: redb::ReadOnlyTable<(u32, u64), u64>,
+    stats: redb::ReadOnlyTable<u32, Stat>,
+}
+
+impl Reader {
+    fn open(transaction: &ReadTransaction) -> Result<Self, Failure> {
+        Ok(Self {
+            events: transaction.open_table(EVENTS)?,
+            topics: transaction.open_table(TOPICS)?,
+            ids: transaction.open_table(IDS)?,
+            classes: transaction.open_table(CLASSES)?,
+            stats: transaction.open_table(STATS)?,
+        })
+    }
+
+    fn floors(&self, retention: &Retention) -> Result<Floors, Failure> {
+        let floor = |class: usize| {
+            let stat = self.stats.get(class as u32)?.map(|stat| stat.value()).unwrap_or_default();
+            Ok(Seq(stat.2))
+        };
+        (0..retention.classes().len()).map(floor).collect()
+    }
+
+    fn event(&self, seq: Seq, epoch: Epoch) -> Result<Option<fanwire_protocol::Event>, Failure> {
+        let Some(record) = self.events.get(seq.0)? else { return Ok(None) };
+        let event = record::decode(Cursor { epoch, seq }, record.value()).ok_or_else(damaged)?;
+        Ok(Some(event))
+    }
+
+    /// The events that a read wants, and whether these are all.
+    fn matching(&self, read: &Read, epoch: Epoch) -> Result<(Vec<Arc<Committed>>, bool), Failure> {
+        if read.after >= read.upto {
+            return Ok((vec![], true));
+        }
+        let (first, last) = (read.after.next().0, read.upto.0);
+        let mut seqs = Vec::new();
+        if read.matchers.as_slice().contains(&Matcher::Any) {
+            for entry in self.events.range(first..=last)?.take(read.events_max + 1) {
+                seqs.push(entry?.0.value());
+            }
+        } else {
+            for matcher in read.matchers.as_slice() {
+                let Matcher::Exact(topic) = matcher else { continue };
+                let range = (topic.as_str(), first)..=(topic.as_str(), last);
+                for entry in self.topics.range(range)?.take(read.events_max + 1) {
+                    seqs.push(entry?.0.value().1);
+                }
+            }
+            seqs.sort_unstable();
+            seqs.dedup();
+        }
+        let (mut events, mut bytes, wanted) = (Vec::new(), 0, seqs.len());
+        for seq in seqs {
+            let event = self.event(Seq(seq), epoch)?.ok_or_else(damaged)?;
+            bytes += event.draft.cost();
+            if events.len() >= read.events_max || bytes > read.bytes_max && !events.is_empty() {
+                break;
+            }
+            events.push(Arc::new(Committed::new(event)));
+        }
+        let complete = events.len() == wanted;
+        Ok((events, complete))
+    }
+}
+
+fn get(table: &Table<'_, &'static str, u64>, key: &str) -> Result<Option<u64>, Failure> {
+    Ok(table.get(key)?.map(|value| value.value()))
+}
+
+fn class_range(class: usize) -> std::ops::RangeInclusive<(u32, u64)> {
+    (class as u32, 0)..=(class as u32, u64::MAX)
+}
+
+fn damaged() -> Failure {
+    redb::Error::Corrupted("an index and the events don't agree, or an event isn't one".to_owned())
+}
+
+/// Events, bytes, floor of a class.
+type Stat = (u64, u64, u64);
+
+const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
+/// By number: a record.
+const EVENTS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("events");
+const TOPICS: TableDefinition<'static, (&'static str, u64), ()> = TableDefinition::new("topics");
+/// By publisher's id and number. The number [`EVICTED_USE`] marks that an earlier use was evicted.
+const IDS: TableDefinition<'static, (&'static str, u64), ()> = TableDefinition::new("ids");
+/// By class and number: what the event costs.
+const CLASSES: TableDefinition<'static, (u32, u64), u64> = TableDefinition::new("classes");
+const STATS: TableDefinition<'static, u32, Stat> = TableDefinition::new("stats");
+/// What each class was, to see whether the configuration has changed.
+const NAMES: TableDefinition<'static, u32, &'static str> = TableDefinition::new("class_names");
+
+/// The newest format that this hub reads and writes.
+pub(super) const FORMAT: u64 = 1;
+/// How many numbers are reserved at a time: one sync for so many events, and so large a gap after a crash.
+const RESERVED_BLOCK: u64 = 10_000;
+/// No event has this number.
+const EVICTED_USE: u64 = 0;
+/// How many events an append evicts at the most for each event that it adds.
+const EVICT_MAX: usize = 16;
+/// How many events an expiry evicts at a time.
+const EXPIRE_MAX: usize = 1000;
