@@ -124,6 +124,23 @@ fn a_signal_drains_and_tells_the_subscribers() {
 }
 
 #[test]
+fn a_hub_whose_output_nobody_reads_serves() {
+    let directory = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let arguments =
+        ["--http", &free, "--https", "127.0.0.1:0", "--no-demo", "--dev-identity-dir", path(directory.path())];
+    let mut hub = command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+    drop(hub.stdout.take());
+    // `pub` isn't tried again: it is answered once the hub listens.
+    let url = format!("http://{free}/events");
+    let answered = (0..500).any(|_| fanwire(&["pub", &url, "--topic", "a", "--data", "x"], "").status.success());
+    let running = hub.try_wait().unwrap().is_none();
+    hub.kill().unwrap();
+    hub.wait().unwrap();
+    assert!(answered && running);
+}
+
+#[test]
 fn what_is_wrong_is_said_in_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();

@@ -26,7 +26,7 @@ pub(super) fn run(flags: Layer) -> Result<()> {
         let deadline = config.drain_deadline;
         let demo = config.demo;
         let running = App::bind(config)?.start()?;
-        announce(&running, demo)?;
+        announce(&running, demo);
         wait_for_signal().await?;
         tracing::info!("draining: telling the subscribers, at most {deadline:?}");
         if running.drain(deadline).await {
@@ -38,18 +38,19 @@ pub(super) fn run(flags: Layer) -> Result<()> {
     })
 }
 
-fn announce(running: &Running, demo: bool) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+fn announce(running: &Running, demo: bool) {
     let lines = [
-        running.http().map(|address| format!("page and HTTP/1, h2c:          http://{address}/")),
-        running.https().map(|address| format!("HTTP/1, 2, 3 and WebTransport: https://{address}/")),
-        running.http().map(|address| format!("publish: curl http://{address}/events -d topic=hello -d data=world")),
-        demo.then(|| "live input on host/… (--no-demo turns it off)".to_owned()),
+        running.http().map(|address| format!("page and HTTP/1, h2c:          http://{address}/\n")),
+        running.https().map(|address| format!("HTTP/1, 2, 3 and WebTransport: https://{address}/\n")),
+        running.http().map(|address| format!("publish: curl http://{address}/events -d topic=hello -d data=world\n")),
+        demo.then(|| "live input on host/… (--no-demo turns it off)\n".to_owned()),
     ];
-    for line in lines.into_iter().flatten() {
-        writeln!(out, "{line}")?;
+    // At once, and come what may: that nobody reads it, as behind `| head -1`, is no reason not to serve.
+    let text: String = lines.into_iter().flatten().collect();
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        tracing::debug!(%error, "nobody reads where the hub listens");
     }
-    Ok(out.flush()?)
 }
 
 async fn wait_for_signal() -> Result<()> {
