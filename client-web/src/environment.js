@@ -10,6 +10,7 @@
  * @property {typeof globalThis.fetch | undefined} fetch
  * @property {typeof globalThis.EventSource | undefined} EventSource
  * @property {typeof globalThis.WebTransport | undefined} WebTransport
+ * @property {EventTarget | undefined} page what fires `pagehide` and `pageshow`; a worker has none, and ends with its page
  */
 
 /** @returns {Environment} */
@@ -24,5 +25,6 @@ export function browserEnvironment() {
     EventSource: globalThis.EventSource,
     // Absent in WebKit before 26.4, and on pages that aren't a secure context.
     WebTransport: globalThis.WebTransport,
+    page: globalThis.window,
   };
 }

@@ -231,13 +231,35 @@ export class Fanwire extends EventTarget {
       this.close();
       return;
     }
-    signal?.addEventListener('abort', () => this.close(), { once: true, signal: this.#over.signal });
+    const { page } = this.#environment;
+    const untilOver = { signal: this.#over.signal };
+    signal?.addEventListener('abort', () => this.close(), { once: true, ...untilOver });
+    page?.addEventListener('pagehide', () => this.#leave(), untilOver);
+    page?.addEventListener('pageshow', (event) => this.#comeBack(/** @type {PageTransitionEvent} */ (event)), untilOver);
     for (const kind of KINDS) this.#links[kind]?.open();
     if (!KINDS.some((kind) => this.#links[kind])) {
       // Later, as every failure, so that listeners can be added first.
       const name = wanted === 'sse' ? 'EventSource' : 'WebTransport';
       queueMicrotask(() => this.#giveUp({ reason: `${name} is not available in this browser` }, wanted));
     }
+  }
+
+  /**
+   * The page goes away. Firefox would keep its WebTransport session, and the hub a subscriber that nobody is behind, for as
+   * long as the browser runs. And only a page without connections may rest in a back/forward cache.
+   */
+  #leave() {
+    const from = this.transport;
+    this.#live = null;
+    this.#readyState = Fanwire.CONNECTING;
+    for (const kind of KINDS) this.#links[kind]?.close();
+    // A listener may have closed the feed.
+    if (from && this.#readyState === Fanwire.CONNECTING) this.#tell('transportchange', { from, to: null });
+  }
+
+  /** Goes on at the cursor, where the page was kept as it was. @param {PageTransitionEvent} event */
+  #comeBack({ persisted }) {
+    if (persisted) for (const kind of KINDS) this.#links[kind]?.open();
   }
 
   #request() {
@@ -399,7 +421,7 @@ export class Fanwire extends EventTarget {
   /** @type {Map<string, (event: any) => void>} */
   #handlers = new Map();
   #duplicatesDropped = 0;
-  /** Lets go of the application's signal, which may outlive many feeds. */
+  /** Lets go of the application's signal and of the page, which may outlive many feeds. */
   #over = new AbortController();
 }
 

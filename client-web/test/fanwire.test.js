@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 import { Fanwire } from '../src/fanwire.js';
 import { EPOCH, FakeTime, FakeTransport, cursor } from './support/fakes.js';
@@ -362,6 +363,84 @@ test('a signal closes', () => {
   assert.equal(fanwire.readyState, Fanwire.CLOSED);
   assert.ok(sse.last.isClosed);
   assert.equal(start({ transport: 'sse', signal: aborter.signal }).sse.connections.length, 0);
+});
+
+/** What a browser fires at the page. */
+const pageEvent = (type, persisted) => Object.assign(new Event(type), { persisted });
+
+test('a page that goes takes its connections along, and stays silent', () => {
+  const { time, sse, wt, fanwire, types } = start();
+  sse.last.hello(0);
+  wt.last.hello(0);
+  time.page.dispatchEvent(pageEvent('pagehide', false));
+  assert.ok(sse.last.isClosed && wt.last.isClosed);
+  assert.deepEqual([fanwire.readyState, fanwire.transport], [Fanwire.CONNECTING, null]);
+  assert.equal(types().includes('error'), false, 'nothing failed');
+  wt.last.event(1);
+  wt.last.end();
+  time.advance(1e6);
+  assert.deepEqual([sse.connections.length, wt.connections.length, time.pending], [1, 1, 0]);
+  assert.equal(fanwire.cursor, cursor(0));
+});
+
+test('a page that comes out of the back/forward cache goes on at its cursor', () => {
+  const { time, sse, wt, fanwire, seqs, fired } = start();
+  time.page.dispatchEvent(pageEvent('pageshow', false)); // As every page gets it once it has loaded.
+  assert.deepEqual([sse.connections.length, wt.connections.length], [1, 1]);
+  wt.last.hello(3);
+  wt.last.event(4);
+  time.page.dispatchEvent(pageEvent('pagehide', true));
+  fired.length = 0;
+  time.page.dispatchEvent(pageEvent('pageshow', true));
+  assert.deepEqual([sse.last.request.lastEventId, wt.last.request.lastEventId], [cursor(4), cursor(4)]);
+  wt.last.hello(4);
+  wt.last.event(4);
+  wt.last.event(5);
+  assert.deepEqual(seqs(), [4, 5]);
+  assert.deepEqual([fanwire.readyState, fanwire.transport], [Fanwire.OPEN, 'webtransport']);
+  assert.deepEqual(fired.map(([type]) => type), ['hello', 'transportchange', 'open']);
+});
+
+test('a page that goes while a feed waits to try again leaves no timer behind', () => {
+  const { time, sse } = start({ transport: 'sse' });
+  sse.last.end();
+  time.page.dispatchEvent(pageEvent('pagehide', true));
+  assert.equal(time.pending, 0);
+  time.page.dispatchEvent(pageEvent('pageshow', true));
+  assert.equal(sse.connections.length, 2, 'at once: the wait is over');
+});
+
+test('a feed that is closed does not come back with its page, and holds on to nothing of it', () => {
+  const { time, sse, wt, fanwire } = start();
+  const listeners = () => ['pagehide', 'pageshow'].map((type) => getEventListeners(time.page, type).length);
+  assert.deepEqual(listeners(), [1, 1]);
+  fanwire.close();
+  assert.deepEqual(listeners(), [0, 0]);
+  time.page.dispatchEvent(pageEvent('pagehide', true));
+  time.page.dispatchEvent(pageEvent('pageshow', true));
+  assert.deepEqual([sse.connections.length, wt.connections.length], [1, 1]);
+  assert.equal(fanwire.readyState, Fanwire.CLOSED);
+});
+
+test('close() on the news that the page goes is the last that is heard', () => {
+  const { time, wt, fanwire, types } = start();
+  wt.last.hello(0);
+  fanwire.addEventListener('state', () => fanwire.close());
+  time.page.dispatchEvent(pageEvent('pagehide', true));
+  assert.equal(fanwire.readyState, Fanwire.CLOSED);
+  assert.deepEqual(types(), ['hello', 'transportchange', 'open']);
+  time.page.dispatchEvent(pageEvent('pageshow', true));
+  assert.equal(wt.connections.length, 1);
+});
+
+test('without a page, as in a worker, a feed is what it is elsewhere', () => {
+  const time = new FakeTime();
+  const sse = new FakeTransport();
+  const environment = { ...time.environment(), page: undefined };
+  const fanwire = new Fanwire('/events', { transport: 'sse', environment, transports: { sse: sse.connect } });
+  sse.last.hello(0);
+  fanwire.close();
+  assert.ok(sse.last.isClosed);
 });
 
 test('another instance goes on with the cursor of the first, over another transport', () => {

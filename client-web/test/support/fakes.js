@@ -1,8 +1,9 @@
 // A clock that only a test moves, and transports that only a test speaks for.
 
-/** Timers and a clock under a test's hand. */
+/** Timers, a clock and a page under a test's hand. */
 export class FakeTime {
   nowMs = 0;
+  page = new EventTarget();
   #timers = new Map();
   #next = 1;
 
@@ -19,6 +20,7 @@ export class FakeTime {
       EventSource: undefined,
       WebTransport: undefined,
       fetch: undefined,
+      page: this.page,
     };
   }
 
