@@ -99,9 +99,9 @@ impl TestHub {
     }
 }
 
-/// Whether the hubs of this run keep their logs on disk: `FANWIRE_TESTS_LOG=disk`.
+/// Whether the hubs of this run keep their logs on disk: `TESTS_LOG=disk`.
 fn on_disk() -> bool {
-    std::env::var_os("FANWIRE_TESTS_LOG").is_some_and(|log| log == "disk")
+    std::env::var_os("TESTS_LOG").is_some_and(|log| log == "disk")
 }
 
 fn draft(topic: &str, text: &str, id: Option<&str>) -> Draft {

@@ -29,7 +29,7 @@ async fn what_was_acknowledged_survives_every_kill() {
 }
 
 async fn kill_and_kill_again() {
-    let full = std::env::var_os("FANWIRE_TESTS_FULL").is_some_and(|full| full == "1");
+    let full = std::env::var_os("TESTS_FULL").is_some_and(|full| full == "1");
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
