@@ -234,7 +234,7 @@ export class Fanwire extends EventTarget {
     const { page } = this.#environment;
     const untilOver = { signal: this.#over.signal };
     signal?.addEventListener('abort', () => this.close(), { once: true, ...untilOver });
-    page?.addEventListener('pagehide', () => this.#leave(), untilOver);
+    page?.addEventListener('pagehide', (event) => this.#leave(/** @type {PageTransitionEvent} */ (event)), untilOver);
     page?.addEventListener('pageshow', (event) => this.#comeBack(/** @type {PageTransitionEvent} */ (event)), untilOver);
     for (const kind of KINDS) this.#links[kind]?.open();
     if (!KINDS.some((kind) => this.#links[kind])) {
@@ -246,13 +246,14 @@ export class Fanwire extends EventTarget {
 
   /**
    * The page goes away. Firefox would keep its WebTransport session, and the hub a subscriber that nobody is behind, for as
-   * long as the browser runs. And only a page without connections may rest in a back/forward cache.
+   * long as the browser runs.
+   * @param {PageTransitionEvent} event
    */
-  #leave() {
+  #leave({ persisted }) {
     const from = this.transport;
     this.#live = null;
     this.#readyState = Fanwire.CONNECTING;
-    for (const kind of KINDS) this.#links[kind]?.close();
+    for (const kind of KINDS) this.#links[kind]?.close({ pageRests: persisted });
     // A listener may have closed the feed.
     if (from && this.#readyState === Fanwire.CONNECTING) this.#tell('transportchange', { from, to: null });
   }

@@ -65,9 +65,9 @@ export class Link {
     this.#connect();
   }
 
-  /** Ends the connection and every plan to connect. */
-  close() {
-    this.#drop();
+  /** Ends the connection and every plan to connect. @param {import('./transport/transport.js').Closing} [how] */
+  close(how) {
+    this.#drop(how);
     if (this.#state !== 'off') this.#enter('off');
   }
 
@@ -178,7 +178,8 @@ export class Link {
     this.#fail({ reason: `${what} for ${Math.round(this.#silenceMsMax) / 1000} s` });
   }
 
-  #drop() {
+  /** @param {import('./transport/transport.js').Closing} [how] */
+  #drop(how) {
     this.#attempt++;
     this.#options.environment.clearTimer(this.#timer);
     this.#timer = undefined;
@@ -186,7 +187,7 @@ export class Link {
     this.#readyMs = null;
     const connection = this.#connection;
     this.#connection = null;
-    connection?.close();
+    connection?.close(how);
   }
 
   /** @param {LinkState} state */

@@ -390,6 +390,7 @@ test('a page that comes out of the back/forward cache goes on at its cursor', ()
   wt.last.hello(3);
   wt.last.event(4);
   time.page.dispatchEvent(pageEvent('pagehide', true));
+  assert.equal(wt.last.pageRests, true);
   fired.length = 0;
   time.page.dispatchEvent(pageEvent('pageshow', true));
   assert.deepEqual([sse.last.request.lastEventId, wt.last.request.lastEventId], [cursor(4), cursor(4)]);

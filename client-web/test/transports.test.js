@@ -147,7 +147,26 @@ test('WebTransport: ready and closed both reject, and nobody is left with an unh
   session.fail(new Error('Opening handshake failed.'));
   await turn();
   assert.deepEqual(sent.got, [{ reason: 'Opening handshake failed.' }]);
+});
+
+test('WebTransport: a session that is given up while it connects is closed once it is ready', async () => {
+  const sent = request({ WebTransport: FakeWebTransport, fetch: discovery(offer) });
+  const connection = connectWebTransport(sent);
+  await turn();
+  const session = FakeWebTransport.all.at(-1);
+  connection.close();
+  assert.equal(session.isClosed, false, 'Firefox would let go of it, and the hub keep it');
+  session.beReady();
+  await turn();
   assert.ok(session.isClosed);
+  assert.deepEqual(sent.got, []);
+});
+
+test('WebTransport: a session that connects while its page is put aside is closed at once', async () => {
+  const connection = connectWebTransport(request({ WebTransport: FakeWebTransport, fetch: discovery(offer) }));
+  await turn();
+  connection.close({ pageRests: true });
+  assert.ok(FakeWebTransport.all.at(-1).isClosed);
 });
 
 test('WebTransport: close() before discovery has answered opens no session', async () => {

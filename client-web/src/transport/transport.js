@@ -26,8 +26,13 @@
  */
 
 /**
+ * @typedef {object} Closing
+ * @property {boolean} [pageRests] the page goes into a back/forward cache: nothing of it runs from now on
+ */
+
+/**
  * @typedef {object} Connection
- * @property {() => void} close at once, and silently
+ * @property {(how?: Closing) => void} close at once, and silently
  * @property {(type: string) => void} listen to one more type of event
  */
 

@@ -18,16 +18,23 @@ export function connectWebTransport(request) {
   const aborter = new AbortController();
   /** @type {WebTransport | null} */
   let session = null;
+  let isReady = false;
   let isOver = false;
 
-  const close = () => {
-    isOver = true;
-    aborter.abort();
+  const closeSession = () => {
     try {
       session?.close({ closeCode: 0, reason: '' });
     } catch {
-      // It was closed already, or never got ready.
+      // It was closed already.
     }
+  };
+  /** @param {import('./transport.js').Closing} [how] */
+  const close = ({ pageRests = false } = {}) => {
+    isOver = true;
+    aborter.abort();
+    // Firefox lets go of a session that is closed before it is ready, and the hub keeps it: such a one is closed once it is
+    // ready. Only Chromium has pages with one rest, and there nobody would be told that it is ready.
+    if (isReady || pageRests) closeSession();
   };
   /** @param {End} end */
   const finish = (end) => {
@@ -51,7 +58,11 @@ export function connectWebTransport(request) {
       (error) => finish({ reason: reasonOf(error) }),
     );
     await session.ready;
-    if (isOver) return;
+    isReady = true;
+    if (isOver) {
+      closeSession();
+      return;
+    }
     const streams = session.incomingUnidirectionalStreams.getReader();
     const { value: feed } = await streams.read();
     if (!feed) throw new Error('the session ended before its feed began');

@@ -50,8 +50,8 @@ export class FakeTransport {
       request,
       isClosed: false,
       listened: [...request.types],
-      close() {
-        this.isClosed = true;
+      close(how) {
+        Object.assign(this, how, { isClosed: true });
       },
       listen(type) {
         this.listened.push(type);
