@@ -29,6 +29,21 @@ struct Recent {
     head: Seq,
 }
 
+impl Recent {
+    fn trim(&mut self) {
+        let newest_ms = self.events.back().map_or(0, |event| event.at_ms);
+        while let Some(oldest) = self.events.front()
+            && (self.events.len() > EVENTS_MAX
+                || self.bytes > BYTES_MAX && self.events.len() > 1
+                || newest_ms.saturating_sub(oldest.at_ms) > AGE_MS_MAX)
+        {
+            self.bytes -= oldest.draft.cost();
+            self.floor = oldest.seq();
+            self.events.pop_front();
+        }
+    }
+}
+
 /// One shard's place in a [`TailBuffer`].
 #[derive(Debug)]
 pub struct Tail {
@@ -62,11 +77,7 @@ impl TailBuffer {
                 recent.head = event.seq();
                 recent.events.push_back(event);
             }
-            while recent.events.len() > EVENTS_MAX || recent.bytes > BYTES_MAX && recent.events.len() > 1 {
-                let Some(event) = recent.events.pop_front() else { break };
-                recent.bytes -= event.draft.cost();
-                recent.floor = event.seq();
-            }
+            recent.trim();
             recent.head
         };
         self.head.send_replace(head);
@@ -117,6 +128,8 @@ impl Tail {
 const EVENTS_MAX: usize = 16_384;
 /// The most bytes of events that a tail holds, one event excepted.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How much older than its newest event a tail's oldest may be: a shard that is so far behind has other troubles.
+const AGE_MS_MAX: u64 = 10_000;
 /// The most events of one step. Fewer than a feed holds, so that a feed that is up to date takes them before the next step.
 const BATCH_MAX: usize = 64;
 
