@@ -1,6 +1,6 @@
 //! The ways to a feed that the contract holds for.
 
-use fanwire_client::{Connection, Options, Transport};
+use fanwire_client::{Connection, Item, Options, Transport};
 
 use crate::{TestHub, soon};
 
@@ -42,10 +42,14 @@ impl Way {
         hub.options(&if cleartext { hub.http_url() } else { hub.https_url() })
     }
 
-    /// A feed of these topics.
+    /// A feed of these topics, from now on: it has said hello, so what is published from here on is in it.
     pub async fn subscribe(self, hub: &TestHub, topics: &[&str]) -> Connection {
         let options = topics.iter().fold(self.options(hub), |options, topic| options.topic(topic).expect("a topic"));
-        self.connect(&options).await
+        let mut connection = self.connect(&options).await;
+        match soon(connection.next()).await {
+            Ok(Item::Hello(_)) => connection,
+            other => panic!("{self:?} begins with {other:?}"),
+        }
     }
 
     /// A feed that starts after something.

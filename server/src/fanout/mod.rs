@@ -47,7 +47,8 @@ pub struct Config {
 struct Remote {
     jobs: mpsc::Sender<(Job, Counted)>,
     connections: Arc<AtomicUsize>,
-    thread: JoinHandle<()>,
+    /// None once it was joined.
+    thread: Option<JoinHandle<()>>,
     /// None once it was seen to be done.
     done: Option<oneshot::Receiver<()>>,
     stop: CancellationToken,
@@ -77,7 +78,7 @@ impl Shards {
                     shard::run(setup, inbox);
                     let _ = finished.send(());
                 })?;
-                Ok(Remote { jobs, connections, thread, done: Some(done), stop })
+                Ok(Remote { jobs, connections, thread: Some(thread), done: Some(done), stop })
             })
             .collect::<io::Result<_>>()?;
         Ok(Self { shards, drain })
@@ -114,10 +115,17 @@ impl Shards {
         for mut shard in self.shards {
             shard.stop.cancel();
             shard.wait().await;
-            if shard.thread.join().is_err() {
+            if shard.thread.take().is_some_and(|thread| thread.join().is_err()) {
                 tracing::error!("a shard has panicked");
             }
         }
+    }
+}
+
+impl Drop for Remote {
+    /// A hub that is dropped without a drain ends, too.
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
