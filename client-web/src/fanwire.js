@@ -234,6 +234,8 @@ export class Fanwire extends EventTarget {
     const { page } = this.#environment;
     const untilOver = { signal: this.#over.signal };
     signal?.addEventListener('abort', () => this.close(), { once: true, ...untilOver });
+    // In a tab that is being closed Firefox often interrupts the first script that it runs. This one has nothing to lose.
+    page?.addEventListener('pagehide', () => {}, untilOver);
     page?.addEventListener('pagehide', (event) => this.#leave(/** @type {PageTransitionEvent} */ (event)), untilOver);
     page?.addEventListener('pageshow', (event) => this.#comeBack(/** @type {PageTransitionEvent} */ (event)), untilOver);
     for (const kind of KINDS) this.#links[kind]?.open();

@@ -414,7 +414,7 @@ test('a page that goes while a feed waits to try again leaves no timer behind', 
 test('a feed that is closed does not come back with its page, and holds on to nothing of it', () => {
   const { time, sse, wt, fanwire } = start();
   const listeners = () => ['pagehide', 'pageshow'].map((type) => getEventListeners(time.page, type).length);
-  assert.deepEqual(listeners(), [1, 1]);
+  assert.deepEqual(listeners(), [2, 1]);
   fanwire.close();
   assert.deepEqual(listeners(), [0, 0]);
   time.page.dispatchEvent(pageEvent('pagehide', true));

@@ -20,21 +20,42 @@ for (const [way, options] of Object.entries(WAYS)) {
     await until('the place is free', () => hasPlace(hub), AT_ONCE_MS);
   });
 
-  browserTest(
-    `the hub knows at once that a tab was closed, ${way}`,
-    async (t, { page }) => {
-      const hub = await startHub(t, { flags: ['--subscribers-max', '1'] });
-      await visit(page, hub.http);
+  browserTest(`the hub knows at once that a page was reloaded, left or closed, ${way}`, async (t, { page }) => {
+    const hub = await startHub(t, { flags: ['--subscribers-max', '1'] });
+    await visit(page, hub.http);
+    const leaves = { reloaded: () => page.reload(), left: () => page.goto(`${hub.http}/readyz`), closed: () => page.close() };
+    for (const [how, leave] of Object.entries(leaves)) {
+      // Chromium keeps a page in its back/forward cache, together with its EventSource.
+      if (how === 'left' && way === 'native EventSource') continue;
       await openFeed(page, { ...options, url: feedUrl('place') });
       assert.equal(await hasPlace(hub), false);
-      await page.close();
-      await until('the place is free', () => hasPlace(hub), AT_ONCE_MS);
-    },
-    way === 'client over WebTransport'
-      ? { Firefox: 'it keeps the session of a page that is gone, and the client does not close it on pagehide' }
-      : {},
-  );
+      await leave();
+      await until(`the place of a page that was ${how} is free`, () => hasPlace(hub), AT_ONCE_MS);
+    }
+  });
 }
+
+browserTest('feeds that are closed while they connect leave no subscriber behind', async (t, { page }) => {
+  const hub = await startHub(t, { flags: ['--subscribers-max', '1', '--retry', '200ms'] });
+  await visit(page, hub.http);
+  await page.evaluate(async () => {
+    const { Fanwire } = await import('/client/fanwire.js');
+    for (let n = 0; n < 5; n++) {
+      await new Promise((resolve) => {
+        class Connecting extends WebTransport {
+          constructor(url, options) {
+            super(url, options);
+            queueMicrotask(() => resolve(feed.close()));
+          }
+        }
+        const environment = { WebTransport: Connecting };
+        const feed = new Fanwire('/events?topic=place', { transport: 'webtransport', environment });
+      });
+    }
+  });
+  // It gets in only when they have all gone.
+  await openFeed(page, { kind: 'client', transport: 'webtransport', url: feedUrl('place') });
+});
 
 browserTest('a hub that shuts down says so in each feed, after the last event, with a time to come back', async (t, { page }) => {
   for (const { records, controls } of await feedsOfAShutdown(t, page)) {

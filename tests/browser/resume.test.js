@@ -1,7 +1,7 @@
 // A page that comes back goes on exactly where it was: nothing lost, nothing twice, on whatever transport.
 
 import assert from 'node:assert/strict';
-import { browserTest } from './support/browsers.js';
+import { browserTest, CHROMIUM, testIn } from './support/browsers.js';
 import { feedUrl, openFeed, visit, WAYS } from './support/feed.js';
 import { startHub } from './support/hub.js';
 import { startTcpRelay, startUdpRelay } from './support/relay.js';
@@ -25,6 +25,25 @@ browserTest('a page that comes back with its cursor, from any way to any other, 
       assert.deepEqual((await second.received(10)).map(({ data }) => data), numbers(5, 15), topic);
       await second.close();
     }
+  }
+});
+
+// Firefox puts no page there that has a connection.
+testIn(CHROMIUM, 'a page that comes out of the back/forward cache goes on at its cursor', async (t, { page }) => {
+  const hub = await startHub(t);
+  await visit(page, hub.http);
+  const feeds = [];
+  for (const transport of ['webtransport', 'sse']) feeds.push(await openFeed(page, { kind: 'client', transport, url: feedUrl('rest') }));
+  await publishNumbers(hub, 'rest', 0, 5);
+  for (const feed of feeds) await feed.received(5);
+  await page.goto(`${hub.http}/readyz`);
+  await publishNumbers(hub, 'rest', 5, 10);
+  await page.goBack();
+  await publishNumbers(hub, 'rest', 10, 15);
+  for (const feed of feeds) {
+    assert.deepEqual((await feed.received(15)).map(({ data }) => data), numbers(0, 15));
+    const { errors, opened } = await feed.state();
+    assert.deepEqual({ errors, opened }, { errors: [], opened: 2 });
   }
 });
 
