@@ -2,6 +2,7 @@
 //!
 //! Every test has its hub, on ports that the system picks, in its own process; nothing is mocked.
 
+pub mod checker;
 mod http;
 mod hub;
 pub mod raw_http3;
