@@ -49,7 +49,7 @@ pub struct Publication {
     pub tries: Vec<Try>,
 }
 
-/// One request to publish an event. Moments are of one clock that all publishers share, and no two are the same.
+/// One request to publish an event. Moments are of one clock that all publishers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Try {
     /// When it was sent.
@@ -207,6 +207,16 @@ impl History {
             }
         }
         counts
+    }
+}
+
+impl Outcome {
+    /// The event's position, if it was acknowledged.
+    pub fn cursor(&self) -> Option<Cursor> {
+        match self {
+            Self::Acknowledged(cursor) => Some(*cursor),
+            Self::Unknown | Self::Refused => None,
+        }
     }
 }
 

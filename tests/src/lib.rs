@@ -5,7 +5,9 @@
 pub mod checker;
 mod http;
 mod hub;
+mod process;
 pub mod raw_http3;
+mod recorder;
 mod story;
 mod tls;
 mod way;
@@ -13,6 +15,8 @@ mod wire;
 
 pub use http::{Answer, Ask, Version, Whole};
 pub use hub::{TestHub, identity};
+pub use process::{HubProcess, run};
+pub use recorder::{Load, Manner, Recorder};
 pub use story::{Story, seen};
 pub use way::Way;
 pub use wire::{Wire, WireAnswer, tcp};
@@ -25,4 +29,9 @@ use std::{future::Future, time::Duration};
 /// If it doesn't come in 20 seconds.
 pub async fn soon<F: Future>(what: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("it didn't come in 20 seconds")
+}
+
+/// Whether the long forms are asked for: `tests/run --full`, `tests/durability --full`.
+pub fn is_full() -> bool {
+    std::env::var_os("TESTS_FULL").is_some_and(|full| full == "1")
 }

@@ -36,10 +36,14 @@ impl Way {
         }
     }
 
+    /// Whether it goes to the port without TLS.
+    pub fn is_cleartext(self) -> bool {
+        matches!(self, Self::SseH1 | Self::SseH2c)
+    }
+
     /// Options for a feed over this way.
     pub fn options(self, hub: &TestHub) -> Options {
-        let cleartext = matches!(self, Self::SseH1 | Self::SseH2c);
-        hub.options(&if cleartext { hub.http_url() } else { hub.https_url() })
+        hub.options(&if self.is_cleartext() { hub.http_url() } else { hub.https_url() })
     }
 
     /// A feed of these topics, from now on: it has said hello, so what is published from here on is in it.

@@ -1,0 +1,295 @@
+//! Publishers and subscribers that write down what they are told, for the [checker](crate::checker).
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use fanwire_client::{
+    Choice, Feed, FeedError, HttpVersion, Item, Options, Publication as Draft, PublishError, Publisher, ReceiveError,
+    Update,
+};
+use fanwire_protocol::Cursor;
+use tokio::{sync::Notify, task::JoinHandle};
+
+use crate::checker::{History, Keeps, Outcome, Publication, Subscriber, Told, Try};
+
+/// What all of them write to. Clones share it. They run on a [`tokio::task::LocalSet`].
+#[derive(Debug, Clone, Default)]
+pub struct Recorder(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    moment: u64,
+    publications: Vec<Publication>,
+    subscribers: Vec<Subscriber>,
+    /// Where each subscriber is, and whether it is connected.
+    places: Vec<(Option<Cursor>, bool)>,
+    reconnects: usize,
+    refusals: BTreeSet<String>,
+    faults: Vec<String>,
+}
+
+/// How a publisher publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// An event a request, as JSON.
+    Single,
+    /// An event a request, as a form.
+    Form,
+    /// So many events a request, as NDJSON.
+    Batch(usize),
+}
+
+/// A publisher that goes on until it is stopped.
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Recorder {
+    /// A subscriber that follows a feed until the recorder's runtime ends; it comes back by itself.
+    pub fn follow(&self, name: &str, choice: Choice, options: Options) -> JoinHandle<()> {
+        let topics = options.matchers.as_slice().iter().map(|matcher| matcher.to_string()).collect();
+        let index = {
+            let mut state = self.state();
+            state.subscribers.push(Subscriber { name: name.to_owned(), topics, ..Subscriber::default() });
+            state.places.push((None, false));
+            state.subscribers.len() - 1
+        };
+        let recorder = self.clone();
+        tokio::task::spawn_local(async move {
+            let mut feed = Feed::new(choice, options);
+            loop {
+                let update = feed.next().await;
+                let is_over = update.is_err();
+                recorder.take(index, update, feed.cursor());
+                if is_over {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// A publisher of one event after the other, whatever happens to the hub. Its events are named after it.
+    pub fn load(&self, name: &str, topic: &str, manner: Manner, options: Options) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (recorder, stopped) = (self.clone(), stop.clone());
+        let (name, topic) = (name.to_owned(), topic.to_owned());
+        let task = tokio::task::spawn_local(async move {
+            let mut publisher = Publisher::new(options, HttpVersion::H1);
+            let mut number = 0;
+            while !stopped.load(Relaxed) {
+                let count = if let Manner::Batch(count) = manner { count } else { 1 };
+                let texts: Vec<String> = (number..number + count).map(|number| format!("{name}/{number}")).collect();
+                number += count;
+                let cursors = recorder.publish(&mut publisher, manner, &topic, &texts).await;
+                if cursors.iter().all(Option::is_none) {
+                    // The hub is gone, or can't.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        });
+        Load { stop, task }
+    }
+
+    /// Publishes events in one request, and writes down what became of them: their positions, if they were acknowledged.
+    pub async fn publish(
+        &self,
+        publisher: &mut Publisher,
+        manner: Manner,
+        topic: &str,
+        texts: &[String],
+    ) -> Vec<Option<Cursor>> {
+        let drafts: Vec<Draft> = texts.iter().map(|text| Draft::text(topic, text.clone())).collect();
+        let begun = self.moment();
+        let answer = match manner {
+            Manner::Single => publisher.publish(&drafts[0]).await.map(|one| vec![Ok(one)]),
+            Manner::Form => publisher.publish_form(&drafts[0]).await.map(|one| vec![Ok(one)]),
+            Manner::Batch(_) => publisher.publish_batch(&drafts).await,
+        };
+        if let Err(PublishError::Connect(_)) = answer {
+            // Nobody was asked.
+            return vec![None; texts.len()];
+        }
+        let outcomes: Vec<Outcome> = match answer {
+            Ok(lines) => lines
+                .into_iter()
+                .map(|line| match line {
+                    Ok(published) => Outcome::Acknowledged(published.cursor.expect("no publisher's id was given")),
+                    Err(refusal) => self.refused(&refusal.code),
+                })
+                .collect(),
+            Err(PublishError::Refused(refusal)) => vec![self.refused(&refusal.code); texts.len()],
+            Err(PublishError::Cut { .. } | PublishError::Timeout { .. }) => vec![Outcome::Unknown; texts.len()],
+            Err(error) => {
+                self.state().faults.push(format!("a publisher: {error}"));
+                vec![Outcome::Unknown; texts.len()]
+            }
+        };
+        let cursors: Vec<Option<Cursor>> = outcomes.iter().map(Outcome::cursor).collect();
+        if !cursors.iter().flatten().is_sorted_by(|one, other| one.seq < other.seq) {
+            self.state().faults.push(format!("the lines of a batch are out of order: {cursors:?}"));
+        }
+        let ended = self.moment();
+        let publications = texts.iter().zip(outcomes).map(|(text, outcome)| Publication {
+            text: text.clone(),
+            topics: vec![topic.to_owned()],
+            keyed: false,
+            tries: vec![Try { begun, ended, outcome }],
+        });
+        self.state().publications.extend(publications);
+        cursors
+    }
+
+    /// Waits until every subscriber is connected.
+    ///
+    /// # Panics
+    /// If that takes longer than 20 s.
+    pub async fn all_connected(&self) {
+        self.until(|state| state.places.iter().all(|&(_, connected)| connected)).await;
+    }
+
+    /// Waits until every subscriber has been brought to a position.
+    ///
+    /// # Panics
+    /// If that takes longer than 20 s.
+    pub async fn all_reach(&self, cursor: Cursor) {
+        let is_there = |place: Option<Cursor>| place.is_some_and(|at| at.epoch == cursor.epoch && at.seq >= cursor.seq);
+        self.until(|state| state.places.iter().all(|&(place, _)| is_there(place))).await;
+    }
+
+    /// Waits until so many events are acknowledged.
+    ///
+    /// # Panics
+    /// If that takes longer than 20 s.
+    pub async fn acknowledged(&self, count: usize) {
+        let is = |publication: &Publication| publication.tries.iter().any(|one| one.outcome.cursor().is_some());
+        self.until(|state| state.publications.iter().filter(|one| is(one)).count() >= count).await;
+    }
+
+    /// How many events were acknowledged so far.
+    pub fn acknowledged_so_far(&self) -> usize {
+        let is = |publication: &&Publication| publication.tries.iter().any(|one| one.outcome.cursor().is_some());
+        self.state().publications.iter().filter(is).count()
+    }
+
+    /// The newest position that was acknowledged.
+    pub fn newest(&self) -> Option<Cursor> {
+        let state = self.state();
+        let tries = state.publications.iter().rev().flat_map(|publication| &publication.tries);
+        tries.filter_map(|one| one.outcome.cursor()).max_by_key(|cursor| cursor.seq)
+    }
+
+    /// How often a subscriber has lost its connection.
+    pub fn reconnects(&self) -> usize {
+        self.state().reconnects
+    }
+
+    /// The codes with which publishers were refused so far.
+    pub fn refusals(&self) -> Vec<String> {
+        self.state().refusals.iter().cloned().collect()
+    }
+
+    /// All that was written down. Each subscriber has to have got everything up to `upto`.
+    ///
+    /// # Panics
+    /// If a client found its hub to break the protocol, or a feed has ended for good.
+    pub fn history(&self, keeps: Keeps, upto: Option<Cursor>) -> History {
+        let state = self.state();
+        assert_eq!(state.faults, [] as [&str; 0]);
+        let mut subscribers = state.subscribers.clone();
+        subscribers.iter_mut().for_each(|subscriber| subscriber.upto = upto);
+        History { publications: state.publications.clone(), subscribers, keeps }
+    }
+
+    fn take(&self, index: usize, update: Result<Update, FeedError>, cursor: Option<Cursor>) {
+        let mut state = self.state();
+        let name = state.subscribers[index].name.clone();
+        match update {
+            Ok(Update::Connected { .. }) => state.places[index].1 = true,
+            Ok(Update::Disconnected { error, .. }) => {
+                state.reconnects += usize::from(std::mem::take(&mut state.places[index].1));
+                if let FeedError::Receive(
+                    ReceiveError::Malformed(_)
+                    | ReceiveError::Message { .. }
+                    | ReceiveError::TooLong(_)
+                    | ReceiveError::Order { .. }
+                    | ReceiveError::Skipped { .. },
+                ) = error
+                {
+                    state.faults.push(format!("{name}: {error}"));
+                }
+            }
+            Ok(Update::Item(item)) => {
+                state.places[index].0 = cursor;
+                if let Item::Bye(_) = item {
+                    state.reconnects += usize::from(std::mem::take(&mut state.places[index].1));
+                }
+                state.subscribers[index].told.extend(Told::of(&item));
+            }
+            Err(error) => state.faults.push(format!("{name} has ended: {error}")),
+        }
+        drop(state);
+        self.0.changed.notify_waiters();
+    }
+
+    fn refused(&self, code: &str) -> Outcome {
+        self.state().refusals.insert(code.to_owned());
+        // A disk that failed may have kept what it was given.
+        if code == "log_unavailable" { Outcome::Unknown } else { Outcome::Refused }
+    }
+
+    fn moment(&self) -> u64 {
+        let mut state = self.state();
+        state.moment += 1;
+        state.moment
+    }
+
+    async fn until(&self, is: impl Fn(&State) -> bool) {
+        let becomes = async {
+            loop {
+                let changed = self.0.changed.notified();
+                if is(&self.state()) {
+                    return;
+                }
+                // Publishers don't notify.
+                let _ = tokio::time::timeout(Duration::from_millis(50), changed).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, becomes).await.is_err() {
+            let state = self.state();
+            let places = state.subscribers.iter().zip(&state.places);
+            let places: Vec<String> = places.map(|(one, place)| format!("{}: {place:?}", one.name)).collect();
+            panic!("it didn't come in {PATIENCE:?}; {:?}; faults: {:?}", places, state.faults);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Load {
+    /// Lets it finish its request, and stops it.
+    ///
+    /// # Panics
+    /// If it has panicked.
+    pub async fn stop(self) {
+        self.stop.store(true, Relaxed);
+        self.task.await.expect("a publisher that doesn't panic");
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
