@@ -59,17 +59,17 @@ export const BROWSERS = [CHROMIUM, FIREFOX];
  * @param {Partial<Record<BrowserKind['name'], string>>} [todo] where it is known to fail, and why
  */
 export function browserTest(title, run, todo = {}) {
-  for (const kind of BROWSERS) testIn(kind, title, run, todo[kind.name]);
+  for (const kind of BROWSERS) testIn(kind, title, run, { ...(todo[kind.name] && { todo: todo[kind.name] }) });
 }
 
 /**
  * @param {BrowserKind} kind
  * @param {string} title
  * @param {(t: import('node:test').TestContext, tab: Tab) => Promise<void>} run
- * @param {string} [todo]
+ * @param {{ todo?: string, timeoutMs?: number }} [options]
  */
-export function testIn(kind, title, run, todo) {
-  test(`${kind.name}: ${title}`, { skip: kind.missing, timeout: TEST_MS, ...(todo && { todo }) }, async (t) => {
+export function testIn(kind, title, run, { todo, timeoutMs = TEST_MS } = {}) {
+  test(`${kind.name}: ${title}`, { skip: kind.missing, timeout: timeoutMs, ...(todo && { todo }) }, async (t) => {
     const browser = await shared(kind);
     await run(t, await openTab(t, kind, browser));
   });
