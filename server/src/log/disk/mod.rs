@@ -3,6 +3,8 @@
 //! One thread writes. It takes everything that waits into one transaction, so that many publishers share one sync, and only when
 //! that has come back answers them and feeds the tail. Reads run on the runtime's blocking threads, on a snapshot each.
 
+#[allow(dead_code, reason = "for a verify command, which comes")]
+mod check;
 #[cfg(test)]
 mod model_test;
 mod record;

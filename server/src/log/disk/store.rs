@@ -100,6 +100,11 @@ impl Store {
         self.epoch
     }
 
+    #[cfg(test)]
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Stores events behind `head`, lets go of what their classes no longer hold, and syncs if `durable`.
     ///
     /// Where it isn't, the numbers that are shown to subscribers are reserved durably before, in blocks: after a crash the log
@@ -454,7 +459,7 @@ impl Reader {
     }
 }
 
-fn get(table: &Table<'_, &'static str, u64>, key: &str) -> Result<Option<u64>, Failure> {
+pub(super) fn get(table: &impl ReadableTable<&'static str, u64>, key: &str) -> Result<Option<u64>, Failure> {
     Ok(table.get(key)?.map(|value| value.value()))
 }
 
@@ -467,26 +472,26 @@ fn damaged() -> Failure {
 }
 
 /// Events, bytes, floor of a class.
-type Stat = (u64, u64, u64);
+pub(super) type Stat = (u64, u64, u64);
 
-const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
 /// By number: a record.
-const EVENTS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("events");
-const TOPICS: TableDefinition<'static, (&'static str, u64), ()> = TableDefinition::new("topics");
+pub(super) const EVENTS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("events");
+pub(super) const TOPICS: TableDefinition<'static, (&'static str, u64), ()> = TableDefinition::new("topics");
 /// By publisher's id and number. The number [`EVICTED_USE`] marks that an earlier use was evicted.
-const IDS: TableDefinition<'static, (&'static str, u64), ()> = TableDefinition::new("ids");
+pub(super) const IDS: TableDefinition<'static, (&'static str, u64), ()> = TableDefinition::new("ids");
 /// By class and number: what the event costs.
-const CLASSES: TableDefinition<'static, (u32, u64), u64> = TableDefinition::new("classes");
-const STATS: TableDefinition<'static, u32, Stat> = TableDefinition::new("stats");
+pub(super) const CLASSES: TableDefinition<'static, (u32, u64), u64> = TableDefinition::new("classes");
+pub(super) const STATS: TableDefinition<'static, u32, Stat> = TableDefinition::new("stats");
 /// What each class was, to see whether the configuration has changed.
-const NAMES: TableDefinition<'static, u32, &'static str> = TableDefinition::new("class_names");
+pub(super) const NAMES: TableDefinition<'static, u32, &'static str> = TableDefinition::new("class_names");
 
 /// The newest format that this hub reads and writes.
 pub(super) const FORMAT: u64 = 1;
 /// How many numbers are reserved at a time: one sync for so many events, and so large a gap after a crash.
 const RESERVED_BLOCK: u64 = 10_000;
 /// No event has this number.
-const EVICTED_USE: u64 = 0;
+pub(super) const EVICTED_USE: u64 = 0;
 /// How many events an append evicts at the most for each event that it adds.
 const EVICT_MAX: usize = 16;
 /// How many events an expiry evicts at a time.
