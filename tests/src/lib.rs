@@ -5,6 +5,7 @@
 pub mod checker;
 mod http;
 mod hub;
+mod mount;
 mod process;
 pub mod raw_http3;
 mod recorder;
@@ -15,6 +16,7 @@ mod wire;
 
 pub use http::{Answer, Ask, Version, Whole};
 pub use hub::{TestHub, identity};
+pub use mount::Mount;
 pub use process::{HubProcess, run};
 pub use recorder::{Load, Manner, Recorder};
 pub use story::{Story, seen};

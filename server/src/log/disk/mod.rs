@@ -7,6 +7,7 @@
 mod check;
 #[cfg(test)]
 mod model_test;
+mod overlay;
 mod record;
 mod store;
 #[cfg(test)]
@@ -60,7 +61,7 @@ struct Shared {
     retention: Arc<Retention>,
     head: AtomicU64,
     tail: Arc<TailBuffer>,
-    /// None while a store that failed can't be opened again.
+    /// While the disk takes nothing, what it last took, to be read; none if it can't even be read.
     store: RwLock<Option<Arc<Store>>>,
 }
 

@@ -13,7 +13,7 @@ use redb::{
     Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
 
-use super::record;
+use super::{overlay::Overlay, record};
 use crate::{
     core::{Committed, Floors, Page, Read},
     log::{
@@ -43,6 +43,9 @@ pub enum OpenError {
         /// Its format.
         found: u64,
     },
+    /// The file isn't there any more, or is another log's.
+    #[error("it isn't the log that was here before: is its disk mounted?")]
+    Gone,
     /// The database can't be opened.
     #[error("the database can't be opened: {0}")]
     Database(#[from] redb::Error),
@@ -67,6 +70,15 @@ impl Store {
             error => OpenError::Database(error.into()),
         })?;
         Self::prepare(database, new_epoch, retention)
+    }
+
+    /// Opens what a file holds, to be read only: nothing is written to it, whatever is done to the store.
+    pub(super) fn open_frozen(path: &Path, retention: Arc<Retention>, cache_bytes: usize) -> Result<Self, OpenError> {
+        let fail = |error: std::io::Error| OpenError::Database(error.into());
+        let overlay = Overlay::new(std::fs::File::open(path).map_err(fail)?).map_err(fail)?;
+        let database = Database::builder().set_cache_size(cache_bytes).create_with_backend(overlay);
+        let database = database.map_err(|error| OpenError::Database(error.into()))?;
+        Ok(Self::prepare(database, Epoch::from_bits(0), retention)?.0)
     }
 
     fn prepare(database: Database, new_epoch: Epoch, retention: Arc<Retention>) -> Result<(Self, Seq), OpenError> {

@@ -1,6 +1,7 @@
 //! The one thread that writes.
 
 use std::{
+    fs::File,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -8,7 +9,7 @@ use std::{
 use fanwire_protocol::{Cursor, Seq};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{CACHE_BYTES, Fsync, Shared, Store, store::Failure};
+use super::{CACHE_BYTES, Fsync, OpenError, Shared, Store, store::Failure};
 use crate::log::{AppendError, Stamped};
 
 /// What the writer is asked for.
@@ -24,11 +25,24 @@ pub(super) struct Writer {
     fsync: Fsync,
     /// When what is unsynced has to be.
     sync_by: Option<Instant>,
+    trouble: Option<Trouble>,
+}
+
+/// The disk takes nothing.
+struct Trouble {
+    /// What it said last.
+    why: String,
+    /// When it is to be tried again.
+    retry_at: Instant,
+    /// When it was last complained of.
+    said_at: Instant,
+    /// Keeps other hubs away.
+    lock: Option<File>,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, fsync: Fsync) -> Self {
-        Self { shared, fsync, sync_by: None }
+        Self { shared, fsync, sync_by: None, trouble: None }
     }
 
     /// Writes until nobody can ask for anything any more.
@@ -86,9 +100,10 @@ impl Writer {
         if events.len() as u64 > Seq::MAX.0 - head.0 {
             return Err(AppendError::Exhausted);
         }
-        let closed =
-            || AppendError::Unavailable("its store is closed after an error, and can't be opened again".to_owned());
-        let store = self.open_store().ok_or_else(closed)?;
+        let Some(store) = self.open_store() else {
+            let why = self.trouble.as_ref().map_or("", |trouble| &trouble.why);
+            return Err(AppendError::Unavailable(why.to_owned()));
+        };
         let committed = match store.append(head, events, self.fsync == Fsync::Always) {
             Ok(committed) => committed,
             Err(error) => {
@@ -116,40 +131,76 @@ impl Writer {
         }
     }
 
-    /// The store; one that failed before is opened again, since a disk that was full may have room now.
-    fn open_store(&self) -> Option<Arc<Store>> {
-        if let Some(store) = self.shared.store() {
-            return Some(store);
+    /// The store; one that failed before is opened again now and then, since a disk that was full may have room now.
+    fn open_store(&mut self) -> Option<Arc<Store>> {
+        let Some(trouble) = &mut self.trouble else { return self.shared.store() };
+        let began = Instant::now();
+        if began < trouble.retry_at {
+            return None;
         }
-        let Shared { path, epoch, retention, .. } = &*self.shared;
-        match Store::open(path, *epoch, retention.clone(), CACHE_BYTES) {
+        // It would keep this hub away as well.
+        trouble.lock = None;
+        match self.reopen() {
             Ok((store, head)) => {
-                // A commit that failed may have been stored all the same, or numbers were reserved: live feeds look at history.
+                tracing::info!("the log takes events again");
+                self.trouble = None;
+                self.shared.set_store(Some(store.clone()));
+                // A commit that failed was stored all the same, or numbers were reserved: live feeds look at history, which is there
+                // by now.
                 if self.shared.head.fetch_max(head.0, Relaxed) < head.0 {
                     self.shared.tail.jump(head);
                 }
-                let store = Arc::new(store);
-                self.shared.set_store(Some(store.clone()));
-                tracing::info!("the log is open again");
                 Some(store)
             }
             Err(error) => {
-                tracing::error!(%error, "the log can't be opened again");
+                // Repairing a large log takes a while each time.
+                let retry_at = Instant::now() + RETRY_PAUSE.max(began.elapsed() * 4);
+                let lock = self.lock();
+                let trouble = self.trouble.as_mut()?;
+                (trouble.why, trouble.retry_at, trouble.lock) = (error.to_string(), retry_at, lock);
+                if trouble.said_at.elapsed() > COMPLAINT_PAUSE {
+                    trouble.said_at = began;
+                    tracing::error!(path = %self.shared.path.display(), %error, "the log still can't be written");
+                }
                 None
             }
         }
     }
 
-    /// After an error the database takes nothing more until it is opened anew.
-    fn give_up(&self, store: Arc<Store>, error: &Failure) {
-        tracing::error!(%error, "the log can't be written: nothing is acknowledged until it can");
-        self.shared.set_store(None);
-        drop(store);
-        // Readers that still hold it are soon done; the lock on the file goes with the last.
-        let began = Instant::now();
-        while self.open_store().is_none() && began.elapsed() < REOPEN_MAX {
-            std::thread::park_timeout(REOPEN_PAUSE);
+    /// Opens the log that was served before, and no other.
+    fn reopen(&self) -> Result<(Arc<Store>, Seq), OpenError> {
+        let Shared { path, epoch, retention, .. } = &*self.shared;
+        if !path.try_exists().unwrap_or(true) {
+            // A new one would give the same numbers again.
+            return Err(OpenError::Gone);
         }
+        let (store, head) = Store::open(path, *epoch, retention.clone(), CACHE_BYTES)?;
+        if store.epoch() != *epoch || head.0 < self.shared.head.load(Relaxed) {
+            return Err(OpenError::Gone);
+        }
+        Ok((Arc::new(store), head))
+    }
+
+    /// After an error the database takes nothing more, and gives nothing, until it is opened anew.
+    fn give_up(&mut self, store: Arc<Store>, error: &Failure) {
+        let path = self.shared.path.display();
+        tracing::error!(%path, %error, "the log can't be written: publishers are refused until it can; feeds go on");
+        self.shared.set_store(None);
+        // Readers that still hold it are soon done.
+        drop(store);
+        let Shared { path, retention, .. } = &*self.shared;
+        match Store::open_frozen(path, retention.clone(), CACHE_BYTES) {
+            Ok(frozen) => self.shared.set_store(Some(Arc::new(frozen))),
+            Err(error) => tracing::error!(path = %path.display(), %error, "the log can't be read either"),
+        }
+        let now = Instant::now();
+        let (why, retry_at, lock) = (error.to_string(), now + RETRY_PAUSE, self.lock());
+        self.trouble = Some(Trouble { why, retry_at, said_at: now, lock });
+    }
+
+    fn lock(&self) -> Option<File> {
+        let file = File::open(&self.shared.path).ok()?;
+        file.try_lock().is_ok().then_some(file)
     }
 }
 
@@ -165,5 +216,7 @@ fn answer(waiting: Waiting, outcome: Result<Vec<Cursor>, AppendError>) {
 
 /// How many appends share a transaction, and its sync.
 const BATCH_MAX: usize = 1024;
-const REOPEN_MAX: Duration = Duration::from_secs(1);
-const REOPEN_PAUSE: Duration = Duration::from_millis(20);
+/// How long a disk that failed is left alone.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// From one complaint about the same trouble to the next.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
