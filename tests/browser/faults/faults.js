@@ -1,7 +1,6 @@
 // Runs the table of faults in one browser.
 
 import assert from 'node:assert/strict';
-import { appendFile } from 'node:fs/promises';
 import { testIn } from '../support/browsers.js';
 import { visit } from '../support/feed.js';
 import { startHub } from '../support/hub.js';
@@ -9,6 +8,7 @@ import { temporaryDirectory } from '../support/process.js';
 import { judge } from './judge.js';
 import { Network, networkMissing } from './network.js';
 import { startPublisher, TOPIC } from './publisher.js';
+import { report } from './report.js';
 import { BACK_MS, SCENARIOS } from './scenarios.js';
 import { openStory } from './story.js';
 
@@ -53,12 +53,6 @@ export function testFaultsIn(kind, { hasWebTransport }) {
 function longestSilenceMs(entries) {
   const times = entries.filter(({ event }) => event).map(({ atMs }) => atMs);
   return Math.max(0, ...times.slice(1).map((atMs, i) => atMs - /** @type {number} */ (times[i])));
-}
-
-/** For who makes a table of it. @param {Record<string, unknown>} result */
-async function report(result) {
-  const path = process.env.TESTS_RESULTS;
-  if (path) await appendFile(path, `${JSON.stringify(result)}\n`);
 }
 
 /** @param {import('node:test').TestContext} t */

@@ -61,11 +61,12 @@ export function installStory() {
       const { entries, until } = accessTo(name);
       await until(`the number ${n}`, () => entries.findLast(({ event }) => event)?.event.n >= n, withinMs);
     },
-    next: async (name, withinMs) => {
+    next: async (name, transport, withinMs) => {
       const { entries, until } = accessTo(name);
       const from = entries.length;
-      const { atMs, event } = await until('an event', () => entries.slice(from).find((entry) => entry.event), withinMs);
-      return { atMs, transport: event.over };
+      const isIt = ({ event }) => event && (!transport || event.over === transport);
+      const { atMs } = await until(`an event over ${transport ?? 'anything'}`, () => entries.slice(from).find(isIt), withinMs);
+      return { atMs };
     },
     close: (name) => stories.get(name).feed.close(),
   };
@@ -74,4 +75,46 @@ export function installStory() {
     const story = stories.get(name);
     return { feed: story.feed, entries: story.entries, until: (...given) => story.until(...given) };
   }
+}
+
+/**
+ * How long the first event takes, from the constructor.
+ * @param {'bare' | 'own'} who
+ * @param {string} url
+ * @param {Record<string, string>} stored what the client is to remember
+ * @returns {Promise<{ ms: number, transport: string }>}
+ */
+export async function firstEvent(who, url, stored) {
+  // Both have it loaded, so that both pages are the same.
+  const { Fanwire } = await import('/client/fanwire.js');
+  localStorage.clear();
+  for (const [key, value] of Object.entries(stored)) localStorage.setItem(key, value);
+  const startMs = performance.now();
+  const source = who === 'own' ? new Fanwire(url) : new EventSource(url);
+  const event = await new Promise((resolve, reject) => {
+    source.onmessage = resolve;
+    setTimeout(() => reject(new Error(`no event within 10 s: ${JSON.stringify(source.links)}`)), 10_000);
+  });
+  const ms = performance.now() - startMs;
+  source.close();
+  return { ms, transport: event.fanwire?.transport ?? '' };
+}
+
+/**
+ * What the client comes to remember.
+ * @param {string} url
+ * @param {boolean} works whether WebTransport does
+ * @returns {Promise<Record<string, string>>}
+ */
+export async function learned(url, works) {
+  const { Fanwire } = await import('/client/fanwire.js');
+  localStorage.clear();
+  const feed = new Fanwire(url);
+  const deadlineMs = performance.now() + 20_000;
+  while (localStorage.length === 0 || (works && feed.transport !== 'webtransport')) {
+    if (performance.now() > deadlineMs) throw new Error(`nothing remembered: ${JSON.stringify(feed.links)}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  feed.close();
+  return { ...localStorage };
 }

@@ -39,9 +39,17 @@ export class Story {
     await this.#page.evaluate((...given) => globalThis.stories.reaches(...given), this.#name, n, withinMs);
   }
 
-  /** The next event from now on: when it came, and over what. @param {number} [withinMs] @returns {Promise<{ atMs: number, transport: string }>} */
+  /** When the next event from now on came. @param {number} [withinMs] @returns {Promise<{ atMs: number }>} */
   next(withinMs = 10_000) {
-    return this.#page.evaluate((...given) => globalThis.stories.next(...given), this.#name, withinMs);
+    return this.#page.evaluate((...given) => globalThis.stories.next(...given), this.#name, null, withinMs);
+  }
+
+  /**
+   * When the next event from now on came over a transport.
+   * @param {'sse' | 'webtransport'} transport @param {number} [withinMs] @returns {Promise<{ atMs: number }>}
+   */
+  nextOver(transport, withinMs = 10_000) {
+    return this.#page.evaluate((...given) => globalThis.stories.next(...given), this.#name, transport, withinMs);
   }
 
   async close() {

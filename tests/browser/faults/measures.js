@@ -1,0 +1,163 @@
+// What the client's choice of a transport costs, in time. Not part of `npm run faults`: it wants a machine that does nothing else.
+
+import assert from 'node:assert/strict';
+import { setTimeout as delay } from 'node:timers/promises';
+import { BROWSERS, testIn } from '../support/browsers.js';
+import { visit } from '../support/feed.js';
+import { startHub } from '../support/hub.js';
+import { firstEvent, learned } from './in-page.js';
+import { Network, networkMissing } from './network.js';
+import { startPublisher, TOPIC } from './publisher.js';
+import { report } from './report.js';
+import { BACK_MS } from './scenarios.js';
+import { HEARTBEAT_MS, openStory } from './story.js';
+
+/** @typedef {import('node:test').TestContext} TestContext */
+/** @typedef {import('../support/browsers.js').Tab} Tab */
+/**
+ * How a page may begin.
+ * @typedef {object} Start
+ * @property {string} name
+ * @property {boolean} isBlocked UDP
+ * @property {'works' | 'fails' | null} memory of WebTransport
+ * @property {number} laterMsMax than a bare EventSource, in the median
+ */
+
+/** What two medians differ by though nothing does. */
+const NOISE_MS = 5;
+const HEAD_START_MS = 100;
+/** @type {Start[]} */
+const STARTS = [
+  { name: 'UDP open, nothing remembered', isBlocked: false, memory: null, laterMsMax: NOISE_MS },
+  { name: 'UDP open, remembered to work', isBlocked: false, memory: 'works', laterMsMax: HEAD_START_MS },
+  { name: 'UDP blocked, nothing remembered', isBlocked: true, memory: null, laterMsMax: 20 },
+  { name: 'UDP blocked, remembered to fail', isBlocked: true, memory: 'fails', laterMsMax: 20 },
+  { name: 'UDP blocked, remembered to work', isBlocked: true, memory: 'works', laterMsMax: HEAD_START_MS + NOISE_MS },
+];
+const ROUNDS = 20;
+const LONG_ROUNDS = 3;
+const LONG = { timeoutMs: 600_000 };
+
+for (const kind of BROWSERS) {
+  const usable = {
+    ...kind,
+    missing: networkMissing || kind.missing,
+    // Firefox rounds its clock to a millisecond, for pages that nobody trusts.
+    launch: () => kind.launch({ preferences: { 'privacy.reduceTimerPrecision': false } }),
+  };
+  for (const start of STARTS) testIn(usable, `the first event, ${start.name}`, (t, tab) => measureStart(t, tab, start), LONG);
+  testIn(usable, 'the next event over SSE after UDP is cut, and the return', measureCuts, LONG);
+  testIn(usable, 'the return after UDP was cut for a minute', measureLongCuts, LONG);
+}
+
+/**
+ * From the constructor to the first event, a bare EventSource and the client in turns, each in a page that was just loaded. The
+ * event is there already: it is asked for.
+ * @param {TestContext} t @param {Tab} tab @param {Start} start
+ */
+async function measureStart(t, { page, kind }, { name, isBlocked, memory, laterMsMax }) {
+  const hub = await startHub(t);
+  const network = new Network(t, hub);
+  await hub.publishForm({ topic: 'first', data: 'event' });
+  const url = '/events?topic=first&last_event_id=earliest';
+  await visit(page, hub.http);
+  if (memory === 'fails') await network.dropUdp();
+  const stored = memory ? await page.evaluate(learned, url, memory === 'works') : {};
+  await network.restore();
+  if (isBlocked) await network.dropUdp();
+
+  /** @type {{ bare: number, own: number }[]} */
+  const pairs = [];
+  /** @type {Set<string>} */
+  const over = new Set();
+  for (let round = 0; round <= ROUNDS; round++) {
+    const pair = { bare: 0, own: 0 };
+    for (const who of round % 2 ? /** @type {const} */ (['own', 'bare']) : /** @type {const} */ (['bare', 'own'])) {
+      await visit(page, hub.http);
+      const { ms, transport } = await page.evaluate(firstEvent, who, url, stored);
+      pair[who] = ms;
+      // The first round warms up.
+      if (who === 'own' && round > 0) over.add(transport);
+    }
+    if (round > 0) pairs.push(pair);
+  }
+  const result = {
+    start: name,
+    browser: kind.name,
+    eventSourceMs: spread(pairs.map(({ bare }) => bare)).median,
+    fanwireMs: spread(pairs.map(({ own }) => own)).median,
+    laterMs: spread(pairs.map(({ bare, own }) => own - bare)).median,
+    over: [...over].sort().join(', '),
+  };
+  t.diagnostic(JSON.stringify(result));
+  await report(result);
+  assert.ok(result.laterMs <= laterMsMax, `${result.laterMs} ms later than a bare EventSource, and ${laterMsMax} are allowed`);
+}
+
+/** @param {TestContext} t @param {Tab} tab */
+async function measureCuts(t, { page, kind }) {
+  const hub = await startHub(t);
+  const network = new Network(t, hub);
+  const publisher = startPublisher(t, hub);
+  const onMs = [];
+  const backMs = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    await visit(page, hub.http);
+    const story = await openStory(page, `/events?topic=${TOPIC}`);
+    await story.over('webtransport');
+    // Anywhere between two heartbeats.
+    await publisher.more(10 + round * 2);
+    const cutMs = Date.now();
+    await network.dropUdp();
+    onMs.push((await story.nextOver('sse')).atMs - cutMs);
+    const mendMs = Date.now();
+    await network.restore();
+    backMs.push((await story.nextOver('webtransport', BACK_MS)).atMs - mendMs);
+    await story.close();
+  }
+  await publisher.stop();
+  const result = { cut: 'short', browser: kind.name, onMs: spread(onMs), backMs: spread(backMs) };
+  t.diagnostic(JSON.stringify(result));
+  await report(result);
+  assert.ok(result.onMs.p95 <= 1.5 * HEARTBEAT_MS + 1000, `events went on after ${result.onMs.p95} ms`);
+  assert.ok(result.backMs.most <= 30_000, `back after ${result.backMs.most} ms`);
+}
+
+/** When a client waits longest between attempts. @param {TestContext} t @param {Tab} tab */
+async function measureLongCuts(t, { page, kind }) {
+  const hub = await startHub(t);
+  const network = new Network(t, hub);
+  const publisher = startPublisher(t, hub);
+  const backMs = [];
+  for (let round = 0; round < LONG_ROUNDS; round++) {
+    await visit(page, hub.http);
+    const story = await openStory(page, `/events?topic=${TOPIC}`);
+    await story.over('webtransport');
+    await network.dropUdp();
+    await delay(60_000);
+    await story.over('sse');
+    const mendMs = Date.now();
+    await network.restore();
+    backMs.push((await story.nextOver('webtransport', 2 * BACK_MS)).atMs - mendMs);
+    await story.close();
+  }
+  await publisher.stop();
+  const result = { cut: 'a minute', browser: kind.name, backMs: spread(backMs) };
+  t.diagnostic(JSON.stringify(result));
+  await report(result);
+  assert.ok(result.backMs.most <= 30_000, `back after ${result.backMs.most} ms`);
+}
+
+/** @param {number[]} values @returns {import('./report.js').Spread} */
+function spread(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (/** @type {number} */ share) => rounded(sorted[Math.ceil(share * sorted.length) - 1] ?? NaN);
+  const middle = sorted.length / 2;
+  const median = rounded(((sorted[Math.ceil(middle) - 1] ?? NaN) + (sorted[Math.floor(middle)] ?? NaN)) / 2);
+  return { median, p95: at(0.95), most: at(1) };
+}
+
+/** @param {number} ms */
+function rounded(ms) {
+  return Math.round(ms * 10) / 10;
+}
