@@ -8,35 +8,32 @@
  */
 
 /**
- * Asks the hub where its WebTransport endpoint is. Asked anew for every attempt: a hub that restarts may have a new
- * certificate.
+ * Asks the hub what it says of its WebTransport.
  * @param {URL} feedUrl
  * @param {Environment} environment
  * @param {AbortSignal} signal
- * @returns {Promise<Endpoint>}
+ * @returns {Promise<unknown>}
  */
-export async function discoverWebTransport(feedUrl, environment, signal) {
+export async function askForOffer(feedUrl, environment, signal) {
   if (!environment.fetch) throw new Error('fetch is not available here');
   const response = await environment.fetch(new URL('/.well-known/fanwire', feedUrl), { cache: 'no-store', signal });
-  if (response.status === 404 && feedUrl.protocol === 'https:') {
-    // Behind something that passes nothing but the feed: with a public certificate its URL is enough.
-    return { url: new URL(feedUrl), certificateHashes: null };
-  }
+  // Behind something that passes nothing but the feed: with a public certificate its URL is enough.
+  if (response.status === 404 && feedUrl.protocol === 'https:') return { url: feedUrl.pathname };
   if (!response.ok) throw new Error(`/.well-known/fanwire answered ${response.status}`);
-  return readDiscovery(await response.json(), feedUrl);
+  return (await response.json())?.webtransport;
 }
 
 /**
  * @param {any} offer
  * @param {URL} feedUrl
  * @returns {Endpoint}
+ * @throws where there is none, or none that can be used
  */
-export function readDiscovery(offer, feedUrl) {
-  const webtransport = offer?.webtransport;
-  if (!webtransport) throw new Error('this hub offers no WebTransport');
-  const url = new URL(webtransport.url, feedUrl);
-  if (!Array.isArray(webtransport.certificate_hashes)) return { url, certificateHashes: null };
-  const certificateHashes = webtransport.certificate_hashes.slice(0, HASHES_MAX).map((/** @type {any} */ hash) => ({
+export function readOffer(offer, feedUrl) {
+  if (!offer) throw new Error('this hub offers no WebTransport');
+  const url = new URL(offer.url, feedUrl);
+  if (!Array.isArray(offer.certificate_hashes)) return { url, certificateHashes: null };
+  const certificateHashes = offer.certificate_hashes.slice(0, HASHES_MAX).map((/** @type {any} */ hash) => ({
     algorithm: String(hash.algorithm),
     value: Uint8Array.from(atob(hash.value), (char) => char.charCodeAt(0)),
   }));

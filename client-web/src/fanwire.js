@@ -2,32 +2,33 @@
 
 import { formatCursor, parseControlId } from './cursor.js';
 import { browserEnvironment } from './environment.js';
-import { Link } from './link.js';
-import { Malformed } from './message.js';
+import { forget, recall, remember } from './memory.js';
+import { Negotiation } from './negotiation.js';
 import { Position } from './position.js';
-import { publish } from './publish.js';
+import { connectLater } from './transport/later.js';
 import { connectSse } from './transport/sse.js';
-import { connectWebTransport } from './transport/webtransport.js';
 
 /** @typedef {import('./environment.js').Environment} Environment */
-/** @typedef {import('./link.js').LinkStatus} LinkStatus */
-/** @typedef {import('./message.js').Message} Message */
-/** @typedef {import('./message.js').Hello} Hello */
+/** @typedef {import('./negotiation.js').Action} Action */
+/** @typedef {import('./negotiation.js').LinkStatus} LinkStatus */
 /** @typedef {import('./message.js').Gap} Gap */
 /** @typedef {import('./message.js').FeedEvent} FeedEvent */
 /** @typedef {import('./transport/transport.js').Kind} Kind */
 /** @typedef {import('./transport/transport.js').Connect} Connect */
+/** @typedef {import('./transport/transport.js').Connection} Connection */
 /** @typedef {import('./transport/transport.js').End} End */
 /** @typedef {import('./publish.js').Draft} Draft */
 /** @typedef {import('./publish.js').Published} Published */
 
 /**
  * @typedef {object} FanwireOptions
- * @property {'auto' | Kind} [transport] `auto`, the default: both, the better one delivers
- * @property {number} [heartbeat] seconds of silence after which the hub sends a sign of life, 1 to 120; the hub's default is 15
+ * @property {'auto' | Kind} [transport] `auto`, the default: the best one that works. The others are for trying and for tests
+ * @property {number} [heartbeat] seconds from one sign of life of the hub to the next, 1 to 120; the hub's default is 15. After
+ *   one and a half of them without a byte the connection counts as dead
  * @property {string} [lastEventId] where to start: a cursor, a publisher's id, or `earliest`; without it the feed starts now
  * @property {boolean} [withCredentials] send cookies to another origin
  * @property {AbortSignal} [signal] closes the feed
+ * @property {boolean} [webkit] use WebTransport in WebKit too. [README, "WebKit"]
  * @property {number} [connectTimeoutMs] for one attempt, from its start to the hub's hello; 10 s. Where UDP is blocked a browser
  *   would let WebTransport hang for half a minute
  * @property {Partial<Environment>} [environment] for tests: clock, timers, randomness, the browser's classes
@@ -36,8 +37,8 @@ import { connectWebTransport } from './transport/webtransport.js';
 /**
  * What `event.fanwire` says of a delivered event, the same on every transport.
  * @typedef {object} EventOrigin
- * @property {string} cursor the event's place; may be given back as `lastEventId`
- * @property {number} seq
+ * @property {string | null} cursor the event's place; may be given back as `lastEventId`. Null of a hub that has none
+ * @property {number | null} seq
  * @property {string | null} topic the canonical topic
  * @property {number | null} at when the hub took it, milliseconds since the Unix epoch
  * @property {string} id the publisher's, or else the cursor: what the publisher got as the answer
@@ -49,6 +50,7 @@ import { connectWebTransport } from './transport/webtransport.js';
  * @property {string} reason for people
  * @property {Kind} transport
  * @property {number | null} code of BYE, where the hub gave one
+ * @property {number | null} status of HTTP, where the hub refused with one
  * @property {boolean} isTerminal the feed is closed, and won't come back by itself
  */
 
@@ -93,29 +95,23 @@ export class Fanwire extends EventTarget {
     // As EventSource does with `Last-Event-ID`, what is given beside the URL wins over what is in it.
     this.#startId = options.lastEventId || this.#url.searchParams.get('last_event_id');
     this.#url.searchParams.delete('last_event_id');
-    this.#position = new Position(parseControlId(this.#startId ?? '')?.cursor ?? null);
+    this.#position = new Position(this.#startId);
     const transport = options.transport ?? 'auto';
     if (!TRANSPORTS.has(transport)) throw new TypeError(`no transport is called ${transport}`);
 
-    const connectTimeoutMs = options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS;
-    const connects = { sse: connectSse, webtransport: connectWebTransport, ...options.transports };
+    const { EventSource, WebTransport, isWebKit, random } = this.#environment;
+    const isGated = isWebKit && !options.webkit && transport === 'auto';
     const available = {
-      sse: Boolean(options.transports?.sse ?? this.#environment.EventSource),
-      webtransport: Boolean(options.transports?.webtransport ?? this.#environment.WebTransport),
+      sse: options.transports?.sse ?? EventSource,
+      webtransport: options.transports?.webtransport ?? (isGated ? undefined : WebTransport),
     };
-    for (const kind of KINDS) {
-      if (!available[kind] || (transport !== 'auto' && transport !== kind)) continue;
-      this.#links[kind] = new Link({
-        kind,
-        connect: connects[kind],
-        environment: this.#environment,
-        connectTimeoutMs,
-        request: () => this.#request(),
-        onMessage: (link, message) => this.#take(link, message),
-        onDown: (link, end) => this.#lose(link, end),
-        onState: () => this.#tellState(),
-      });
-    }
+    this.#connects = { ...CONNECTS, ...options.transports };
+    this.#negotiation = new Negotiation({
+      kinds: KINDS.filter((kind) => available[kind] && (transport === 'auto' || transport === kind)),
+      position: this.#position,
+      random,
+      connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+    });
     this.#begin(transport === 'auto' ? 'sse' : transport, options.signal);
   }
 
@@ -126,7 +122,8 @@ export class Fanwire extends EventTarget {
 
   /** `CONNECTING`, `OPEN` once a transport delivers, or `CLOSED` for good. */
   get readyState() {
-    return this.#readyState;
+    if (this.#negotiation.isClosed) return Fanwire.CLOSED;
+    return this.#negotiation.live ? Fanwire.OPEN : Fanwire.CONNECTING;
   }
 
   get withCredentials() {
@@ -138,7 +135,7 @@ export class Fanwire extends EventTarget {
    * @returns {Kind | null}
    */
   get transport() {
-    return this.#live?.kind ?? null;
+    return this.#negotiation.live;
   }
 
   /**
@@ -154,7 +151,7 @@ export class Fanwire extends EventTarget {
    * @returns {Record<Kind, LinkStatus | null>}
    */
   get links() {
-    return { webtransport: this.#links.webtransport?.status ?? null, sse: this.#links.sse?.status ?? null };
+    return { webtransport: this.#negotiation.status('webtransport'), sse: this.#negotiation.status('sse') };
   }
 
   /** How many events came again and were not delivered again. */
@@ -197,7 +194,7 @@ export class Fanwire extends EventTarget {
     if (!listener || this.#types.has(type)) return;
     // EventSource tells only of the types that somebody asked it for.
     this.#types.add(type);
-    this.#links.sse?.listen(type);
+    for (const { connection } of this.#connections.values()) connection.listen(type);
   }
 
   /**
@@ -207,7 +204,8 @@ export class Fanwire extends EventTarget {
    * @returns {Promise<Published>}
    * @throws {import('./publish.js').PublishError}
    */
-  publish(draft, { signal } = {}) {
+  async publish(draft, { signal } = {}) {
+    const { publish } = await import('./publish.js');
     return publish(this.#url, draft, {
       environment: this.#environment,
       withCredentials: this.#withCredentials,
@@ -217,12 +215,11 @@ export class Fanwire extends EventTarget {
 
   /** Ends the feed. `cursor` stays readable. */
   close() {
-    if (this.#readyState === Fanwire.CLOSED) return;
-    this.#readyState = Fanwire.CLOSED;
-    this.#live = null;
+    if (this.#negotiation.isClosed) return;
+    // What was still to be told isn't any more.
+    this.#actions = [];
     this.#over.abort();
-    for (const kind of KINDS) this.#links[kind]?.close();
-    this.#tellState();
+    this.#run(this.#negotiation.close());
   }
 
   /** @param {Kind} wanted @param {AbortSignal | undefined} signal */
@@ -231,19 +228,34 @@ export class Fanwire extends EventTarget {
       this.close();
       return;
     }
-    const { page } = this.#environment;
+    const { page, document, connection } = this.#environment;
     const untilOver = { signal: this.#over.signal };
     signal?.addEventListener('abort', () => this.close(), { once: true, ...untilOver });
     // In a tab that is being closed Firefox often interrupts the first script that it runs. This one has nothing to lose.
     page?.addEventListener('pagehide', () => {}, untilOver);
     page?.addEventListener('pagehide', (event) => this.#leave(/** @type {PageTransitionEvent} */ (event)), untilOver);
     page?.addEventListener('pageshow', (event) => this.#comeBack(/** @type {PageTransitionEvent} */ (event)), untilOver);
-    for (const kind of KINDS) this.#links[kind]?.open();
-    if (!KINDS.some((kind) => this.#links[kind])) {
+    page?.addEventListener('online', () => this.#probe(true), untilOver);
+    document?.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#probe(false), untilOver);
+    let network = nameOf(connection);
+    // It also fires when an estimate of the network's speed has changed.
+    connection?.addEventListener('change', () => network !== (network = nameOf(connection)) && this.#probe(true), untilOver);
+    if (this.#negotiation.status('sse') || this.#negotiation.status('webtransport')) this.#start();
+    else {
       // Later, as every failure, so that listeners can be added first.
-      const name = wanted === 'sse' ? 'EventSource' : 'WebTransport';
-      queueMicrotask(() => this.#giveUp({ reason: `${name} is not available in this browser` }, wanted));
+      const reason = `${wanted === 'sse' ? 'EventSource' : 'WebTransport'} is not available in this browser`;
+      queueMicrotask(() => {
+        if (this.#negotiation.isClosed) return;
+        this.close();
+        this.#tellError({ reason }, wanted, true);
+      });
     }
+  }
+
+  #start() {
+    const memory = recall(this.#url.origin, this.#environment);
+    this.#offer = memory?.offer ?? null;
+    this.#run(this.#negotiation.start(this.#environment.nowMs(), memory?.works ?? null));
   }
 
   /**
@@ -252,143 +264,162 @@ export class Fanwire extends EventTarget {
    * @param {PageTransitionEvent} event
    */
   #leave({ persisted }) {
-    const from = this.transport;
-    this.#live = null;
-    this.#readyState = Fanwire.CONNECTING;
-    for (const kind of KINDS) this.#links[kind]?.close({ pageRests: persisted });
-    // A listener may have closed the feed.
-    if (from && this.#readyState === Fanwire.CONNECTING) this.#tell('transportchange', { from, to: null });
+    this.#run(this.#negotiation.rest(persisted));
   }
 
   /** Goes on at the cursor, where the page was kept as it was. @param {PageTransitionEvent} event */
   #comeBack({ persisted }) {
-    if (persisted) for (const kind of KINDS) this.#links[kind]?.open();
+    if (persisted) this.#start();
   }
 
-  #request() {
-    return {
+  /** @param {boolean} isNewNetwork */
+  #probe(isNewNetwork) {
+    if (isNewNetwork) forget(this.#url.origin, this.#environment);
+    this.#run(this.#negotiation.probe(this.#environment.nowMs(), isNewNetwork));
+  }
+
+  /**
+   * Does what the negotiation decided, one thing after the other, whatever a listener does meanwhile.
+   * @param {Action[]} actions
+   */
+  #run(actions) {
+    this.#actions.push(...actions);
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    try {
+      for (let action; (action = this.#actions.shift()); ) this.#do(action);
+    } finally {
+      this.#isRunning = false;
+    }
+    this.#setTimer();
+  }
+
+  /** @param {Action} action */
+  #do(action) {
+    switch (action.do) {
+      case 'connect':
+        this.#connect(action.kind, action.attempt);
+        break;
+      case 'drop':
+        this.#drop(action.kind, action);
+        break;
+      case 'event':
+        this.#deliver(action.kind, action.event);
+        break;
+      case 'duplicate':
+        this.#duplicatesDropped++;
+        break;
+      case 'gap': {
+        const { reason, from, to, cursor } = action.gap;
+        this.#tell('gap', { transport: action.kind, reason, from, to, cursor: formatCursor(cursor) });
+        break;
+      }
+      case 'hello': {
+        const { cursor, verdict = null, heartbeatMs = null } = action.hello ?? {};
+        const { kind: transport, connectMs } = action;
+        this.#tell('hello', { transport, cursor: cursor ? formatCursor(cursor) : null, verdict, heartbeatMs, connectMs });
+        break;
+      }
+      case 'change':
+        this.#tell('transportchange', { from: action.from, to: action.to });
+        break;
+      case 'open':
+        this.dispatchEvent(new Event('open'));
+        break;
+      case 'error':
+        if (action.isTerminal) this.#over.abort();
+        this.#tellError(action.end, action.kind, action.isTerminal);
+        break;
+      case 'state':
+        this.#tell('state', { readyState: this.readyState, transport: this.transport, links: this.links });
+        break;
+      case 'remember':
+        this.#remember(action.works);
+    }
+  }
+
+  /** @param {Kind} kind @param {number} attempt */
+  #connect(kind, attempt) {
+    const negotiation = this.#negotiation;
+    const { nowMs } = this.#environment;
+    const isWebTransport = kind === 'webtransport';
+    const offer = isWebTransport ? this.#offer : null;
+    if (isWebTransport) {
+      // What an attempt fails with isn't tried twice: a hub that came back may have another certificate.
+      this.#isOfferOld = offer !== null;
+      this.#tried = offer;
+      this.#offer = null;
+    }
+    /** @type {import('./transport/transport.js').Request} */
+    const request = {
       url: this.#url,
-      lastEventId: this.cursor ?? this.#startId,
+      get lastEventId() {
+        return negotiation.asking(kind, attempt);
+      },
       heartbeatSeconds: this.#heartbeatSeconds,
       withCredentials: this.#withCredentials,
       types: this.#types,
+      environment: this.#environment,
+      offer,
+      onOffer: (said) => {
+        this.#isOfferOld = false;
+        this.#tried = said;
+      },
+      onMessage: (message) => this.#run(negotiation.take(kind, attempt, message, nowMs())),
+      onEnd: (end) => this.#run(negotiation.lose(kind, attempt, end, nowMs())),
     };
-  }
-
-  /** @param {Link} link @param {Message} message */
-  #take(link, message) {
-    if (message.name === 'hello') {
-      this.#join(link, message);
-      return;
-    }
-    // What no longer delivers, or not yet, is not heard: exactly one transport delivers at any moment.
-    if (link !== this.#live) return;
-    switch (message.name) {
-      case 'event':
-        this.#deliver(link.kind, message);
-        break;
-      case 'gap':
-        if (this.#position.gap(message)) this.#tellGap(link.kind, message);
-        break;
-      case 'ping':
-        this.#position.ping(message.watermark);
-        break;
+    try {
+      this.#connections.set(kind, { attempt, connection: this.#connects[kind](request) });
+    } catch (error) {
+      request.onEnd({ reason: String(error) });
     }
   }
 
-  /** @param {Link} link @param {Hello} hello */
-  #join(link, hello) {
-    const cursor = this.cursor;
-    if (this.#position.start(hello) === 'beside') {
-      if (cursor === link.lastEventId) throw new Malformed('the hub began elsewhere than it was asked to');
-      // Both transports began without a cursor, and this one is ahead of what the other delivered.
-      link.reopen();
-      return;
-    }
-    const from = this.transport;
-    const wasOpen = this.#readyState === Fanwire.OPEN;
-    this.#live = link;
-    this.#readyState = Fanwire.OPEN;
-    const other = link.kind === 'sse' ? this.#links.webtransport : this.#links.sse;
-    // In this order WebTransport always takes over: SSE is never opened while it delivers.
-    if (link.kind === 'webtransport') other?.close();
-    const { verdict, heartbeatMs } = hello;
-    const { connectMs } = link.status;
-    this.#tell('hello', { transport: link.kind, cursor: formatCursor(hello.cursor), verdict, heartbeatMs, connectMs });
-    if (this.#live !== link) return;
-    if (from !== link.kind) this.#tell('transportchange', { from, to: link.kind });
-    if (this.#live === link && !wasOpen) this.dispatchEvent(new Event('open'));
-    this.#tellState();
+  /** @param {Kind} kind @param {import('./transport/transport.js').Closing} how */
+  #drop(kind, { pageRests = false }) {
+    const { connection } = this.#connections.get(kind) ?? {};
+    this.#connections.delete(kind);
+    connection?.close({ pageRests });
+  }
+
+  #setTimer() {
+    const { setTimer, clearTimer, nowMs } = this.#environment;
+    const { dueMs } = this.#negotiation;
+    // One that is too early looks at the clock and is set anew: an event a millisecond must not set a timer a millisecond.
+    if (this.#timerMs <= dueMs && dueMs < Infinity) return;
+    clearTimer(this.#timer);
+    this.#timerMs = dueMs;
+    if (dueMs === Infinity) return;
+    this.#timer = setTimer(() => {
+      this.#timerMs = Infinity;
+      this.#run(this.#negotiation.tick(nowMs()));
+    }, Math.max(0, dueMs - nowMs()));
+  }
+
+  /** @param {boolean} works */
+  #remember(works) {
+    const { origin } = this.#url;
+    if (works) this.#offer = this.#tried;
+    // Only what the hub says now was given a fair trial.
+    if (!works && this.#isOfferOld) forget(origin, this.#environment);
+    else remember(origin, this.#environment, { works, offer: this.#tried });
   }
 
   /** @param {Kind} transport @param {FeedEvent} event */
-  #deliver(transport, event) {
-    const { deliver, gap } = this.#position.event(event);
-    if (gap) this.#tellGap(transport, gap);
-    if (!deliver) {
-      this.#duplicatesDropped++;
-      return;
-    }
-    if (this.#readyState === Fanwire.CLOSED) return;
-    const cursor = formatCursor(event.cursor);
-    const message = new MessageEvent(event.type, { data: event.data, lastEventId: cursor, origin: this.#url.origin });
+  #deliver(transport, { type, data, cursor: place, topic, at, id }) {
+    const cursor = place && formatCursor(place);
+    const lastEventId = cursor ?? id ?? '';
+    const message = new MessageEvent(type, { data, lastEventId, origin: this.#url.origin });
     /** @type {EventOrigin} */
-    const fanwire = {
-      cursor,
-      seq: event.cursor.seq,
-      topic: event.topic,
-      at: event.at,
-      id: event.id ?? cursor,
-      transport,
-    };
+    const fanwire = { cursor, seq: place ? place.seq : null, topic, at, id: id ?? lastEventId, transport };
     this.dispatchEvent(Object.assign(message, { fanwire }));
   }
 
-  /** @param {Kind} transport @param {Gap} gap */
-  #tellGap(transport, { reason, from, to, cursor }) {
-    this.#tell('gap', { transport, reason, from, to, cursor: formatCursor(cursor) });
-  }
-
-  /** @param {Link} link @param {End} end */
-  #lose(link, end) {
-    const wasLive = link === this.#live;
-    const other = link.kind === 'sse' ? this.#links.webtransport : this.#links.sse;
-    const hasOther = other !== undefined && (wasLive ? !end.isTerminal : other.state !== 'off');
-    if (end.isTerminal && !hasOther) {
-      this.#giveUp(end, link.kind);
-      return;
-    }
-    if (!wasLive) {
-      // While the other transport delivers, or may yet, a failed attempt is no news for an application.
-      if (!this.#live && other?.state !== 'connecting') this.#tellError(end, link.kind, false);
-      return;
-    }
-    this.#live = null;
-    this.#readyState = Fanwire.CONNECTING;
-    // Each of these may make the application close the feed.
-    this.#tell('transportchange', { from: link.kind, to: null });
-    if (this.#readyState === Fanwire.CONNECTING) this.#tellError(end, link.kind, false);
-    if (this.#readyState === Fanwire.CONNECTING && link.kind === 'webtransport') other?.open();
-  }
-
-  /** @param {End} end @param {Kind} transport */
-  #giveUp(end, transport) {
-    if (this.#readyState === Fanwire.CLOSED) return;
-    const from = this.transport;
-    this.close();
-    if (from) this.#tell('transportchange', { from, to: null });
-    this.#tellError(end, transport, true);
-  }
-
   /** @param {End} end @param {Kind} transport @param {boolean} isTerminal */
-  #tellError(end, transport, isTerminal) {
+  #tellError({ reason, code = null, status = null }, transport, isTerminal) {
     /** @type {Failure} */
-    const fanwire = { reason: end.reason, transport, code: end.code ?? null, isTerminal };
+    const fanwire = { reason, transport, code, status, isTerminal };
     this.dispatchEvent(Object.assign(new Event('error'), { fanwire }));
-  }
-
-  #tellState() {
-    this.#tell('state', { readyState: this.#readyState, transport: this.transport, links: this.links });
   }
 
   /** @param {string} type @param {unknown} detail */
@@ -413,12 +444,21 @@ export class Fanwire extends EventTarget {
   /** Where the application asked to start: needed until the hub has answered with a cursor. */
   #startId;
   #position;
-  /** @type {0 | 1 | 2} */
-  #readyState = Fanwire.CONNECTING;
-  /** @type {Partial<Record<Kind, Link>>} */
-  #links = {};
-  /** The link that delivers. @type {Link | null} */
-  #live = null;
+  #negotiation;
+  #connects;
+  /** @type {Map<Kind, { attempt: number, connection: Connection }>} */
+  #connections = new Map();
+  /** What is to be done. @type {Action[]} */
+  #actions = [];
+  #isRunning = false;
+  /** @type {unknown} */
+  #timer;
+  #timerMs = Infinity;
+  /** What the hub said of its WebTransport, where that worked. @type {unknown} */
+  #offer = null;
+  /** What the newest attempt was made with. @type {unknown} */
+  #tried = null;
+  #isOfferOld = false;
   /** Types that were ever listened to. @type {Set<string>} */
   #types = new Set();
   /** @type {Map<string, (event: any) => void>} */
@@ -428,9 +468,17 @@ export class Fanwire extends EventTarget {
   #over = new AbortController();
 }
 
-export { PublishError } from './publish.js';
+/** @param {import('./environment.js').Environment['connection']} connection */
+function nameOf(connection) {
+  return connection?.type ?? connection?.effectiveType;
+}
 
 /** @type {readonly Kind[]} */
 const KINDS = ['sse', 'webtransport'];
 const TRANSPORTS = new Set(['auto', ...KINDS]);
+/** What only some browsers need is loaded beside, when it is needed. @type {Record<Kind, Connect>} */
+const CONNECTS = {
+  sse: connectSse,
+  webtransport: connectLater(() => import('./transport/webtransport.js').then(({ connectWebTransport }) => connectWebTransport)),
+};
 const CONNECT_TIMEOUT_MS = 10_000;

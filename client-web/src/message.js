@@ -3,17 +3,18 @@
 import { parseCursor } from './cursor.js';
 
 /** @typedef {import('./cursor.js').Cursor} Cursor */
-/** @typedef {'live' | 'resumed' | 'earliest' | 'new_epoch' | 'unknown_cursor'} Verdict */
+/** @typedef {'live' | 'resumed' | 'earliest' | 'latest' | 'new_epoch' | 'unknown_cursor'} Verdict */
 /** @typedef {{ name: 'hello', cursor: Cursor, verdict: Verdict, heartbeatMs: number }} Hello */
 /** @typedef {{ name: 'gap', reason: string, from: number | null, to: number, cursor: Cursor }} Gap */
 /** @typedef {{ name: 'ping', watermark: Cursor }} Ping */
 /** @typedef {{ name: 'changed', requestId: number, fromSeq: number }} Changed */
 /** @typedef {{ name: 'bye', code: number, reason: string, retryMs: number | null }} Bye */
+/** @typedef {{ name: 'plain' }} Plain in place of a hello: this hub has no control messages and no cursors, as another's */
 /**
  * An event as it came over a transport.
  * @typedef {object} FeedEvent
  * @property {'event'} name
- * @property {Cursor} cursor
+ * @property {Cursor | null} cursor null of a hub that has none
  * @property {number | null} prevSeq the event before it in this feed, where the transport says so
  * @property {number | null} at when the hub took it, milliseconds since the Unix epoch
  * @property {string | null} topic the canonical topic
@@ -21,7 +22,7 @@ import { parseCursor } from './cursor.js';
  * @property {string} type `message` where the publisher gave none
  * @property {string | Uint8Array} data
  */
-/** @typedef {Hello | Gap | Ping | Changed | Bye | FeedEvent} Message */
+/** @typedef {Hello | Plain | Gap | Ping | Changed | Bye | FeedEvent} Message */
 
 /** A peer's bytes are not what the protocol says they are. */
 export class Malformed extends Error {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { discoverWebTransport, readDiscovery } from '../src/discovery.js';
+import { askForOffer, readOffer } from '../src/discovery.js';
 import { Malformed } from '../src/message.js';
 import { publish } from '../src/publish.js';
 import { connectSse } from '../src/transport/sse.js';
@@ -42,6 +42,8 @@ function request(environment, extra = {}) {
     withCredentials: false,
     types: new Set(['update']),
     environment: { ...new FakeTime().environment(), ...environment },
+    offer: null,
+    onOffer() {},
     onMessage: (message) => got.push(message),
     onEnd: (end) => got.push(end),
     ...extra,
@@ -76,13 +78,90 @@ test('SSE: an event of type error or open is an event', () => {
   assert.equal(sent.got.length, 3);
 });
 
-test('SSE: an id that is no control id, a control message that is no JSON', () => {
+test('SSE: an event without a cursor after hello, a control message that is no JSON', () => {
+  const hello = messages[0].sse_control;
   for (const block of ['id: urn:1\ndata: x\n\n', 'data: x\n\n', 'event: fanwire\ndata: {\n\n', 'event: fanwire\ndata: 1\n\n']) {
     const sent = request({ EventSource: FakeEventSource });
     connectSse(sent);
+    FakeEventSource.all.at(-1).feed(hello);
     FakeEventSource.all.at(-1).feed(block);
-    assert.equal(sent.got.length, 1);
-    assert.ok(sent.got[0].reason, block);
+    assert.equal(sent.got.length, 2);
+    assert.ok(sent.got[1].reason, block);
+  }
+});
+
+test('SSE: a hub without control messages is read as it is', () => {
+  const time = new FakeTime();
+  const sent = request({ ...time.environment(), EventSource: FakeEventSource });
+  connectSse(sent);
+  const source = FakeEventSource.all.at(-1);
+  source.dispatchEvent(new Event('open'));
+  source.feed('id: urn:1\ndata: x\n\n');
+  source.feed('data: y\n\n');
+  time.advance(10_000);
+  assert.deepEqual(sent.got.map(({ name, id, cursor }) => [name, id, cursor]), [
+    ['plain', undefined, undefined], ['event', 'urn:1', null], ['event', null, null],
+  ]);
+});
+
+test('SSE: a stream that opens and stays quiet is one without control messages', () => {
+  const time = new FakeTime();
+  const sent = request({ ...time.environment(), EventSource: FakeEventSource });
+  connectSse(sent);
+  FakeEventSource.all.at(-1).dispatchEvent(new Event('open'));
+  time.advance(2999);
+  assert.deepEqual(sent.got, []);
+  time.advance(1);
+  assert.deepEqual(sent.got, [{ name: 'plain' }]);
+});
+
+/** A stream that EventSource gives up, and what a fetch of the same says. */
+async function refusedWith(answer, readyState = 2) {
+  const asked = [];
+  const fetch = async (url, init) => {
+    asked.push([url.href, init.headers.Accept]);
+    if (!answer) throw new TypeError('Failed to fetch');
+    return answer;
+  };
+  const sent = request({ EventSource: FakeEventSource, fetch });
+  connectSse(sent);
+  const source = FakeEventSource.all.at(-1);
+  if (readyState === 0) source.dispatchEvent(new Event('open'));
+  source.readyState = readyState;
+  source.dispatchEvent(new Event('error'));
+  await turn();
+  await turn();
+  assert.deepEqual(asked, [[source.url.href, 'text/event-stream']]);
+  assert.equal(sent.got.length, 1);
+  return sent.got[0];
+}
+
+test('SSE: EventSource hides why it was refused, so that is asked', async () => {
+  const error = JSON.stringify({ error: { code: 'no_matcher', message: 'at least one' } });
+  const refused = await refusedWith(new Response(error, { status: 400 }));
+  assert.deepEqual(refused, { reason: 'the hub answered 400: no_matcher: at least one', status: 400, retryMs: null, isTerminal: true });
+  assert.equal((await refusedWith(new Response('<html>', { status: 404 }))).isTerminal, true);
+  assert.equal((await refusedWith(new Response(null, { status: 204 }))).isTerminal, true);
+  for (const status of [408, 425, 429, 500, 502, 503]) {
+    const end = await refusedWith(new Response('', { status, headers: { 'Retry-After': '7' } }));
+    assert.deepEqual([end.isTerminal, end.retryMs], [false, 7000]);
+  }
+  assert.equal((await refusedWith(null)).isTerminal, undefined);
+});
+
+test('SSE: a hub that sheds its load says when to come back, and that is heard', async () => {
+  const end = await refusedWith(new Response('retry: 4200\n\n'), 0);
+  assert.deepEqual([end.retryMs, end.isTerminal], [4200, undefined]);
+});
+
+test('SSE: what was cut, or never answered, is not asked about', () => {
+  for (const begin of [(source) => source.feed(messages[0].sse_control), () => {}]) {
+    const sent = request({ EventSource: FakeEventSource, fetch: () => assert.fail('asked') });
+    connectSse(sent);
+    const source = FakeEventSource.all.at(-1);
+    begin(source);
+    source.dispatchEvent(new Event('error'));
+    assert.match(sent.got.at(-1).reason, /cut/);
   }
 });
 
@@ -200,9 +279,21 @@ test('WebTransport: a hub that has none', async () => {
 test('discovery: behind something that passes only the feed its own URL is tried, where it is https', async () => {
   const environment = { fetch: discovery({}, 404) };
   const url = new URL('https://hub.example/events?topic=a');
-  assert.deepEqual(await discoverWebTransport(url, environment), { url, certificateHashes: null });
-  await assert.rejects(discoverWebTransport(new URL('http://hub.example/events'), environment), /404/);
-  assert.equal(readDiscovery({ webtransport: { url: '/events' } }, url).url.href, 'https://hub.example/events');
+  const { url: endpoint, certificateHashes } = readOffer(await askForOffer(url, environment), url);
+  assert.deepEqual([endpoint.href, certificateHashes], ['https://hub.example/events', null]);
+  await assert.rejects(askForOffer(new URL('http://hub.example/events'), environment), /404/);
+});
+
+test('WebTransport: what the hub said before is not asked again; what is no offer is', async () => {
+  const sent = request({ WebTransport: FakeWebTransport, fetch: () => assert.fail('asked') }, { offer: offer.webtransport });
+  connectWebTransport(sent);
+  await turn();
+  assert.equal(new URL(FakeWebTransport.all.at(-1).url).port, '4433');
+  const said = [];
+  const other = request({ WebTransport: FakeWebTransport, fetch: discovery(offer) }, { offer: { url: 'http://[' }, onOffer: (o) => said.push(o) });
+  connectWebTransport(other);
+  await turn();
+  assert.deepEqual(said, [offer.webtransport]);
 });
 
 test('a feed is read however it is cut, character by character too', async () => {

@@ -110,7 +110,7 @@ browserTest('a feed that is asked for wrongly is ended for good, with code and r
   assert.equal(closeCode, 2);
   assert.match(reason, /^no_matcher: /);
   const client = await openFeed(page, { kind: 'client', transport: 'webtransport', url: '/events?heartbeat=5' }, { withinMs: 0 });
-  assert.deepEqual(await client.saw('errors'), { code: 2, reason, isTerminal: true, transport: 'webtransport', readyState: 2 });
+  assert.deepEqual(await client.saw('errors'), { code: 2, status: null, reason, isTerminal: true, transport: 'webtransport', readyState: 2 });
   const native = await openFeed(page, { kind: 'eventsource', url: '/events?heartbeat=5' }, { withinMs: 0 });
   assert.deepEqual(await native.saw('errors'), { readyState: 2 });
 });

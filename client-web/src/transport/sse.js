@@ -6,6 +6,8 @@ import { feedQuery, reasonOf } from './transport.js';
 
 /** @typedef {import('./transport.js').Request} Request */
 /** @typedef {import('./transport.js').Connection} Connection */
+/** @typedef {import('./transport.js').End} End */
+/** @typedef {import('../message.js').Message} Message */
 /** @typedef {import('../message.js').FeedEvent} FeedEvent */
 
 /**
@@ -13,33 +15,36 @@ import { feedQuery, reasonOf } from './transport.js';
  * @returns {Connection}
  */
 export function connectSse(request) {
-  const { EventSource } = request.environment;
+  const { environment, withCredentials } = request;
+  const { EventSource } = environment;
   if (!EventSource) throw new Error('EventSource is not available here');
-  const query = feedQuery(request);
-  query.set('control', '1');
-  const url = new URL(request.url);
-  url.search = query.toString();
-
-  const source = new EventSource(url, { withCredentials: request.withCredentials });
+  const url = sseUrl(request);
+  const source = new EventSource(url, { withCredentials });
+  const reader = new SseReader();
+  const aborter = new AbortController();
   /** @type {Set<string>} */
   const listened = new Set();
+  let isOpen = false;
   let isOver = false;
+  /** @type {unknown} */
+  let timer;
 
   const close = () => {
     isOver = true;
     source.close();
+    aborter.abort();
+    environment.clearTimer(timer);
   };
-  /** @param {import('./transport.js').End} end */
+  /** @param {End} end */
   const finish = (end) => {
     if (isOver) return;
     close();
     request.onEnd(end);
   };
-  /** @param {() => void} step */
-  const guarded = (step) => {
-    if (isOver) return;
+  /** @param {() => Iterable<Message>} read */
+  const give = (read) => {
     try {
-      step();
+      for (const message of isOver ? [] : read()) if (!isOver) request.onMessage(message);
     } catch (error) {
       if (!(error instanceof Malformed)) throw error;
       finish({ reason: reasonOf(error) });
@@ -48,45 +53,87 @@ export function connectSse(request) {
   /** @param {Event} event */
   const onEvent = (event) => {
     // EventSource's own `open` and `error` have the names that a publisher may use as types; only events have data.
-    if (!(isMessage(event))) return;
-    guarded(() => request.onMessage(readSseEvent(event)));
+    if (isMessage(event)) give(() => reader.read(event));
   };
   /** @param {string} type */
   const listen = (type) => {
-    if (type === CONTROL_TYPE || listened.has(type)) return;
+    if (listened.has(type)) return;
     listened.add(type);
     source.addEventListener(type, onEvent);
   };
 
-  source.addEventListener(CONTROL_TYPE, (event) => {
-    guarded(() => {
-      const body = parseJson(event.data);
-      if (typeof body !== 'object' || body === null) throw new Malformed('a control message that is no object');
-      for (const [name, content] of Object.entries(body)) {
-        const message = readControl(name, content);
-        if (message && !isOver) request.onMessage(message);
-      }
-    });
+  source.addEventListener('open', (event) => {
+    if (isMessage(event)) return;
+    isOpen = true;
+    timer = environment.setTimer(() => give(() => reader.isPlain()), HELLO_WAIT_MS);
   });
   source.addEventListener('error', (event) => {
-    if (isMessage(event)) return;
+    if (isMessage(event) || isOver) return;
+    const isRefused = source.readyState === CLOSED;
     // Closed even where EventSource would reconnect: it would do so without this client's cursor and backoff.
-    const refused = source.readyState === CLOSED;
-    finish({ reason: refused ? 'the hub refused the event stream' : 'the event stream was cut or could not be opened' });
+    source.close();
+    environment.clearTimer(timer);
+    if (reader.hasBegun || !(isRefused || isOpen)) finish({ reason: 'the event stream was cut or could not be opened' });
+    // It was answered, and EventSource doesn't say how.
+    else askWhy(url, request, aborter.signal).then(finish);
   });
-  listen('message');
-  for (const type of request.types) listen(type);
+  for (const type of [CONTROL_TYPE, 'message', ...request.types]) listen(type);
   return { close, listen };
 }
 
+/** @param {Request} request */
+export function sseUrl(request) {
+  const url = new URL(request.url);
+  const query = feedQuery(request);
+  query.set('control', '1');
+  url.search = query.toString();
+  return url;
+}
+
+/** Makes messages of what an EventSource brings. */
+export class SseReader {
+  hasBegun = false;
+
+  /** @param {{ type: string, data: string, lastEventId: string }} event @returns {Message[]} @throws {Malformed} */
+  read({ type, data, lastEventId }) {
+    /** @type {Message[]} */
+    const messages = [];
+    if (type === CONTROL_TYPE) {
+      const body = parseJson(data);
+      if (typeof body !== 'object' || body === null) throw new Malformed('a control message that is no object');
+      for (const [name, content] of Object.entries(body)) {
+        const message = readControl(name, content);
+        if (message) messages.push(message);
+      }
+    } else {
+      const event = readSseEvent({ type, data, lastEventId });
+      if (this.hasBegun && !this.#isPlain && !event.cursor) throw new Malformed('an event without a cursor');
+      // What another hub of the Mercure protocol has, or one behind something that takes the query away.
+      if (!event.cursor) messages.push(...this.isPlain());
+      messages.push(event);
+    }
+    this.hasBegun ||= messages.length > 0;
+    return messages;
+  }
+
+  /** Says that this hub has no control messages, where it hasn't sent one. @returns {Message[]} */
+  isPlain() {
+    if (this.hasBegun) return [];
+    this.hasBegun = this.#isPlain = true;
+    return [{ name: 'plain' }];
+  }
+
+  #isPlain = false;
+}
+
 /**
- * @param {MessageEvent} event
+ * @param {{ type: string, data: string, lastEventId: string }} event
  * @returns {FeedEvent}
  * @throws {Malformed}
  */
 export function readSseEvent({ type, data, lastEventId }) {
   const id = parseControlId(lastEventId);
-  if (!id) throw new Malformed('an event without a cursor: the hub does not know control=1');
+  if (!id) return { name: 'event', cursor: null, prevSeq: null, at: null, topic: null, id: lastEventId || null, type, data };
   return {
     name: 'event',
     cursor: id.cursor,
@@ -97,6 +144,50 @@ export function readSseEvent({ type, data, lastEventId }) {
     type,
     data: id.binary ? base64Decoded(data) : data,
   };
+}
+
+/**
+ * Asks the same once more, to learn what EventSource keeps to itself: the status, and when to come back.
+ * @param {URL} url
+ * @param {Request} request
+ * @param {AbortSignal} signal
+ * @returns {Promise<End>}
+ */
+async function askWhy(url, { environment, withCredentials }, signal) {
+  try {
+    const response = await environment.fetch?.(url, {
+      headers: { Accept: EVENT_STREAM },
+      credentials: withCredentials ? 'include' : 'same-origin',
+      cache: 'no-store',
+      signal,
+    });
+    if (response) return await endOfResponse(response);
+  } catch {
+    // Cut off, or refused to other origins.
+  }
+  return { reason: 'the hub refused the event stream, or sent nothing' };
+}
+
+/**
+ * Why a response is no feed.
+ * @param {Response} response
+ * @returns {Promise<End>}
+ */
+export async function endOfResponse(response) {
+  const { status } = response;
+  const seconds = Number(response.headers.get('Retry-After') ?? NaN);
+  const retryMs = seconds >= 0 ? seconds * 1000 : null;
+  if (response.ok && status !== NO_CONTENT) {
+    const reader = response.body?.getReader();
+    const { value } = (await reader?.read()) ?? {};
+    reader?.cancel().catch(() => {});
+    const asked = /^retry: ?(\d+)$/m.exec(new TextDecoder().decode(value));
+    return { reason: 'the hub ended the event stream before it began', retryMs: asked ? Number(asked[1]) : retryMs };
+  }
+  const error = (await response.json().catch(() => null))?.error;
+  const reason = `the hub answered ${status}${error ? `: ${error.code}: ${error.message}` : ''}`;
+  const isTerminal = status < 500 && !PASSING.has(status);
+  return { reason, status, retryMs, isTerminal };
 }
 
 /** @param {string} text */
@@ -120,4 +211,10 @@ function isMessage(event) {
 
 /** Nobody can publish this type. */
 const CONTROL_TYPE = 'fanwire';
+const EVENT_STREAM = 'text/event-stream';
 const CLOSED = 2;
+const NO_CONTENT = 204;
+/** Statuses below 500 that pass: too slow, too early, too many. */
+const PASSING = new Set([408, 425, 429]);
+/** A hub says hello together with its headers; one that is quiet for so long after them has no hello. */
+const HELLO_WAIT_MS = 3000;

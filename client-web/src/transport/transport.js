@@ -9,6 +9,7 @@
  * @typedef {object} End
  * @property {string} reason for people
  * @property {number | null} [code] of BYE, where the hub gave one
+ * @property {number | null} [status] of HTTP, where the hub refused with one
  * @property {number | null} [retryMs] when to come back, where the hub said so
  * @property {boolean} [isTerminal] coming back by oneself is of no use
  */
@@ -16,11 +17,13 @@
 /**
  * @typedef {object} Request
  * @property {URL} url the feed's, as the application gave it
- * @property {string | null} lastEventId where to start
+ * @property {string | null} lastEventId where to start; read it when the request is written, and not before
  * @property {number | null} heartbeatSeconds
  * @property {boolean} withCredentials
  * @property {ReadonlySet<string>} types of events that somebody listens to
  * @property {Environment} environment
+ * @property {unknown} offer what the hub said of its WebTransport before; null where it is to be asked
+ * @property {(offer: unknown) => void} onOffer what it says now
  * @property {(message: Message) => void} onMessage in the feed's order; never again after `onEnd` or `close()`
  * @property {(end: End) => void} onEnd once, and never after `close()`
  */
@@ -47,6 +50,8 @@ export function feedQuery({ url, lastEventId, heartbeatSeconds }) {
   const query = new URLSearchParams(url.search);
   if (heartbeatSeconds !== null) query.set('heartbeat', String(heartbeatSeconds));
   if (lastEventId) query.set('last_event_id', lastEventId);
+  // What other hubs of the Mercure protocol call it.
+  if (lastEventId && !lastEventId.startsWith('#')) query.set('lastEventID', lastEventId);
   return query;
 }
 

@@ -1,6 +1,6 @@
 // A feed over WebTransport: the hub's first unidirectional stream. [PROTOCOL §5]
 
-import { discoverWebTransport } from '../discovery.js';
+import { askForOffer, readOffer } from '../discovery.js';
 import { FrameDecoder, readFrame } from '../frames.js';
 import { Malformed } from '../message.js';
 import { feedQuery, reasonOf } from './transport.js';
@@ -46,7 +46,7 @@ export function connectWebTransport(request) {
   const run = async () => {
     const { WebTransport } = request.environment;
     if (!WebTransport) throw new Error('WebTransport is not available here');
-    const endpoint = await discoverWebTransport(request.url, request.environment, aborter.signal);
+    const endpoint = await findEndpoint(request, aborter.signal);
     if (isOver) return;
     endpoint.url.search = feedQuery(request).toString();
     const hashes = endpoint.certificateHashes;
@@ -80,6 +80,20 @@ export function connectWebTransport(request) {
   });
   // Every type comes over this stream, whoever listens.
   return { close, listen() {} };
+}
+
+/** @param {Request} request @param {AbortSignal} signal */
+async function findEndpoint({ url, environment, offer, onOffer }, signal) {
+  if (offer) {
+    try {
+      return readOffer(offer, url);
+    } catch {
+      // Somebody else wrote it.
+    }
+  }
+  const fresh = await askForOffer(url, environment, signal);
+  onOffer(fresh);
+  return readOffer(fresh, url);
 }
 
 /**

@@ -7,9 +7,14 @@ export class FakeTime {
   #timers = new Map();
   #next = 1;
 
+  connection = Object.assign(new EventTarget(), { type: 'wifi' });
+  document = Object.assign(new EventTarget(), { visibilityState: 'visible' });
+  stored = new Map();
+
   environment(random = () => 0.5) {
     return {
       nowMs: () => this.nowMs,
+      wallMs: () => WALL_MS + this.nowMs,
       setTimer: (run, delayMs) => {
         this.#timers.set(this.#next, { run, atMs: this.nowMs + delayMs });
         return this.#next++;
@@ -20,7 +25,15 @@ export class FakeTime {
       EventSource: undefined,
       WebTransport: undefined,
       fetch: undefined,
+      isWebKit: false,
+      storage: () => ({
+        getItem: (key) => this.stored.get(key) ?? null,
+        setItem: (key, value) => this.stored.set(key, value),
+        removeItem: (key) => this.stored.delete(key),
+      }),
       page: this.page,
+      document: this.document,
+      connection: this.connection,
     };
   }
 
@@ -47,7 +60,7 @@ export class FakeTransport {
   connections = [];
   connect = (request) => {
     const connection = {
-      request,
+      request: { ...request },
       isClosed: false,
       listened: [...request.types],
       close(how) {
@@ -75,5 +88,7 @@ export class FakeTransport {
   }
 }
 
+/** A day in 2026. */
+const WALL_MS = 1.79e12;
 export const EPOCH = '0a1b2c3d4e';
 export const cursor = (seq, epoch = EPOCH) => `#${epoch}:${seq}`;

@@ -69,7 +69,8 @@ export function installFeeds() {
   // The hub's own client, as the hub serves it.
   async function openClient(recorder, { url, types = [], clientUrl = '/client/fanwire.js', relay = null, ...options }) {
     const { Fanwire } = await import(clientUrl);
-    if (relay) options.environment = { WebTransport: through(relay) };
+    const opened = { EventSource: 0, WebTransport: 0 };
+    options.environment = counted(opened, relay ? through(relay) : globalThis.WebTransport);
     const feed = new Fanwire(url, options);
     feed.addEventListener('hello', ({ detail }) => {
       recorder.opened++;
@@ -100,7 +101,21 @@ export function installFeeds() {
       cursor: () => feed.cursor,
       transport: () => feed.transport,
       publish: (draft) => feed.publish(draft),
+      links: () => feed.links,
+      connections: () => opened,
     };
+  }
+
+  /** The browser's classes, with a count of what was made of them. */
+  function counted(opened, WebTransport) {
+    const counting = (name, Base) =>
+      class extends Base {
+        constructor(...given) {
+          super(...given);
+          opened[name]++;
+        }
+      };
+    return { EventSource: counting('EventSource', EventSource), WebTransport: WebTransport && counting('WebTransport', WebTransport) };
   }
 
   /** A WebTransport whose packets take another way to the hub. */

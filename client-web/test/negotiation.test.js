@@ -1,0 +1,303 @@
+// Who is tried when, step by step. What comes of it under a network that does what it likes: simulation.test.js.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Negotiation } from '../src/negotiation.js';
+import { Position } from '../src/position.js';
+import { EPOCH, cursor } from './support/fakes.js';
+
+/** A negotiation under a test's hand: its clock, and what it wanted done since it was last asked. */
+function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = null } = {}) {
+  const position = new Position(startId);
+  const machine = new Negotiation({ kinds, position, random: () => 0.5, connectTimeoutMs: 10_000 });
+  const attempts = {};
+  let nowMs = 1000;
+  let wanted = [];
+  const take = (actions) => {
+    for (const action of actions) {
+      if (action.do === 'connect') {
+        attempts[action.kind] = action.attempt;
+        machine.asking(action.kind, action.attempt);
+      }
+      wanted.push(action);
+    }
+  };
+  const text = ({ do: what, kind, from, to, works: value }) =>
+    what === 'change' ? `${from} > ${to}` : what === 'remember' ? `remember ${value}` : kind ? `${what} ${kind}` : what;
+  const all = {
+    machine,
+    position,
+    say: (kind, message) => take(machine.take(kind, attempts[kind], message, nowMs)),
+    hello: (kind, seq, { verdict = 'resumed', epoch = EPOCH, heartbeatMs = 15_000 } = {}) =>
+      all.say(kind, { name: 'hello', cursor: { epoch, seq }, verdict, heartbeatMs }),
+    event: (kind, seq) => all.say(kind, { name: 'event', cursor: { epoch: EPOCH, seq }, prevSeq: null, type: 'message', data: '', id: null }),
+    end: (kind, end = { reason: 'cut' }) => take(machine.lose(kind, attempts[kind], end, nowMs)),
+    probe: (isNewNetwork = false) => take(machine.probe(nowMs, isNewNetwork)),
+    start: (known) => take(machine.start(nowMs, known)),
+    rest: () => take(machine.rest(true)),
+    advance(ms) {
+      const endMs = nowMs + ms;
+      while (machine.dueMs <= endMs) {
+        nowMs = machine.dueMs;
+        take(machine.tick(nowMs));
+      }
+      nowMs = endMs;
+    },
+    /** The clock stands for so long, and then everything happens at once. */
+    sleep(ms) {
+      nowMs += ms;
+      take(machine.tick(nowMs));
+    },
+    wanted() {
+      const done = wanted.filter((action) => action.do !== 'state').map(text);
+      wanted = [];
+      return done;
+    },
+    state: () => [machine.status('sse')?.state, machine.status('webtransport')?.state, machine.live],
+  };
+  take(machine.start(nowMs, works));
+  return all;
+}
+
+test('nothing known: both at once, SSE first', () => {
+  const { wanted } = negotiation();
+  assert.deepEqual(wanted(), ['connect sse', 'connect webtransport']);
+});
+
+test('WebTransport takes over with its hello, and SSE is dropped before anything of it is told', () => {
+  const { hello, wanted, state } = negotiation();
+  hello('sse', 5);
+  wanted();
+  hello('webtransport', 5);
+  assert.deepEqual(wanted(), ['drop sse', 'remember true', 'hello webtransport', 'sse > webtransport']);
+  assert.deepEqual(state(), ['off', 'ready', 'webtransport']);
+});
+
+test('known to work: a head start, and no second connection where it is enough', () => {
+  const { hello, wanted, advance, machine } = negotiation({ works: true });
+  assert.deepEqual(wanted(), ['connect webtransport']);
+  advance(99);
+  hello('webtransport', 0);
+  advance(20_000);
+  assert.ok(!wanted().includes('connect sse'));
+  assert.equal(machine.live, 'webtransport');
+});
+
+test('known to work, and it doesn’t: SSE a head start later, or as soon as it fails', () => {
+  const slow = negotiation({ works: true });
+  slow.advance(99);
+  assert.deepEqual(slow.wanted(), ['connect webtransport']);
+  slow.advance(1);
+  assert.deepEqual(slow.wanted(), ['connect sse']);
+  const broken = negotiation({ works: true });
+  broken.advance(10);
+  broken.end('webtransport');
+  assert.deepEqual(broken.wanted(), ['connect webtransport', 'drop webtransport', 'connect sse'], 'and nobody is told of an error');
+});
+
+test('a probe during the head start opens nothing more', () => {
+  const { probe, wanted } = negotiation({ works: true });
+  probe();
+  assert.deepEqual(wanted(), ['connect webtransport']);
+});
+
+test('known to fail: SSE alone, WebTransport within a minute, and it takes over when it works', () => {
+  const { wanted, advance, hello, say, state } = negotiation({ works: false });
+  assert.deepEqual(wanted(), ['connect sse']);
+  hello('sse', 0);
+  for (let ms = 0; ms < 60_000 && !wanted().includes('connect webtransport'); ms += 1000) {
+    say('sse', { name: 'ping', watermark: { epoch: EPOCH, seq: 0 } });
+    advance(1000);
+  }
+  hello('webtransport', 0);
+  assert.deepEqual(state(), ['off', 'ready', 'webtransport']);
+});
+
+test('a failure is remembered once SSE shows that the hub is there, whichever comes first', () => {
+  const before = negotiation();
+  before.end('webtransport');
+  assert.ok(!before.wanted().includes('remember false'), 'the network may be gone altogether');
+  before.hello('sse', 0);
+  assert.ok(before.wanted().includes('remember false'));
+  const after = negotiation();
+  after.hello('sse', 0);
+  after.end('webtransport');
+  assert.ok(after.wanted().includes('remember false'));
+});
+
+test('a session that worked and was lost is no proof that WebTransport fails', () => {
+  const { hello, end, wanted } = negotiation();
+  hello('webtransport', 0);
+  end('webtransport');
+  assert.ok(!wanted().includes('remember false'));
+});
+
+test('WebTransport that worked is tried again every quarter of a minute, one that never did every minute', () => {
+  const gaps = (worked) => {
+    const one = negotiation();
+    if (worked) one.hello('webtransport', 0);
+    one.end('webtransport');
+    if (!one.wanted().includes('connect sse')) one.hello('sse', 0);
+    one.hello('sse', 0, { heartbeatMs: 3_600_000 });
+    let longestMs = 0;
+    for (let i = 0; i < 20; i++) {
+      const { retryMs, state } = one.machine.status('webtransport');
+      assert.equal(state, 'waiting');
+      longestMs = Math.max(longestMs, retryMs);
+      one.advance(retryMs);
+      one.end('webtransport');
+      one.say('sse', { name: 'ping', watermark: { epoch: EPOCH, seq: 0 } });
+    }
+    return longestMs;
+  };
+  assert.equal(gaps(true), (500 + 15_000) / 2);
+  assert.equal(gaps(false), (500 + 60_000) / 2);
+});
+
+test('a drain is of the hub: neither transport comes back before the time it gave, and the better one first', () => {
+  const { hello, say, wanted, advance } = negotiation();
+  hello('webtransport', 3);
+  wanted();
+  say('webtransport', { name: 'bye', code: 1, reason: 'drain', retryMs: 5000 });
+  assert.deepEqual(wanted(), ['drop webtransport', 'webtransport > null', 'error webtransport']);
+  advance(4999);
+  assert.deepEqual(wanted(), []);
+  advance(1);
+  assert.deepEqual(wanted(), ['connect webtransport']);
+  advance(100);
+  assert.deepEqual(wanted(), ['connect sse']);
+});
+
+test('a probe does not override what the hub asked for', () => {
+  const { hello, say, probe, wanted, advance } = negotiation({ kinds: ['sse'] });
+  hello('sse', 3);
+  say('sse', { name: 'bye', code: 4, reason: 'limit', retryMs: 8000 });
+  wanted();
+  probe(true);
+  advance(7999);
+  assert.deepEqual(wanted(), []);
+  advance(1);
+  assert.deepEqual(wanted(), ['connect sse']);
+});
+
+test('a probe tries what waits, but not twice in half a second', () => {
+  const { hello, end, probe, wanted, advance } = negotiation();
+  hello('sse', 0);
+  advance(3000);
+  end('webtransport');
+  wanted();
+  probe();
+  assert.deepEqual(wanted(), ['connect webtransport']);
+  end('webtransport');
+  wanted();
+  probe();
+  assert.deepEqual(wanted(), []);
+  advance(500);
+  assert.deepEqual(wanted(), ['connect webtransport']);
+});
+
+test('on a new network an attempt that began on the old one is made anew', () => {
+  const { hello, probe, wanted, advance } = negotiation();
+  hello('sse', 0);
+  advance(4000);
+  wanted();
+  probe(false);
+  assert.deepEqual(wanted(), []);
+  probe(true);
+  assert.deepEqual(wanted(), ['drop webtransport', 'connect webtransport']);
+});
+
+test('bye with null ends the feed', () => {
+  const { hello, say, wanted, machine } = negotiation();
+  hello('sse', 0);
+  wanted();
+  say('webtransport', { name: 'bye', code: 2, reason: 'no matcher', retryMs: null });
+  assert.deepEqual(wanted(), ['drop webtransport', 'drop sse', 'sse > null', 'error webtransport']);
+  assert.ok(machine.isClosed);
+  assert.equal(machine.dueMs, Infinity);
+});
+
+test('what WebTransport may not have, SSE may: it has cookies', () => {
+  const { hello, say, end, wanted, machine, advance } = negotiation();
+  say('webtransport', { name: 'bye', code: 3, reason: 'no credentials', retryMs: null });
+  assert.equal(machine.isClosed, false);
+  hello('sse', 0);
+  wanted();
+  advance(10_000);
+  assert.deepEqual([wanted(), machine.status('webtransport').state], [[], 'off'], 'and it isn’t asked again');
+  end('sse', { reason: '401', status: 401, isTerminal: true });
+  assert.ok(machine.isClosed);
+});
+
+test('a hub that refuses SSE refuses the feed', () => {
+  const { end, wanted, machine } = negotiation();
+  wanted();
+  end('sse', { reason: '400', status: 400, isTerminal: true });
+  assert.deepEqual(wanted(), ['drop sse', 'drop webtransport', 'error sse']);
+  assert.ok(machine.isClosed);
+});
+
+test('a clock that stood still is no silence', () => {
+  const { hello, say, sleep, advance, machine } = negotiation({ kinds: ['sse'] });
+  hello('sse', 0);
+  sleep(600_000);
+  assert.equal(machine.live, 'sse');
+  advance(400);
+  say('sse', { name: 'ping', watermark: { epoch: EPOCH, seq: 1 } });
+  advance(20_000);
+  assert.equal(machine.live, 'sse');
+  sleep(600_000);
+  advance(500);
+  assert.equal(machine.live, null, 'but one that lasts is');
+});
+
+test('a hub without control messages delivers until it is cut', () => {
+  const { say, end, wanted, advance, machine, position } = negotiation({ kinds: ['sse'] });
+  say('sse', { name: 'plain' });
+  say('sse', { name: 'event', cursor: null, prevSeq: null, type: 'message', data: 'x', id: 'urn:7' });
+  say('sse', { name: 'event', cursor: null, prevSeq: null, type: 'message', data: 'x', id: null });
+  advance(3_600_000);
+  assert.equal(machine.live, 'sse', 'nobody said how long it may be silent');
+  assert.deepEqual(wanted().filter((what) => what === 'event sse').length, 2);
+  end('sse');
+  assert.equal(position.resumeId, 'urn:7');
+});
+
+test('a cut between a hello and what proves it: the loss is asked for again', () => {
+  const old = cursor(40, 'vvvvvvvvvv');
+  const { hello, say, end, wanted, advance, position } = negotiation({ kinds: ['sse'], startId: old });
+  hello('sse', 0, { verdict: 'new_epoch' });
+  end('sse');
+  assert.equal(position.resumeId, old);
+  advance(30_000);
+  hello('sse', 0, { verdict: 'new_epoch' });
+  wanted();
+  say('sse', { name: 'gap', reason: 'new_epoch', from: null, to: 0, cursor: { epoch: EPOCH, seq: 0 } });
+  assert.deepEqual(wanted(), ['gap sse']);
+  assert.equal(position.resumeId, cursor(0));
+});
+
+test('with the verdict latest the hello’s cursor is no place to come back to', () => {
+  const { hello, event, end, wanted, advance, position } = negotiation({ kinds: ['sse'] });
+  hello('sse', 9, { verdict: 'latest' });
+  end('sse');
+  assert.equal(position.resumeId, null);
+  advance(30_000);
+  hello('sse', 9, { verdict: 'latest' });
+  event('sse', 10);
+  assert.equal(position.resumeId, cursor(10));
+  assert.ok(wanted().includes('event sse'));
+});
+
+test('a feed that two transports began in the void is told its loss once', () => {
+  const { hello, say, event, wanted } = negotiation({ startId: cursor(100) });
+  hello('sse', 0, { verdict: 'unknown_cursor' });
+  say('sse', { name: 'gap', reason: 'unknown_cursor', from: null, to: 0, cursor: { epoch: EPOCH, seq: 0 } });
+  event('sse', 7);
+  hello('webtransport', 0, { verdict: 'unknown_cursor' });
+  say('webtransport', { name: 'gap', reason: 'unknown_cursor', from: null, to: 0, cursor: { epoch: EPOCH, seq: 0 } });
+  event('webtransport', 7);
+  event('webtransport', 8);
+  const told = wanted();
+  assert.deepEqual(told.filter((what) => /^(gap|event|duplicate)/.test(what)), ['gap sse', 'event sse', 'duplicate', 'event webtransport']);
+});
