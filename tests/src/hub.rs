@@ -89,13 +89,13 @@ impl TestHub {
     pub async fn publish_numbers(&self, topic: &str, numbers: std::ops::Range<usize>) {
         for first in numbers.clone().step_by(BATCH) {
             let drafts = (first..numbers.end.min(first + BATCH)).map(|number| draft(topic, &number.to_string(), None));
-            self.running.hub().publish(drafts.collect()).await.expect("published");
+            self.running.hub().publish("", drafts.collect()).await.expect("published");
         }
     }
 
     /// Publishes a text with a publisher's id straight into the hub.
     pub async fn publish_with_id(&self, topic: &str, text: &str, id: &str) {
-        self.running.hub().publish(vec![draft(topic, text, Some(id))]).await.expect("published");
+        self.running.hub().publish("", vec![draft(topic, text, Some(id))]).await.expect("published");
     }
 }
 
@@ -104,10 +104,10 @@ fn on_disk() -> bool {
     std::env::var_os("TESTS_LOG").is_some_and(|log| log == "disk")
 }
 
-fn draft(topic: &str, text: &str, id: Option<&str>) -> Draft {
+fn draft(topic: &str, text: &str, id: Option<&str>) -> fanwire::hub::Publication {
     let mut draft = Draft::new(vec![Topic::new(topic).expect("a topic")], Data::text(text)).expect("a draft");
     draft.id = id.map(|id| EventId::new(id).expect("an id"));
-    draft
+    fanwire::hub::Publication { draft, key: None }
 }
 
 /// The certificate of every test's hub.

@@ -117,6 +117,7 @@ impl Publish {
             kind: self.kind.clone(),
             retry_ms: self.retry,
             private: self.private,
+            idempotency_key: None,
         }
     }
 

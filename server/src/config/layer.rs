@@ -109,6 +109,14 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_RETENTION", value_name = "CLASS")]
     pub retention: Option<Vec<RetentionRule>>,
 
+    /// How long idempotency keys of publishers are kept [default: 24h]
+    #[arg(long, env = "FANWIRE_IDEMPOTENCY_WINDOW", value_name = "DURATION")]
+    pub idempotency_window: Option<Span>,
+
+    /// The most idempotency keys that are kept, the newest; each takes some 100 bytes [default: 250000]
+    #[arg(long, env = "FANWIRE_IDEMPOTENCY_KEYS_MAX", value_name = "COUNT")]
+    pub idempotency_keys_max: Option<usize>,
+
     /// What is logged: error, warn, info, debug, trace, or a filter like fanwire=debug,quinn=warn [default: info]
     #[arg(long, env = "FANWIRE_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -141,6 +149,8 @@ impl Layer {
             data_dir: self.data_dir.or(lower.data_dir),
             fsync: self.fsync.or(lower.fsync),
             retention: self.retention.or(lower.retention),
+            idempotency_window: self.idempotency_window.or(lower.idempotency_window),
+            idempotency_keys_max: self.idempotency_keys_max.or(lower.idempotency_keys_max),
             log: self.log.or(lower.log),
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     admission, core,
     http::Origin,
     hub,
-    log::{Class, Fsync, Retention, TopicRule},
+    log::{Class, Fsync, KeyWindow, Retention, TopicRule},
     transport::{quic, tcp},
 };
 
@@ -165,7 +165,12 @@ impl Config {
                 address.map(|address| address.to_string()).unwrap_or_default()
             );
         }
-        Ok(Self { retention: Retention::new(classes, default), ..config })
+        let keys = KeyWindow::default();
+        let keys = KeyWindow {
+            age_max: layer.idempotency_window.map_or(keys.age_max, |value| value.0),
+            keys_max: layer.idempotency_keys_max.unwrap_or(keys.keys_max),
+        };
+        Ok(Self { retention: Retention::new(classes, default).with_keys(keys), ..config })
     }
 }
 

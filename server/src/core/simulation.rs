@@ -212,7 +212,7 @@ impl Simulation {
             }
             self.quiet_published += usize::from(draft.canonical().as_str().starts_with("quiet"));
             assert!(self.quiet_published <= QUIET_KEPT, "more than the quiet class keeps: the simulation is too long");
-            let event = self.history.append(Stamped { draft, at_ms: self.now.0 }).unwrap();
+            let event = self.history.append(Stamped::new(draft, self.now.0)).unwrap();
             self.committed.push(event);
         }
     }

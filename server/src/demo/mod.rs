@@ -11,7 +11,7 @@ use sysinfo::{
     CpuRefreshKind, MemoryRefreshKind, Networks, Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System,
 };
 
-use crate::hub::Hub;
+use crate::hub::{Hub, Publication};
 
 /// What the topics begin with.
 pub const TOPIC_PREFIX: &str = "host/";
@@ -26,16 +26,17 @@ pub async fn publish(hub: Arc<Hub>) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     while !hub.is_draining() {
         interval.tick().await;
-        let drafts = vitals.sample().into_iter().filter_map(|(name, value)| draft(name, &value));
-        if let Err(refused) = hub.publish(drafts.collect()).await {
+        let signs = vitals.sample().into_iter().filter_map(|(name, value)| publication(name, &value));
+        if let Err(refused) = hub.publish("", signs.collect()).await {
             tracing::debug!(code = refused.code, "the live input was refused");
         }
     }
 }
 
-fn draft(name: &str, value: &Value) -> Option<Draft> {
+fn publication(name: &str, value: &Value) -> Option<Publication> {
     let topic = Topic::new(&format!("{TOPIC_PREFIX}{name}")).ok()?;
-    Draft::new(vec![topic], Data::text(&value.to_string())).ok()
+    let draft = Draft::new(vec![topic], Data::text(&value.to_string())).ok()?;
+    Some(Publication { draft, key: None })
 }
 
 struct Vitals {

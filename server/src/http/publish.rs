@@ -7,13 +7,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use tokio::sync::SemaphorePermit;
 
 use super::{Edge, refusal::ErrorBody};
-use crate::hub::{Hub, Published, Refused, draft_from_form, draft_from_json};
+use crate::hub::{Hub, Publication, PublicationKey, Published, Refused, publication_from_form, publication_from_json};
 
 pub(super) async fn post(State(edge): State<Edge>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
@@ -25,22 +25,24 @@ pub(super) async fn post(State(edge): State<Edge>, request: Request<Body>) -> Re
 
 async fn publish(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
     let limits = hub.limits();
+    let key = idempotency_key(headers)?;
+    let one = async |publication: Publication| {
+        hub.publish_one("", Publication { key: publication.key.or(key.clone()), ..publication }).await
+    };
     match content_type(headers).as_str() {
         "application/x-www-form-urlencoded" => {
-            let draft = draft_from_form(&read(hub, body, limits.body_bytes_max).await?, limits)?;
-            let published = hub.publish_one(draft).await?;
-            let mut response = published.id.into_response();
+            let published = one(publication_from_form(&read(hub, body, limits.body_bytes_max).await?, limits)?).await?;
+            let mut response = (replayed(&published), published.id).into_response();
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
             response.headers_mut().insert(header::CONTENT_TYPE, text);
             Ok(response)
         }
         "application/json" => {
-            let draft = draft_from_json(&read(hub, body, limits.body_bytes_max).await?, limits)?;
-            let published = hub.publish_one(draft).await?;
-            Ok(Json(Line::from(&published)).into_response())
+            let published = one(publication_from_json(&read(hub, body, limits.body_bytes_max).await?, limits)?).await?;
+            Ok((replayed(&published), Json(Line::from(&published))).into_response())
         }
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-            let lines = publish_lines(hub, &read(hub, body, limits.batch_bytes_max).await?).await?;
+            let lines = publish_lines(hub, key, &read(hub, body, limits.batch_bytes_max).await?).await?;
             Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
         }
         other => {
@@ -52,34 +54,58 @@ async fn publish(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Response,
     }
 }
 
-/// Publishes each line that is an event; one that isn't doesn't keep the others back.
-async fn publish_lines(hub: &Hub, body: &[u8]) -> Result<Vec<u8>, Refused> {
+/// Publishes each line that is an event; one that isn't doesn't keep the others back. A line has its own key, or the request's and
+/// its place among the lines.
+async fn publish_lines(hub: &Hub, key: Option<PublicationKey>, body: &[u8]) -> Result<Vec<u8>, Refused> {
     let limits = hub.limits();
     let lines: Vec<&[u8]> = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).collect();
     let count = lines.iter().filter(|line| !line.is_empty()).count();
     if count > limits.batch_lines_max {
         return Err(Refused::too_large(format!("a batch has at most {} lines", limits.batch_lines_max)));
     }
-    let mut drafts = Vec::with_capacity(count);
-    let mut refused = Vec::new();
+    let mut publications = Vec::with_capacity(count);
+    // By place among the lines that aren't empty: its number in the body, and why it is refused, if it is by now.
+    let mut known = Vec::with_capacity(count);
     for (index, line) in lines.into_iter().enumerate().filter(|(_, line)| !line.is_empty()) {
-        match draft_from_json(line, limits) {
-            Ok(draft) => drafts.push(draft),
-            Err(error) => refused.push((drafts.len() + refused.len(), index + 1, error)),
-        }
+        let place = known.len() as u64;
+        let refused = publication_from_json(line, limits).map(|publication| {
+            let of_request = || key.clone().map(|key| PublicationKey { line: Some(place), ..key });
+            publications.push(Publication { key: publication.key.or_else(of_request), ..publication });
+        });
+        known.push((index + 1, refused.err()));
     }
-    let published = if drafts.is_empty() { vec![] } else { hub.publish(drafts).await? };
-    let (mut published, mut refused) = (published.iter(), refused.iter().peekable());
+    let published = if publications.is_empty() { vec![] } else { hub.publish("", publications).await? };
+    let mut published = published.into_iter();
     let mut answer = Vec::with_capacity(count * 48);
-    for position in 0..count {
-        let line = match refused.next_if(|(at, ..)| *at == position) {
-            Some((_, line, error)) => Line::Refused { line: *line, error: ErrorBody::from(error) },
-            None => Line::from(published.next().expect("a draft for each line that wasn't refused")),
+    for (line, refused) in known {
+        let outcome = match refused {
+            Some(refused) => Err(refused),
+            None => published.next().expect("an outcome for each line that wasn't refused"),
+        };
+        let line = match &outcome {
+            Ok(published) => Line::from(published),
+            Err(refused) => Line::Refused { line, error: ErrorBody::from(refused) },
         };
         serde_json::to_writer(&mut answer, &line).expect("plain data with string keys");
         answer.push(b'\n');
     }
     Ok(answer)
+}
+
+/// The key of the request. [draft-ietf-httpapi-idempotency-key-header]
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<PublicationKey>, Refused> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    match (keys.next(), keys.next()) {
+        (None, _) => Ok(None),
+        (Some(key), None) => PublicationKey::from_header(key.as_bytes()).map(Some),
+        (Some(_), Some(_)) => Err(Refused::bad_request("bad_idempotency_key", "a request has one Idempotency-Key")),
+    }
+}
+
+/// Tells a publisher that nothing was published anew.
+fn replayed(published: &Published) -> Option<[(HeaderName, HeaderValue); 1]> {
+    let header = (HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
+    published.repeated.then_some([header])
 }
 
 #[derive(Serialize)]
@@ -88,6 +114,8 @@ enum Line {
     Published {
         id: String,
         cursor: fanwire_protocol::Cursor,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        repeated: bool,
     },
     Refused {
         line: usize,
@@ -98,7 +126,7 @@ enum Line {
 
 impl From<&Published> for Line {
     fn from(published: &Published) -> Self {
-        Self::Published { id: published.id.clone(), cursor: published.cursor }
+        Self::Published { id: published.id.clone(), cursor: published.cursor, repeated: published.repeated }
     }
 }
 

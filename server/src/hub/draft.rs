@@ -1,4 +1,4 @@
-//! What publishers send, made into drafts or refused.
+//! What publishers send, made into publications or refused.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -6,11 +6,11 @@ use fanwire_protocol::{Data, Draft, EventId, EventType, Topic};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{Limits, Refused, form_pairs, reserved::is_reserved};
+use super::{Limits, Publication, PublicationKey, Refused, form_pairs, reserved::is_reserved};
 
 /// An event from a Mercure publish form: `topic` (1 or more), `data`, `id`, `type`, `retry`, `private`. Unknown fields are
 /// ignored; of a field that is given twice the first counts. [Mercure, Publication]
-pub fn draft_from_form(body: &[u8], limits: &Limits) -> Result<Draft, Refused> {
+pub fn publication_from_form(body: &[u8], limits: &Limits) -> Result<Publication, Refused> {
     let mut fields = Fields::default();
     for pair in form_pairs(body) {
         let (name, value) = pair?;
@@ -27,11 +27,11 @@ pub fn draft_from_form(body: &[u8], limits: &Limits) -> Result<Draft, Refused> {
     // A form can't leave a field out as easily as JSON can: an empty id or type is none.
     fields.id = fields.id.filter(|id| !id.is_empty());
     fields.kind = fields.kind.filter(|kind| !kind.is_empty());
-    fields.into_draft(limits)
+    Ok(Publication { draft: fields.into_draft(limits)?, key: None })
 }
 
 /// An event from JSON: the protocol's §6.2.
-pub fn draft_from_json(body: &[u8], limits: &Limits) -> Result<Draft, Refused> {
+pub fn publication_from_json(body: &[u8], limits: &Limits) -> Result<Publication, Refused> {
     let malformed = |message: String| Refused::bad_request("malformed", message);
     if std::str::from_utf8(body).is_err() {
         return Err(Refused::bad_request("not_utf8", "the body isn't valid UTF-8"));
@@ -63,7 +63,9 @@ pub fn draft_from_json(body: &[u8], limits: &Limits) -> Result<Draft, Refused> {
     if event.retry.is_some_and(|retry| retry > RETRY_MS_MAX) {
         return Err(bad_retry());
     }
-    Fields { topics, data, id, kind, retry: event.retry, private }.into_draft(limits)
+    let key = event.idempotency_key.map(|text| PublicationKey::new(&text)).transpose()?;
+    let draft = Fields { topics, data, id, kind, retry: event.retry, private }.into_draft(limits)?;
+    Ok(Publication { draft, key })
 }
 
 #[derive(Deserialize)]
@@ -80,6 +82,41 @@ struct JsonEvent<'a> {
     kind: Option<Cow<'a, str>>,
     retry: Option<u64>,
     private: Option<bool>,
+    #[serde(borrow)]
+    idempotency_key: Option<Cow<'a, str>>,
+}
+
+impl PublicationKey {
+    /// The longest key, in bytes.
+    pub const BYTES_MAX: usize = 255;
+
+    /// A key of its own for one publication: 1 to [`PublicationKey::BYTES_MAX`] visible ASCII characters and spaces.
+    pub fn new(text: &str) -> Result<Self, Refused> {
+        let is_legal = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if text.is_empty() || text.len() > Self::BYTES_MAX || !is_legal {
+            let message = format!("an idempotency key is 1 to {} visible ASCII characters", Self::BYTES_MAX);
+            return Err(Refused::bad_request("bad_idempotency_key", message));
+        }
+        Ok(Self { text: text.to_owned(), line: None })
+    }
+
+    /// The value of an `Idempotency-Key` field: a string as [RFC 9651 §3.3.3] writes it, or the same without its quotes, as many clients send it.
+    pub fn from_header(value: &[u8]) -> Result<Self, Refused> {
+        let bad =
+            || Refused::bad_request("bad_idempotency_key", "Idempotency-Key isn't a string in quotes, nor one without");
+        let text = std::str::from_utf8(value).map_err(|_| bad())?.trim_ascii();
+        let Some(quoted) = text.strip_prefix('"') else { return Self::new(text) };
+        let quoted = quoted.strip_suffix('"').ok_or_else(bad)?;
+        let (mut plain, mut rest) = (String::with_capacity(quoted.len()), quoted.chars());
+        while let Some(next) = rest.next() {
+            match next {
+                '\\' => plain.push(rest.next().filter(|next| matches!(next, '"' | '\\')).ok_or_else(bad)?),
+                '"' => return Err(bad()),
+                next => plain.push(next),
+            }
+        }
+        Self::new(&plain)
+    }
 }
 
 /// `null` is JSON like any other, and not the same as nothing.

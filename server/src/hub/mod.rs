@@ -21,10 +21,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     core::{Rights, Subscription},
-    log::{SharedLog, Stamped},
+    log::{Appended, IdempotencyKey, SharedLog, Stamped},
 };
 
-pub use draft::{draft_from_form, draft_from_json};
+pub use draft::{publication_from_form, publication_from_json};
 pub use feed_request::FeedRequest;
 pub use form::form_pairs;
 pub use refused::Refused;
@@ -98,6 +98,24 @@ pub struct Grant {
     _seat: Arc<Seat>,
 }
 
+/// An event that is to be published.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The event.
+    pub draft: Draft,
+    /// What the publisher names this publication by, so that trying it again makes no second event. None: each time is another.
+    pub key: Option<PublicationKey>,
+}
+
+/// The name of a publication among those of its publisher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicationKey {
+    /// The publisher's text, of at most [`PublicationKey::BYTES_MAX`].
+    pub text: String,
+    /// Which event of a batch whose request has one key.
+    pub line: Option<u64>,
+}
+
 /// An event that was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
@@ -105,6 +123,8 @@ pub struct Published {
     pub id: String,
     /// The event's position.
     pub cursor: Cursor,
+    /// It had been published before, under the same key.
+    pub repeated: bool,
 }
 
 /// A subscriber's place among [`Limits::subscribers_max`], for as long as it lives.
@@ -149,27 +169,39 @@ impl Hub {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Commits an event.
-    pub async fn publish_one(&self, draft: Draft) -> Result<Published, Refused> {
+    /// Commits an event of `publisher`'s, a name that keeps publishers' keys apart: empty for whoever has none.
+    pub async fn publish_one(&self, publisher: &str, publication: Publication) -> Result<Published, Refused> {
         let lost = || {
             Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the log took an event and told nothing of it")
         };
-        self.publish(vec![draft]).await?.pop().ok_or_else(lost)
+        self.publish(publisher, vec![publication]).await?.pop().unwrap_or_else(|| Err(lost()))
     }
 
-    /// Commits events, in order, all or none.
-    pub async fn publish(&self, drafts: Vec<Draft>) -> Result<Vec<Published>, Refused> {
+    /// Commits events, in order: all that are new, or none. One whose key was given to another event is refused alone.
+    pub async fn publish(
+        &self,
+        publisher: &str,
+        publications: Vec<Publication>,
+    ) -> Result<Vec<Result<Published, Refused>>, Refused> {
         if self.is_draining() {
             // What is published now might reach nobody before the process ends: the publisher tries again elsewhere.
             return Err(Refused::draining());
         }
         let at_ms = now_ms();
-        let ids: Vec<_> = drafts.iter().map(|draft| draft.id.clone()).collect();
-        let events = drafts.into_iter().map(|draft| Stamped { draft, at_ms }).collect();
-        let cursors = self.log.append(events).await.map_err(|error| Refused::log_unavailable(&error))?;
-        let published = ids.into_iter().zip(cursors).map(|(id, cursor)| Published {
-            id: id.map_or_else(|| cursor.to_string(), |id| id.as_str().to_owned()),
-            cursor,
+        let ids: Vec<_> = publications.iter().map(|publication| publication.draft.id.clone()).collect();
+        let events = publications.into_iter().map(|Publication { draft, key }| {
+            let key = key.map(|key| IdempotencyKey::new(publisher, &key.text, key.line, &draft));
+            Stamped { draft, at_ms, key }
+        });
+        let appended = self.log.append(events.collect()).await.map_err(|error| Refused::log_unavailable(&error))?;
+        let published = ids.into_iter().zip(appended).map(|(id, appended)| {
+            let (cursor, repeated) = match appended {
+                Appended::New(cursor) => (cursor, false),
+                Appended::Repeated(cursor) => (cursor, true),
+                Appended::KeyReused => return Err(Refused::key_reused()),
+            };
+            let id = id.map_or_else(|| cursor.to_string(), |id| id.as_str().to_owned());
+            Ok(Published { id, cursor, repeated })
         });
         Ok(published.collect())
     }

@@ -53,6 +53,12 @@ impl Refused {
         Self::later("too_busy", "more is being published than the hub may hold at a time")
     }
 
+    pub(super) fn key_reused() -> Self {
+        let message =
+            "this idempotency key was given to another event: a key stands for one event, and for tries to publish it";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", message)
+    }
+
     fn later(code: &'static str, message: impl Into<String>) -> Self {
         let refused = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
         Self { retry_after: Some(RETRY_AFTER), ..refused }

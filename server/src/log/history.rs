@@ -96,7 +96,7 @@ impl History {
         if self.head >= Seq::MAX {
             return None;
         }
-        let Stamped { draft, at_ms } = stamped;
+        let Stamped { draft, at_ms, key: _ } = stamped;
         self.head = self.head.next();
         let cursor = self.head();
         let event = Arc::new(Committed::new(Event { cursor, at_ms, draft }));
@@ -267,7 +267,7 @@ mod tests {
         let topics = topics.iter().map(|topic| Topic::new(topic).unwrap()).collect();
         let mut draft = Draft::new(topics, Data::text("x")).unwrap();
         draft.id = id.map(|id| EventId::new(id).unwrap());
-        history.append(Stamped { draft, at_ms: 1000 }).unwrap().seq()
+        history.append(Stamped::new(draft, 1000)).unwrap().seq()
     }
 
     /// What a read gives, as text: `3` is an event, `1-2` a gap.
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(history.len(), 0);
         assert!(history.topics.is_empty());
         let draft = Draft::new(vec![Topic::new("a").unwrap()], Data::text(&"x".repeat(65 << 20))).unwrap();
-        history.append(Stamped { draft, at_ms: 0 }).unwrap();
+        history.append(Stamped::new(draft, 0)).unwrap();
         assert_eq!(history.len(), 0, "an event beyond its class's bytes is delivered live, and not kept");
     }
 }

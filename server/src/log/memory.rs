@@ -5,41 +5,63 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fanwire_protocol::{Cursor, Epoch, LastEventId, Matchers, Seq};
 use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{AppendError, History, Log, LogError, Retention, Stamped, Tail, TailBuffer};
+use super::{
+    AppendError, Appended, History, Log, LogError, Retention, Stamped, Tail, TailBuffer, idempotency::RecentKeys,
+};
 use crate::core::{Page, Read, Start};
+
+#[derive(Debug)]
+struct Kept {
+    history: History,
+    keys: RecentKeys,
+}
 
 /// A log in memory. An append is committed at once.
 #[derive(Debug)]
 pub struct MemoryLog {
     epoch: Epoch,
-    history: Mutex<History>,
+    kept: Mutex<Kept>,
     tail: Arc<TailBuffer>,
 }
 
 impl MemoryLog {
     /// An empty log. `seed` keys its hash maps.
     pub fn new(epoch: Epoch, retention: Retention, seed: u64) -> Self {
+        let keys = RecentKeys::new(retention.keys(), seed);
         let history = History::new(epoch, retention, seed);
         let tail = TailBuffer::new(history.head().seq);
-        Self { epoch, history: Mutex::new(history), tail }
+        Self { epoch, kept: Mutex::new(Kept { history, keys }), tail }
     }
 
-    fn lock(&self) -> MutexGuard<'_, History> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         // A panic under the lock would be a bug of History's own; serving what it holds beats serving nothing.
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn append_now(&self, events: Vec<Stamped>) -> Result<Vec<Cursor>, AppendError> {
-        let mut history = self.lock();
-        if events.len() as u64 > Seq::MAX.0 - history.head().seq.0 {
+    fn append_now(&self, events: Vec<Stamped>) -> Result<Vec<Appended>, AppendError> {
+        let mut kept = self.lock();
+        if events.len() as u64 > Seq::MAX.0 - kept.history.head().seq.0 {
             return Err(AppendError::Exhausted);
         }
-        let committed: Option<Vec<_>> = events.into_iter().map(|event| history.append(event)).collect();
-        let committed = committed.ok_or(AppendError::Exhausted)?;
-        let cursors = committed.iter().map(|event| event.cursor).collect();
+        let (mut appended, mut committed) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
+        for event in events {
+            let (key, at_ms) = (event.key, event.at_ms);
+            if let Some(key) = &key
+                && let Some(known) = kept.keys.get(key)
+            {
+                appended.push(known.answer(key, self.epoch));
+                continue;
+            }
+            let event = kept.history.append(event).ok_or(AppendError::Exhausted)?;
+            if let Some(key) = &key {
+                kept.keys.insert(key, event.seq(), at_ms);
+            }
+            appended.push(Appended::New(event.cursor));
+            committed.push(event);
+        }
         // Under the lock, so that the tail is in the log's order.
         self.tail.push(committed);
-        Ok(cursors)
+        Ok(appended)
     }
 }
 
@@ -48,7 +70,7 @@ impl Log for MemoryLog {
         self.epoch
     }
 
-    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Cursor>, AppendError>> {
+    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
         std::future::ready(self.append_now(events)).boxed()
     }
 
@@ -57,11 +79,11 @@ impl Log for MemoryLog {
         last_event_id: Option<&'a LastEventId>,
         matchers: &'a Matchers,
     ) -> BoxFuture<'a, Result<Start, LogError>> {
-        std::future::ready(Ok(self.lock().resolve(last_event_id, matchers))).boxed()
+        std::future::ready(Ok(self.lock().history.resolve(last_event_id, matchers))).boxed()
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, LogError>> {
-        std::future::ready(Ok(self.lock().read(&read))).boxed()
+        std::future::ready(Ok(self.lock().history.read(&read))).boxed()
     }
 
     fn tail(&self) -> Tail {
@@ -69,10 +91,11 @@ impl Log for MemoryLog {
     }
 
     fn expire(&self, now_ms: u64) {
-        while self.lock().expire(now_ms) {}
+        while self.lock().history.expire(now_ms) {}
+        while self.lock().keys.expire(now_ms) {}
     }
 
     fn head(&self) -> Cursor {
-        self.lock().head()
+        self.lock().history.head()
     }
 }

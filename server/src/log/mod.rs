@@ -5,6 +5,7 @@
 
 mod disk;
 mod history;
+mod idempotency;
 mod memory;
 mod page;
 mod retention;
@@ -19,6 +20,7 @@ use crate::core::{Page, Read, Start};
 
 pub use disk::{DiskLog, DiskLogError, Fsync, OpenError};
 pub use history::History;
+pub use idempotency::{IdempotencyKey, KeyWindow};
 pub use memory::MemoryLog;
 pub use retention::{Class, Retention, TopicRule};
 pub use tail::{Tail, TailBuffer, TailStep};
@@ -28,8 +30,8 @@ pub trait Log: std::fmt::Debug + Send + Sync + 'static {
     /// The log's random name.
     fn epoch(&self) -> Epoch;
 
-    /// Appends events, in order, and returns their positions once they are committed. All or none.
-    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Cursor>, AppendError>>;
+    /// Appends events, in order, and says what became of each once they are committed. All that are new, or none.
+    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>>;
 
     /// Finds where a feed starts.
     fn resolve<'a>(
@@ -61,6 +63,26 @@ pub struct Stamped {
     pub draft: Draft,
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
+    /// What makes a second append of it be none.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// What became of an event that was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// It is new, and has this position.
+    New(Cursor),
+    /// Its key had been given to the same event before, which has this position. Nothing was appended.
+    Repeated(Cursor),
+    /// Its key had been given to another event. Nothing was appended.
+    KeyReused,
+}
+
+impl Stamped {
+    /// An event without a key.
+    pub fn new(draft: Draft, at_ms: u64) -> Self {
+        Self { draft, at_ms, key: None }
+    }
 }
 
 /// Why nothing was appended.

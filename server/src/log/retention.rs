@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use fanwire_protocol::{Matcher, Matchers, Topic};
 
+use super::KeyWindow;
+
 /// Ordered classes; a topic belongs to the first that takes it, and to the default class if none does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
     /// In order; the last takes every topic.
     classes: Vec<Class>,
+    keys: KeyWindow,
 }
 
 /// How much is kept of the topics of a class. An event goes when any limit says so, the oldest of its class first.
@@ -41,7 +44,17 @@ impl Retention {
     /// These classes, and behind them a default class, whose own rules don't count.
     pub fn new(mut classes: Vec<Class>, default: Class) -> Self {
         classes.push(Class { topics: vec![TopicRule::Any], ..default });
-        Self { classes }
+        Self { classes, keys: KeyWindow::default() }
+    }
+
+    /// The same, but for how long idempotency keys are kept.
+    pub fn with_keys(self, keys: KeyWindow) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// How long idempotency keys are kept.
+    pub fn keys(&self) -> KeyWindow {
+        self.keys
     }
 
     /// The classes, in order.

@@ -19,7 +19,7 @@ use crate::{
     core::{ChangeError, Item, Taken},
     fanout::{Feed, LocalShard},
     http::{Edge, is_events_path},
-    hub::{FeedRequest, Grant, Hub, Refused, draft_from_json},
+    hub::{FeedRequest, Grant, Hub, Refused, publication_from_json},
 };
 
 /// Serves a session, from its CONNECT to its end.
@@ -245,8 +245,8 @@ async fn publish(hub: &Hub, payload: &[u8]) -> Result<Done, Refused> {
     if request_id(payload).is_err() {
         return Err(Refused::bad_request("malformed", "no request_id"));
     }
-    let draft = draft_from_json(payload, hub.limits())?;
-    let published = hub.publish_one(draft).await?;
+    let publication = publication_from_json(payload, hub.limits())?;
+    let published = hub.publish_one("", publication).await?;
     Ok(Done::Published { id: published.id, cursor: published.cursor })
 }
 

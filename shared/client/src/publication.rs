@@ -21,6 +21,8 @@ pub struct Publication {
     pub retry_ms: Option<u64>,
     /// Only for those who have the right.
     pub private: bool,
+    /// Names this publication, so that trying it again makes no second event. A form can't carry it. [PROTOCOL §6.4]
+    pub idempotency_key: Option<String>,
 }
 
 /// An event's content.
@@ -69,6 +71,7 @@ impl Publication {
         json.extend(self.kind.as_ref().map(|kind| ("type".to_owned(), kind.as_str().into())));
         json.extend(self.retry_ms.map(|ms| ("retry".to_owned(), ms.into())));
         json.extend(self.private.then(|| ("private".to_owned(), true.into())));
+        json.extend(self.idempotency_key.as_ref().map(|key| ("idempotency_key".to_owned(), key.as_str().into())));
         json
     }
 

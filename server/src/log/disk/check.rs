@@ -272,7 +272,7 @@ mod tests {
             let topics = topics.iter().map(|topic| Topic::new(topic).unwrap()).collect();
             let mut draft = Draft::new(topics, Data::text(&number.to_string())).unwrap();
             draft.id = (number % 2 == 0).then(|| EventId::new(&format!("id{}", number % 4)).unwrap());
-            store.append(head, vec![Stamped { draft, at_ms: 1 }], false).unwrap();
+            store.append(head, vec![Stamped::new(draft, 1)], false).unwrap();
             head = head.next();
         }
         store

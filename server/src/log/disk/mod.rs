@@ -29,7 +29,7 @@ use fanwire_protocol::{Cursor, Epoch, LastEventId, Matchers, Seq};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AppendError, Log, LogError, Retention, Stamped, Tail, TailBuffer, page::Place};
+use super::{AppendError, Appended, Log, LogError, Retention, Stamped, Tail, TailBuffer, page::Place};
 use crate::core::{Page, Read, Start};
 use store::Store;
 
@@ -133,7 +133,7 @@ impl Log for DiskLog {
         self.shared.epoch
     }
 
-    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Cursor>, AppendError>> {
+    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
         async move {
             let (answer, answered) = oneshot::channel();
             let gone = |_| AppendError::Unavailable("the log is closed".to_owned());

@@ -9,7 +9,10 @@ use fanwire_protocol::{Data, Draft, Epoch, EventId, LastEventId, Matcher, Matche
 use super::store::Store;
 use crate::{
     core::{Page, PageItem, Read},
-    log::{Class, History, Retention, Stamped, TopicRule, page::Place},
+    log::{
+        Appended, Class, History, IdempotencyKey, KeyWindow, Retention, Stamped, TopicRule, idempotency::RecentKeys,
+        page::Place,
+    },
 };
 
 const TOPICS: [&str; 4] = ["noisy/1", "noisy/2", "quiet", "ü"];
@@ -21,18 +24,25 @@ fn retention(rng: &mut fastrand::Rng) -> Retention {
         age_max: Some(std::time::Duration::from_millis(500)),
         ..Class::default()
     };
-    Retention::new(vec![class("noisy/*", rng.usize(0..8))], class("*", rng.usize(1..20)))
+    let keys = KeyWindow { age_max: std::time::Duration::from_millis(400), keys_max: rng.usize(1..6) };
+    Retention::new(vec![class("noisy/*", rng.usize(0..8))], class("*", rng.usize(1..20))).with_keys(keys)
 }
 
 fn stamped(rng: &mut fastrand::Rng, at_ms: u64) -> Stamped {
     let mut topic = || Topic::new(TOPICS[rng.usize(0..4)]).unwrap();
     let (first, second) = (topic(), topic());
     let topics = if rng.u8(..) < 60 { vec![first, second] } else { vec![first] };
+    let keyed = rng.u8(..) < 80;
     let data = if rng.bool() { Data::text("x\r\ny") } else { Data::Binary(vec![0, 255].into()) };
     let mut draft = Draft::new(topics, data).unwrap();
     draft.id = (rng.u8(..) < 80).then(|| EventId::new(&format!("id{}", rng.u8(0..4))).unwrap());
     draft.private = rng.bool();
-    Stamped { draft, at_ms }
+    // The same event comes under the same key often enough.
+    if keyed {
+        draft = Draft::new(draft.topics()[..1].to_vec(), Data::text("keyed")).unwrap();
+    }
+    let key = keyed.then(|| IdempotencyKey::new("", &format!("key{}", rng.u8(0..6)), None, &draft));
+    Stamped { draft, at_ms, key }
 }
 
 fn told(page: &Page) -> Vec<String> {
@@ -60,14 +70,29 @@ fn run(seed: u64) {
     let epoch = Epoch::from_bits(seed);
     let open = || Store::open(&path, epoch, retention.clone(), 1 << 20).unwrap();
     let mut model = History::new(epoch, (*retention).clone(), seed);
+    let mut keys = RecentKeys::new(retention.keys(), seed);
     let (mut store, mut head) = open();
     let mut now_ms = 1000;
     for _ in 0..120 {
         match rng.usize(0..10) {
             0..4 => {
                 let events: Vec<_> = (0..rng.usize(1..6)).map(|_| stamped(&mut rng, now_ms)).collect();
-                let committed = store.append(head, events.clone(), rng.u8(..) < 20).unwrap();
-                let expected: Vec<_> = events.into_iter().map(|event| model.append(event).unwrap()).collect();
+                let (appended, committed) = store.append(head, events.clone(), rng.u8(..) < 20).unwrap();
+                let mut expected = vec![];
+                for (event, appended) in events.into_iter().zip(appended) {
+                    let known = event.key.and_then(|key| keys.get(&key).map(|known| known.answer(&key, epoch)));
+                    if let Some(known) = known {
+                        assert_eq!(appended, known);
+                        continue;
+                    }
+                    let key = event.key;
+                    let event = model.append(event).unwrap();
+                    assert_eq!(appended, Appended::New(event.cursor));
+                    if let Some(key) = key {
+                        keys.insert(&key, event.seq(), now_ms);
+                    }
+                    expected.push(event);
+                }
                 let plain = |events: &[Arc<crate::core::Committed>]| -> Vec<_> {
                     events.iter().map(|event| (***event).clone()).collect()
                 };
@@ -77,6 +102,7 @@ fn run(seed: u64) {
             4 => {
                 now_ms += rng.u64(0..300);
                 while model.expire(now_ms) {}
+                while keys.expire(now_ms) {}
                 while store.expire(now_ms).unwrap() {}
             }
             5 => {

@@ -10,14 +10,16 @@ use std::{
 
 use fanwire_protocol::{Cursor, Draft, Epoch, EventId, Matcher, Seq};
 use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition, WriteTransaction,
 };
 
 use super::{overlay::Overlay, record};
 use crate::{
     core::{Committed, Floors, Page, Read},
     log::{
-        Retention, Stamped,
+        Appended, Retention, Stamped,
+        idempotency::{IdempotencyKey, KeyUse},
         page::{IdUse, build_page, untold_floors},
     },
 };
@@ -117,31 +119,42 @@ impl Store {
         &self.database
     }
 
-    /// Stores events behind `head`, lets go of what their classes no longer hold, and syncs if `durable`.
+    /// Stores events behind `head`, lets go of what their classes no longer hold, and syncs if `durable`. Says what became of each, and what
+    /// is new.
     ///
-    /// Where it isn't, the numbers that are shown to subscribers are reserved durably before, in blocks: after a crash the log
+    /// Where it isn't durable, the numbers that are shown to subscribers are reserved durably before, in blocks: after a crash the log
     /// goes on behind them, and none is given to another event.
     pub(super) fn append(
         &self,
         head: Seq,
         events: Vec<Stamped>,
         durable: bool,
-    ) -> Result<Vec<Arc<Committed>>, Failure> {
+    ) -> Result<(Vec<Appended>, Vec<Arc<Committed>>), Failure> {
         let mut transaction = self.database.begin_write()?;
         let last = Seq(head.0 + events.len() as u64);
         let reserve = !durable && self.reserved.load(Relaxed) < last.0;
         if !durable && !reserve {
             transaction.set_durability(Durability::None)?;
         }
-        let mut committed = Vec::with_capacity(events.len());
+        let (mut appended, mut committed) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         {
             let mut tables = Tables::open(&transaction)?;
             let mut seq = head;
-            for Stamped { draft, at_ms } in events {
+            for Stamped { draft, at_ms, key } in events {
+                if let Some(key) = &key
+                    && let Some(known) = tables.key(key)?
+                {
+                    appended.push(known.answer(key, self.epoch));
+                    continue;
+                }
                 seq = seq.next();
                 let class = self.retention.class_of(draft.canonical());
                 tables.insert(seq, class, &draft, at_ms)?;
+                if let Some(key) = &key {
+                    tables.insert_key(key, seq, at_ms, self.retention.keys().keys_max)?;
+                }
                 let cursor = Cursor { epoch: self.epoch, seq };
+                appended.push(Appended::New(cursor));
                 committed.push(Arc::new(Committed::new(fanwire_protocol::Event { cursor, at_ms, draft })));
                 tables.enforce(class, &self.retention, self.epoch)?;
             }
@@ -150,11 +163,15 @@ impl Store {
                 tables.set("reserved", last.0 + RESERVED_BLOCK)?;
             }
         }
+        if committed.is_empty() {
+            transaction.abort()?;
+            return Ok((appended, committed));
+        }
         transaction.commit()?;
         if reserve {
             self.reserved.store(last.0 + RESERVED_BLOCK, Relaxed);
         }
-        Ok(committed)
+        Ok((appended, committed))
     }
 
     /// Makes everything that was appended before durable.
@@ -178,6 +195,11 @@ impl Store {
         let mut left = EXPIRE_MAX;
         {
             let mut tables = Tables::open(&transaction)?;
+            let oldest_key = self.oldest_key_at(now_ms);
+            while left > 0 && tables.oldest_key()?.is_some_and(|(_, at_ms)| at_ms < oldest_key) {
+                tables.forget_oldest_key()?;
+                left -= 1;
+            }
             for (class, limits) in self.retention.classes().iter().enumerate() {
                 let Some(age_max) = limits.age_max else { continue };
                 let oldest = now_ms.saturating_sub(age_max.as_millis() as u64);
@@ -193,6 +215,9 @@ impl Store {
 
     fn has_expired(&self, now_ms: u64) -> Result<bool, Failure> {
         let reader = Reader::open(&self.database.begin_read()?)?;
+        if reader.key_order.first()?.is_some_and(|(_, key)| key.value().1 < self.oldest_key_at(now_ms)) {
+            return Ok(true);
+        }
         for (class, limits) in self.retention.classes().iter().enumerate() {
             let Some(age_max) = limits.age_max else { continue };
             let oldest = now_ms.saturating_sub(age_max.as_millis() as u64);
@@ -205,6 +230,11 @@ impl Store {
             }
         }
         Ok(false)
+    }
+
+    /// Keys that are older go.
+    fn oldest_key_at(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.retention.keys().age_max.as_millis() as u64)
     }
 
     /// The floors of the classes.
@@ -245,6 +275,8 @@ struct Tables<'t> {
     classes: Table<'t, (u32, u64), u64>,
     stats: Table<'t, u32, Stat>,
     names: Table<'t, u32, &'static str>,
+    keys: Table<'t, &'static [u8; 16], StoredKey>,
+    key_order: Table<'t, u64, (&'static [u8; 16], u64)>,
 }
 
 impl<'t> Tables<'t> {
@@ -257,6 +289,8 @@ impl<'t> Tables<'t> {
             classes: transaction.open_table(CLASSES)?,
             stats: transaction.open_table(STATS)?,
             names: transaction.open_table(NAMES)?,
+            keys: transaction.open_table(KEYS)?,
+            key_order: transaction.open_table(KEY_ORDER)?,
         })
     }
 
@@ -340,6 +374,37 @@ impl<'t> Tables<'t> {
         })
     }
 
+    fn key(&self, key: &IdempotencyKey) -> Result<Option<KeyUse>, Failure> {
+        let Some(known) = self.keys.get(&key.name)? else { return Ok(None) };
+        let (event, seq, at_ms) = known.value();
+        Ok(Some(KeyUse { event: *event, seq: Seq(seq), at_ms }))
+    }
+
+    fn insert_key(&mut self, key: &IdempotencyKey, seq: Seq, at_ms: u64, keys_max: usize) -> Result<(), Failure> {
+        self.keys.insert(&key.name, (&key.event, seq.0, at_ms))?;
+        self.key_order.insert(seq.0, (&key.name, at_ms))?;
+        // A limit that was lowered is reached over the next appends.
+        for _ in 0..EVICT_MAX {
+            if self.key_order.len()? <= keys_max as u64 {
+                break;
+            }
+            self.forget_oldest_key()?;
+        }
+        Ok(())
+    }
+
+    /// Its event's number, and its time.
+    fn oldest_key(&self) -> Result<Option<(u64, u64)>, Failure> {
+        Ok(self.key_order.first()?.map(|(seq, key)| (seq.value(), key.value().1)))
+    }
+
+    fn forget_oldest_key(&mut self) -> Result<(), Failure> {
+        if let Some((_, key)) = self.key_order.pop_first()? {
+            self.keys.remove(key.value().0)?;
+        }
+        Ok(())
+    }
+
     /// Evicts what is beyond the class's limits, but only so much at a time that no publisher waits for long: a class whose
     /// limits were lowered gets there over the next appends.
     fn enforce(&mut self, class: usize, retention: &Retention, epoch: Epoch) -> Result<(), Failure> {
@@ -408,6 +473,7 @@ struct Reader {
     ids: redb::ReadOnlyTable<(&'static str, u64), ()>,
     classes: redb::ReadOnlyTable<(u32, u64), u64>,
     stats: redb::ReadOnlyTable<u32, Stat>,
+    key_order: redb::ReadOnlyTable<u64, (&'static [u8; 16], u64)>,
 }
 
 impl Reader {
@@ -418,6 +484,7 @@ impl Reader {
             ids: transaction.open_table(IDS)?,
             classes: transaction.open_table(CLASSES)?,
             stats: transaction.open_table(STATS)?,
+            key_order: transaction.open_table(KEY_ORDER)?,
         })
     }
 
@@ -497,6 +564,14 @@ pub(super) const CLASSES: TableDefinition<'static, (u32, u64), u64> = TableDefin
 pub(super) const STATS: TableDefinition<'static, u32, Stat> = TableDefinition::new("stats");
 /// What each class was, to see whether the configuration has changed.
 pub(super) const NAMES: TableDefinition<'static, u32, &'static str> = TableDefinition::new("class_names");
+
+/// By an idempotency key's digest: its event's digest, number and time.
+pub(super) const KEYS: TableDefinition<'static, &'static [u8; 16], StoredKey> =
+    TableDefinition::new("idempotency_keys");
+/// By an event's number: its idempotency key's digest, and its time.
+pub(super) const KEY_ORDER: TableDefinition<'static, u64, (&'static [u8; 16], u64)> =
+    TableDefinition::new("idempotency_key_order");
+pub(super) type StoredKey = (&'static [u8; 16], u64, u64);
 
 /// The newest format that this hub reads and writes.
 pub(super) const FORMAT: u64 = 1;

@@ -7,7 +7,7 @@ use fanwire_protocol::{Cursor, Data, Draft, Epoch, LastEventId, Matcher, Matcher
 use super::{DiskLog, DiskLogError, Fsync, OpenError};
 use crate::{
     core::{Page, PageItem, Read},
-    log::{Log, Retention, Stamped},
+    log::{Appended, IdempotencyKey, Log, Retention, Stamped},
 };
 
 fn open(directory: &std::path::Path, bits: u64, fsync: Fsync) -> Result<DiskLog, DiskLogError> {
@@ -17,9 +17,17 @@ fn open(directory: &std::path::Path, bits: u64, fsync: Fsync) -> Result<DiskLog,
 async fn publish(log: &DiskLog, numbers: std::ops::Range<usize>) -> Vec<Cursor> {
     let events = numbers.map(|number| {
         let draft = Draft::new(vec![Topic::new("numbers").unwrap()], Data::text(&number.to_string())).unwrap();
-        Stamped { draft, at_ms: crate::hub::now_ms() }
+        Stamped::new(draft, crate::hub::now_ms())
     });
-    log.append(events.collect()).await.unwrap()
+    let appended = log.append(events.collect()).await.unwrap();
+    appended.into_iter().map(new).collect()
+}
+
+fn new(appended: Appended) -> Cursor {
+    match appended {
+        Appended::New(cursor) => cursor,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn read_all(log: &DiskLog) -> Page {
@@ -56,6 +64,22 @@ async fn a_new_run_goes_on_where_the_last_ended() {
     assert_eq!(texts(&read_all(&log).await), ["0", "1", "2", "3"]);
     let resumed = log.resolve(Some(&LastEventId::Cursor(cursors[1])), &Matchers::default()).await.unwrap();
     assert_eq!((resumed.verdict, resumed.after.0), (Verdict::Resumed, 2));
+}
+
+#[tokio::test]
+async fn a_key_outlives_the_run_that_took_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let draft = Draft::new(vec![Topic::new("numbers").unwrap()], Data::text("0")).unwrap();
+    let keyed = Stamped {
+        key: Some(IdempotencyKey::new("me", "k", None, &draft)),
+        ..Stamped::new(draft, crate::hub::now_ms())
+    };
+    let log = open(directory.path(), 1, Fsync::Always).unwrap();
+    let first = new(log.append(vec![keyed.clone()]).await.unwrap()[0]);
+    drop(log);
+    let log = open(directory.path(), 2, Fsync::Always).unwrap();
+    assert_eq!(log.append(vec![keyed]).await.unwrap(), [Appended::Repeated(first)]);
+    assert_eq!(log.head(), first);
 }
 
 #[tokio::test]

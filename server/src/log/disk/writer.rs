@@ -6,19 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanwire_protocol::{Cursor, Seq};
+use fanwire_protocol::Seq;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{CACHE_BYTES, Fsync, OpenError, Shared, Store, store::Failure};
-use crate::log::{AppendError, Stamped};
+use crate::log::{AppendError, Appended, Stamped};
 
 /// What the writer is asked for.
 pub(super) enum Job {
-    Append { events: Vec<Stamped>, answer: oneshot::Sender<Result<Vec<Cursor>, AppendError>> },
+    Append { events: Vec<Stamped>, answer: oneshot::Sender<Result<Vec<Appended>, AppendError>> },
     Expire { now_ms: u64 },
 }
 
-type Waiting = Vec<(usize, oneshot::Sender<Result<Vec<Cursor>, AppendError>>)>;
+type Waiting = Vec<(usize, oneshot::Sender<Result<Vec<Appended>, AppendError>>)>;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -95,7 +95,7 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, events: Vec<Stamped>) -> Result<Vec<Cursor>, AppendError> {
+    fn append(&mut self, events: Vec<Stamped>) -> Result<Vec<Appended>, AppendError> {
         let head = Seq(self.shared.head.load(Relaxed));
         if events.len() as u64 > Seq::MAX.0 - head.0 {
             return Err(AppendError::Exhausted);
@@ -104,23 +104,24 @@ impl Writer {
             let why = self.trouble.as_ref().map_or("", |trouble| &trouble.why);
             return Err(AppendError::Unavailable(why.to_owned()));
         };
-        let committed = match store.append(head, events, self.fsync == Fsync::Always) {
-            Ok(committed) => committed,
+        let (appended, committed) = match store.append(head, events, self.fsync == Fsync::Always) {
+            Ok(done) => done,
             Err(error) => {
                 let said = AppendError::Unavailable(error.to_string());
                 self.give_up(store, &error);
                 return Err(said);
             }
         };
-        if let Fsync::Interval(interval) = self.fsync {
+        if let Fsync::Interval(interval) = self.fsync
+            && !committed.is_empty()
+        {
             self.sync_by.get_or_insert(Instant::now() + interval);
         }
         if let Some(last) = committed.last() {
             self.shared.head.store(last.seq().0, Relaxed);
         }
-        let cursors = committed.iter().map(|event| event.cursor).collect();
         self.shared.tail.push(committed);
-        Ok(cursors)
+        Ok(appended)
     }
 
     fn sync(&mut self) {
@@ -204,11 +205,11 @@ impl Writer {
     }
 }
 
-fn answer(waiting: Waiting, outcome: Result<Vec<Cursor>, AppendError>) {
-    let mut cursors = outcome.as_ref().map(Vec::as_slice).unwrap_or_default();
+fn answer(waiting: Waiting, outcome: Result<Vec<Appended>, AppendError>) {
+    let mut appended = outcome.as_ref().map(Vec::as_slice).unwrap_or_default();
     for (count, answer) in waiting {
-        let (own, rest) = cursors.split_at(count.min(cursors.len()));
-        cursors = rest;
+        let (own, rest) = appended.split_at(count.min(appended.len()));
+        appended = rest;
         // A publisher that is gone has no use for it.
         let _ = answer.send(outcome.as_ref().map(|_| own.to_vec()).map_err(Clone::clone));
     }
