@@ -29,6 +29,10 @@ pub(super) struct Subscribe {
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
 
+    /// Begin with the newest event of each topic
+    #[arg(long, conflicts_with = "last_event_id")]
+    latest: bool,
+
     /// Seconds from one heartbeat of the hub to the next [default: the hub's]
     #[arg(long, value_name = "SECONDS")]
     heartbeat: Option<f64>,
@@ -56,6 +60,9 @@ impl Subscribe {
         ensure!(asks || !self.topics.is_empty(), "say what to subscribe to: --topic TOPIC, or --topic '*'");
         if let Some(id) = &self.last_event_id {
             options.last_event_id = LastEventId::parse(id).with_context(|| format!("--last-event-id {id:?}"))?;
+        }
+        if self.latest {
+            options.url.query_pairs_mut().append_pair("replay", "latest");
         }
         if let Some(seconds) = self.heartbeat {
             options.heartbeat = Some(Duration::try_from_secs_f64(seconds).context("--heartbeat")?);

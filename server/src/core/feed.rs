@@ -7,13 +7,15 @@ use fanwire_protocol::{
     message::{Bye, Changed, Gap, GapReason},
 };
 
-use super::{Committed, Floors, Item, Limits, Page, PageItem, Rights, Time};
+use super::{Committed, Floors, Item, Latest, Limits, Page, PageItem, Rights, Time};
 
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) matchers: Arc<Matchers>,
     pub(super) rights: Rights,
     pub(super) told: Option<Floors>,
+    /// What is wanted of the history up to a number, where that isn't everything.
+    pub(super) latest: Option<Latest>,
     pub(super) phase: Phase,
     /// While the feed isn't live: everything up to here was queued, taken, told as a gap, or isn't this feed's.
     /// A live feed is complete up to the shard's head.
@@ -55,6 +57,8 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Reading {
     upto: Seq,
+    /// It ends where the shard was, so that what came later is all that follows.
+    joins: bool,
     /// Live events above `upto`.
     later: VecDeque<Arc<Committed>>,
     later_bytes: usize,
@@ -85,6 +89,7 @@ impl Feed {
             matchers: Arc::new(matchers),
             rights,
             told: None,
+            latest: None,
             phase: Phase::Behind,
             position: start,
             prev: start,
@@ -127,9 +132,10 @@ impl Feed {
         self.phase = Phase::Behind;
     }
 
-    pub(super) fn begin_read(&mut self, upto: Seq) {
+    pub(super) fn begin_read(&mut self, upto: Seq, head: Seq) {
         self.token += 1;
-        self.phase = Phase::Reading(Reading { upto, later: VecDeque::new(), later_bytes: 0, overflowed: false });
+        let joins = upto >= head;
+        self.phase = Phase::Reading(Reading { upto, joins, later: VecDeque::new(), later_bytes: 0, overflowed: false });
     }
 
     /// Puts a page into the queue, and what was committed since it was asked for behind it.
@@ -154,10 +160,11 @@ impl Feed {
             }
         }
         self.position = page.reached;
+        self.latest = self.latest.take().filter(|latest| self.position < latest.upto);
         if self.changes.front().is_some_and(|change| change.from_seq <= self.position) {
             return AfterPage::AtChange;
         }
-        if page.reached < reading.upto || reading.overflowed || !self.changes.is_empty() {
+        if page.reached < reading.upto || !reading.joins || reading.overflowed || !self.changes.is_empty() {
             return AfterPage::Behind;
         }
         self.told = None;

@@ -71,6 +71,17 @@ pub struct Start {
     pub told: Option<Floors>,
     /// Nothing that the subscriber's matchers take was evicted after it, as far as is known.
     pub complete: bool,
+    /// Only these events come before the feed goes on with everything.
+    pub latest: Option<Latest>,
+}
+
+/// The newest event of each topic at one moment: what a feed with `replay=latest` begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Latest {
+    /// Their numbers, in order.
+    pub seqs: Arc<[Seq]>,
+    /// The newest number of that moment: every event above it is wanted.
+    pub upto: Seq,
 }
 
 /// Loss that is known when a feed opens: what lies between a position that means nothing here and [`Start::after`].
@@ -127,6 +138,8 @@ pub struct Read {
     pub matchers: Arc<Matchers>,
     /// Don't tell evictions up to these floors.
     pub told: Option<Floors>,
+    /// Only these events, of those that are still kept, and no gaps.
+    pub only: Option<Arc<[Seq]>>,
     /// At most so many events.
     pub events_max: usize,
     /// No further event once they cost so much; at least one is given.

@@ -127,7 +127,8 @@ impl Shard {
             feed.push(Item::Gap(Box::new(gap)));
         }
         feed.told = start.told;
-        if start.after >= self.head {
+        feed.latest = start.latest.filter(|latest| start.after < latest.upto);
+        if start.after >= self.head && feed.latest.is_none() {
             // The log may be ahead of what its tail has brought here.
             feed.phase = Phase::Live;
         }
@@ -265,7 +266,12 @@ impl Shard {
         if matchers.as_slice().len() > Matchers::COUNT_MAX {
             return Err(ChangeError::TooManyMatchers);
         }
-        let from_seq = if feed.is_live() { head.max(feed.position) } else { head };
+        let from_seq = match &feed.latest {
+            // What the feed begins with is of the matchers that it began with.
+            Some(latest) => head.max(latest.upto),
+            None if feed.is_live() => head.max(feed.position),
+            None => head,
+        };
         feed.changes.push_back(PendingChange { from_seq, request_id, matchers: Arc::new(matchers) });
         if feed.is_live() {
             self.apply_changes(id);
@@ -398,16 +404,21 @@ impl Shard {
         if !matches!(feed.phase, Phase::Behind) || !feed.is_empty() {
             return;
         }
-        let upto = feed.changes.front().map_or(head, |change| change.from_seq.min(head));
+        let upto = match &feed.latest {
+            // Also where the tail hasn't brought as much yet.
+            Some(latest) => latest.upto,
+            None => feed.changes.front().map_or(head, |change| change.from_seq.min(head)),
+        };
         let read = Read {
             after: feed.position,
             upto: upto.max(feed.position),
             matchers: feed.matchers.clone(),
             told: feed.told.clone(),
+            only: feed.latest.as_ref().map(|latest| latest.seqs.clone()),
             events_max: limits.queue_items_max,
             bytes_max: limits.queue_bytes_max,
         };
-        feed.begin_read(read.upto);
+        feed.begin_read(read.upto, head);
         let request = ReadRequest { feed: id, token: feed.token, read };
         self.effects.push_back(Effect::Read(request));
     }

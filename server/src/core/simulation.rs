@@ -16,7 +16,7 @@ use fanwire_protocol::{
 };
 
 use super::{Committed, Effect, FeedId, Item, Limits, ReadRequest, Rights, Shard, Subscription, Taken, Time};
-use crate::log::{Class, History, Retention, Stamped, TopicRule};
+use crate::log::{Class, History, Replay, Retention, Stamped, TopicRule};
 
 const SEEDS: u64 = 300;
 const STEPS: usize = 1_500;
@@ -62,6 +62,18 @@ struct Reader {
     requests: u64,
     asked: HashMap<u64, Matchers>,
     expect_hello: bool,
+    /// Asks for the newest of each topic to begin with.
+    replay: Replay,
+    /// What it began with, and up to where that holds.
+    thin: Option<Thin>,
+}
+
+/// A stretch of which only some events are wanted.
+#[derive(Debug)]
+struct Thin {
+    from: Seq,
+    upto: Seq,
+    seqs: Arc<[Seq]>,
 }
 
 #[test]
@@ -83,9 +95,10 @@ fn simulation() {
     }
     // A simulation that meets nothing proves nothing.
     eprintln!("{totals:?}");
-    let Totals { delivered, gaps, resumes, pages, changes, stalls, failed_reads, skips } = totals;
+    let Totals { delivered, latest, gaps, resumes, pages, changes, stalls, failed_reads, skips } = totals;
     for (what, count) in [
         ("delivered", delivered),
+        ("events of latest", latest),
         ("gaps", gaps),
         ("resumes", resumes),
         ("pages", pages),
@@ -101,6 +114,7 @@ fn simulation() {
 #[derive(Debug, Default)]
 struct Totals {
     delivered: usize,
+    latest: usize,
     gaps: usize,
     resumes: usize,
     pages: usize,
@@ -113,6 +127,7 @@ struct Totals {
 impl Totals {
     fn add(&mut self, run: &Totals) {
         self.delivered += run.delivered;
+        self.latest += run.latest;
         self.gaps += run.gaps;
         self.resumes += run.resumes;
         self.pages += run.pages;
@@ -271,6 +286,8 @@ impl Simulation {
                 requests: 0,
                 asked: HashMap::new(),
                 expect_hello: false,
+                replay: if self.rng.u8(..) < 80 { Replay::Latest } else { Replay::Nothing },
+                thin: None,
             });
         }
         let at = self.rng.usize(0..self.readers.len());
@@ -284,10 +301,19 @@ impl Simulation {
             return;
         }
         let asked = reader.cursor.map(LastEventId::Cursor);
-        let start = self.history.resolve(asked.as_ref(), &reader.matchers);
-        assert_eq!(start.verdict, if asked.is_some() { Verdict::Resumed } else { Verdict::Live });
+        let start = self.history.resolve(asked.as_ref(), reader.replay, &reader.matchers);
+        let fresh = if reader.replay == Replay::Latest { Verdict::Latest } else { Verdict::Live };
+        assert_eq!(start.verdict, if asked.is_some() { Verdict::Resumed } else { fresh });
         if asked.is_none() {
             reader.began = start.after;
+            reader.thin = start.latest.as_ref().map(|latest| Thin {
+                from: start.after,
+                upto: latest.upto,
+                seqs: latest.seqs.clone(),
+            });
+        } else if let (Some(thin), Some(cursor)) = (&mut reader.thin, reader.cursor) {
+            // A cursor wins: from here on it gets everything.
+            thin.upto = thin.upto.min(cursor.seq);
         }
         // Changes that this connection's successor never saw were lost with it: it asks for what it wants now.
         let since = reader.cursor.map_or(reader.began, |cursor| cursor.seq);
@@ -432,10 +458,16 @@ impl Simulation {
             }
             for event in self.committed.iter().filter(|event| event.seq() > reader.began && !event.draft.private) {
                 let era = reader.eras.iter().rev().find(|(from, _)| *from < event.seq());
-                let wanted = era.is_some_and(|(_, matchers)| matchers.matches(event.draft.topics()));
-                let lost = reader.gaps.iter().any(|gap| gap.contains(event.seq()));
+                let thin = reader.thin.as_ref().filter(|thin| thin.from < event.seq() && event.seq() <= thin.upto);
+                let is_latest = thin.map(|thin| thin.seqs.contains(&event.seq()));
+                let wanted = era.is_some_and(|(_, matchers)| matchers.matches(event.draft.topics()))
+                    && is_latest.unwrap_or(true);
+                // What a feed begins with is what is kept when it gets there.
+                let evicted = is_latest.is_some() && !self.history.holds(event.seq());
+                let lost = evicted || reader.gaps.iter().any(|gap| gap.contains(event.seq()));
                 if got.front() == Some(&event.seq()) {
                     got.pop_front();
+                    totals.latest += usize::from(is_latest.is_some());
                     assert!(wanted, "{} was not asked for", event.seq());
                 } else if wanted {
                     assert!(lost, "{} is missing and no gap says so", event.seq());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fanwire_protocol::{LastEventId, Matcher, Matchers, TopicError};
 
 use super::{Limits, Refused, form_pairs};
+use crate::log::Replay;
 
 /// A feed that is asked for, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct FeedRequest {
     pub matchers: Matchers,
     /// From where on.
     pub last_event_id: Option<LastEventId>,
+    /// What to begin with, without a position.
+    pub replay: Replay,
     /// From one heartbeat to the next.
     pub heartbeat: Option<Duration>,
     /// Whether an SSE feed carries control messages.
@@ -24,6 +27,7 @@ impl FeedRequest {
     pub fn parse(query: &str, last_event_id_header: Option<&[u8]>, limits: &Limits) -> Result<Self, Refused> {
         let mut matchers = Matchers::default();
         let (mut last_event_id, mut heartbeat, mut control, mut delivery) = (None, None, None, None);
+        let mut replay = None;
         for pair in form_pairs(query.as_bytes()) {
             let (name, value) = pair?;
             match &*name {
@@ -39,6 +43,7 @@ impl FeedRequest {
                     return Err(Refused::bad_request("unknown_matcher", message));
                 }
                 "last_event_id" => last_event_id = last_event_id.or(Some(value)),
+                "replay" => replay = replay.or(Some(value)),
                 "heartbeat" => heartbeat = heartbeat.or(Some(value)),
                 "control" => control = control.or(Some(value)),
                 "delivery" => delivery = delivery.or(Some(value)),
@@ -52,6 +57,11 @@ impl FeedRequest {
         if delivery.is_some_and(|delivery| delivery != "ordered") {
             return Err(Refused::bad_request("bad_delivery", "this hub delivers \"ordered\""));
         }
+        let replay = match replay.as_deref() {
+            None => Replay::Nothing,
+            Some("latest") => Replay::Latest,
+            Some(_) => return Err(Refused::bad_request("bad_replay", "replay is \"latest\", or left out")),
+        };
         let last_event_id = match last_event_id_header.filter(|header| !header.is_empty()) {
             Some(header) => {
                 Some(std::str::from_utf8(header).map_err(|_| bad_last_event_id("it isn't valid UTF-8"))?.into())
@@ -62,6 +72,7 @@ impl FeedRequest {
         Ok(Self {
             matchers,
             last_event_id: last_event_id.map_err(|error| bad_last_event_id(&error.to_string()))?.flatten(),
+            replay,
             heartbeat: heartbeat.map(|text| parse_heartbeat(&text, limits)).transpose()?,
             control: control.is_some_and(|control| control == "1"),
         })
@@ -120,6 +131,7 @@ mod tests {
             ("topic=a&heartbeat=0.5", "bad_heartbeat"),
             ("topic=a&heartbeat=NaN", "bad_heartbeat"),
             ("topic=a&delivery=carrier-pigeon", "bad_delivery"),
+            ("topic=a&replay=all", "bad_replay"),
             ("topic=a&last_event_id=%23nope", "bad_last_event_id"),
         ] {
             assert_eq!(parse(query, None).err(), Some(code), "{query}");

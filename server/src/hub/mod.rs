@@ -212,12 +212,12 @@ impl Hub {
             return Err(Refused::draining());
         }
         let seat = self.take_seat()?;
-        let FeedRequest { matchers, last_event_id, heartbeat, control: _ } = request;
-        let start = self.log.resolve(last_event_id.as_ref(), &matchers).await;
+        let FeedRequest { matchers, last_event_id, replay, heartbeat, control: _ } = request;
+        let start = self.log.resolve(last_event_id.as_ref(), replay, &matchers).await;
         let start = start.map_err(|error| Refused::log_unavailable(&error))?;
         let cursor = Cursor { epoch: self.log.epoch(), seq: start.after };
         let preceding_id = match (start.verdict, &last_event_id) {
-            (Verdict::Live, _) => cursor.to_string(),
+            (Verdict::Live | Verdict::Latest, _) => cursor.to_string(),
             // The event may have been evicted, or the ones after it.
             (Verdict::Resumed, Some(LastEventId::Publisher(id))) if start.complete => id.as_str().to_owned(),
             (Verdict::Resumed, _) if start.complete && cursor.seq.0 > 0 => cursor.to_string(),

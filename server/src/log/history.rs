@@ -8,8 +8,8 @@ use std::{
 use fanwire_protocol::{Cursor, Epoch, Event, EventId, LastEventId, Matcher, Matchers, Seq, Topic};
 
 use super::{
-    Retention, Stamped,
-    page::{IdUse, Place, build_page, untold_floors},
+    Replay, Retention, Stamped,
+    page::{IdUse, LATEST_TOPICS_MAX, Newest, Place, build_page, untold_floors, wanted_only},
 };
 use crate::core::{Committed, Floors, Page, Read, Start};
 
@@ -91,6 +91,12 @@ impl History {
         self.events.is_empty()
     }
 
+    /// Whether an event is kept.
+    #[cfg(test)]
+    pub(crate) fn holds(&self, seq: Seq) -> bool {
+        self.events.contains_key(&seq)
+    }
+
     /// Gives an event the next number and keeps it; `None` when there is no number left.
     pub fn append(&mut self, stamped: Stamped) -> Option<Arc<Committed>> {
         if self.head >= Seq::MAX {
@@ -141,12 +147,30 @@ impl History {
     }
 
     /// Finds where a feed starts.
-    pub fn resolve(&self, last_event_id: Option<&LastEventId>, matchers: &Matchers) -> Start {
+    pub fn resolve(&self, last_event_id: Option<&LastEventId>, replay: Replay, matchers: &Matchers) -> Start {
         let known = |id: &EventId| {
             self.ids.get(id).and_then(|uses| Some(IdUse { first: *uses.kept.front()?, is_certain: !uses.evicted }))
         };
         let place = Place { epoch: self.epoch, head: self.head, floors: self.floors() };
-        place.resolve(last_event_id, self.retention.touched(matchers), known)
+        match (last_event_id, replay) {
+            (None, Replay::Latest) => place.latest(self.newest(matchers)),
+            _ => place.resolve(last_event_id, self.retention.touched(matchers), known),
+        }
+    }
+
+    /// The newest event of each topic that the matchers take.
+    fn newest(&self, matchers: &Matchers) -> Newest {
+        if matchers.as_slice().contains(&Matcher::Any) {
+            if self.topics.len() > LATEST_TOPICS_MAX {
+                return Newest::too_many();
+            }
+            return Newest::of(self.topics.values().filter_map(|seqs| seqs.back().copied()).collect());
+        }
+        let newest = matchers.as_slice().iter().filter_map(|matcher| match matcher {
+            Matcher::Exact(topic) => self.topics.get(topic)?.back().copied(),
+            Matcher::Any => None,
+        });
+        Newest::of(newest.collect())
     }
 
     /// Reads a bounded piece of history, with the gaps in it.
@@ -163,7 +187,10 @@ impl History {
         }
         let any = read.matchers.as_slice().contains(&Matcher::Any);
         let mut seqs: Vec<Seq> = Vec::new();
-        if any {
+        if let Some(only) = wanted_only(read) {
+            // Some may have been evicted since.
+            seqs.extend(only.iter().filter(|seq| self.events.contains_key(seq)));
+        } else if any {
             let range = self.events.range(read.after.next()..=read.upto);
             seqs.extend(range.map(|(&seq, _)| seq).take(read.events_max + 1));
         } else {
@@ -279,6 +306,7 @@ mod tests {
             upto,
             matchers: Arc::new(matchers),
             told,
+            only: None,
             events_max: 100,
             bytes_max: usize::MAX,
         });
@@ -330,7 +358,7 @@ mod tests {
     fn an_id_stands_for_its_first_use_and_doubt_is_told() {
         let mut history = history(2);
         let at = |history: &History, id: &str| {
-            history.resolve(LastEventId::parse(id).unwrap().as_ref(), &Matchers::default())
+            history.resolve(LastEventId::parse(id).unwrap().as_ref(), Replay::Nothing, &Matchers::default())
         };
         publish(&mut history, &["a"], Some("x"));
         publish(&mut history, &["a"], Some("x"));
@@ -352,7 +380,8 @@ mod tests {
         publish(&mut history, &["a"], None);
         publish(&mut history, &["a"], None);
         let verdict = |id: &str| {
-            let start = history.resolve(LastEventId::parse(id).unwrap().as_ref(), &Matchers::default());
+            let start =
+                history.resolve(LastEventId::parse(id).unwrap().as_ref(), Replay::Nothing, &Matchers::default());
             (start.after.0, start.verdict)
         };
         let here = history.epoch;

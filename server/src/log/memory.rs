@@ -6,7 +6,8 @@ use fanwire_protocol::{Cursor, Epoch, LastEventId, Matchers, Seq};
 use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
-    AppendError, Appended, History, Log, LogError, Retention, Stamped, Tail, TailBuffer, idempotency::RecentKeys,
+    AppendError, Appended, History, Log, LogError, Replay, Retention, Stamped, Tail, TailBuffer,
+    idempotency::RecentKeys,
 };
 use crate::core::{Page, Read, Start};
 
@@ -77,9 +78,10 @@ impl Log for MemoryLog {
     fn resolve<'a>(
         &'a self,
         last_event_id: Option<&'a LastEventId>,
+        replay: Replay,
         matchers: &'a Matchers,
     ) -> BoxFuture<'a, Result<Start, LogError>> {
-        std::future::ready(Ok(self.lock().history.resolve(last_event_id, matchers))).boxed()
+        std::future::ready(Ok(self.lock().history.resolve(last_event_id, replay, matchers))).boxed()
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, LogError>> {

@@ -33,10 +33,11 @@ pub trait Log: std::fmt::Debug + Send + Sync + 'static {
     /// Appends events, in order, and says what became of each once they are committed. All that are new, or none.
     fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>>;
 
-    /// Finds where a feed starts.
+    /// Finds where a feed starts. A `last_event_id` wins over `replay`.
     fn resolve<'a>(
         &'a self,
         last_event_id: Option<&'a LastEventId>,
+        replay: Replay,
         matchers: &'a Matchers,
     ) -> BoxFuture<'a, Result<Start, LogError>>;
 
@@ -55,6 +56,16 @@ pub trait Log: std::fmt::Debug + Send + Sync + 'static {
 
 /// A log, shared.
 pub type SharedLog = Arc<dyn Log>;
+
+/// What a feed that has no position begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Replay {
+    /// Nothing: it starts now.
+    #[default]
+    Nothing,
+    /// The newest event of each topic that its matchers take, of those that are kept: at most 1,000 events, the newest.
+    Latest,
+}
 
 /// A draft, and when the hub took it.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use fanwire_protocol::{
 };
 
 use super::Retention;
-use crate::core::{Committed, Floors, Page, PageItem, Read, Start, StartGap};
+use crate::core::{Committed, Floors, Latest, Page, PageItem, Read, Start, StartGap};
 
 /// Where a log is, for [`Place::resolve`].
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Place {
         let floor = touched.into_iter().map(|class| self.floors[class]).max();
         let start = |after, verdict| {
             let complete = floor.is_none_or(|floor| floor <= after);
-            Start { after, verdict, gap: None, told: None, complete }
+            Start { after, verdict, gap: None, told: None, complete, latest: None }
         };
         let lost = |reason, verdict| {
             let gap = Some(StartGap { reason });
@@ -70,11 +70,55 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Where a feed starts that begins with the newest event of each topic.
+    pub(super) fn latest(self, newest: Newest) -> Start {
+        let Newest { seqs, complete } = newest;
+        let after = seqs.first().map_or(self.head, |first| Seq(first.0 - 1));
+        // What is left out is older than what is given.
+        let gap = (!complete).then_some(StartGap { reason: GapReason::Limit });
+        let latest = (!seqs.is_empty()).then(|| Latest { seqs: seqs.into(), upto: self.head });
+        Start { after, verdict: Verdict::Latest, gap, told: None, complete: false, latest }
+    }
+}
+
+/// The newest event of each of some topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Newest {
+    /// In order, at most [`LATEST_MAX`], the newest.
+    seqs: Vec<Seq>,
+    /// None was left out.
+    complete: bool,
+}
+
+impl Newest {
+    /// From the newest number of each topic, of which an event may have several.
+    pub(super) fn of(mut seqs: Vec<Seq>) -> Self {
+        seqs.sort_unstable();
+        seqs.dedup();
+        let left_out = seqs.len().saturating_sub(LATEST_MAX);
+        Self { seqs: seqs.split_off(left_out), complete: left_out == 0 }
+    }
+
+    /// There are too many topics to look for the newest of each.
+    pub(super) fn too_many() -> Self {
+        Self { seqs: vec![], complete: false }
+    }
+}
+
+/// How many events a feed begins with at the most.
+pub(super) const LATEST_MAX: usize = 1_000;
+/// How many topics are looked at for that. It takes some milliseconds in memory, and some tenths of a second on disk.
+pub(super) const LATEST_TOPICS_MAX: usize = 100_000;
+
 /// The numbers between which events that a read wants may have been evicted, and the reader wasn't told: above the first, up to
 /// the second.
 pub(super) fn untold_floors(read: &Read, retention: &Retention, floor: impl Fn(usize) -> Seq) -> (Seq, Seq) {
     let told = |class: usize| read.told.as_ref().and_then(|told| told.get(class)).copied().unwrap_or_default();
     let (mut above, mut upto) = (Seq::MAX, Seq::ZERO);
+    if read.only.is_some() {
+        return (above, upto);
+    }
     for class in retention.touched(&read.matchers) {
         let floor = floor(class);
         if floor > told(class) {
@@ -83,6 +127,14 @@ pub(super) fn untold_floors(read: &Read, retention: &Retention, floor: impl Fn(u
         }
     }
     (above, upto)
+}
+
+/// The numbers that a read wants, where it wants only some.
+pub(super) fn wanted_only(read: &Read) -> Option<&[Seq]> {
+    let only = read.only.as_deref()?;
+    let first = only.partition_point(|&seq| seq <= read.after);
+    let end = only.partition_point(|&seq| seq <= read.upto);
+    Some(&only[first..end.max(first)])
 }
 
 /// Puts the gaps between the events that a read found. `complete`: these are all.

@@ -63,6 +63,8 @@ pub enum Verdict {
     Resumed,
     /// The feed starts at the oldest event, as asked.
     Earliest,
+    /// The feed starts with the newest event of each topic, as asked.
+    Latest,
     /// It is of another log.
     NewEpoch,
     /// The hub doesn't know it (any more).
@@ -100,6 +102,8 @@ pub enum GapReason {
     NewEpoch,
     /// The cursor or id isn't known.
     UnknownCursor,
+    /// More topics have a newest event than a feed begins with.
+    Limit,
 }
 
 /// A heartbeat.

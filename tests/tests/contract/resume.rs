@@ -1,8 +1,9 @@
 //! Coming back: nothing lost, nothing twice, and loss told.
 
 use fanwire::log::{Class, Retention};
+use fanwire_client::{Connection, Item};
 use fanwire_protocol::message::{GapReason, Verdict};
-use fanwire_tests::{Story, TestHub, Way};
+use fanwire_tests::{Story, TestHub, Way, soon};
 
 use crate::on_every_way;
 
@@ -15,6 +16,9 @@ on_every_way!(
     a_cursor_of_another_log_is_told,
     a_position_that_nobody_knows_is_told,
     history_joins_the_live_feed_without_a_seam,
+    the_newest_of_each_topic_comes_first,
+    a_cursor_wins_over_the_newest,
+    the_newest_of_too_many_topics_is_a_gap,
 );
 
 async fn a_cursor_resumes_exactly(way: Way) {
@@ -113,4 +117,58 @@ async fn history_joins_the_live_feed_without_a_seam(way: Way) {
 
 fn keeps(events_max: usize) -> TestHub {
     TestHub::with(|config| config.retention = Retention::new(vec![], Class { events_max, ..Class::default() }))
+}
+
+/// A feed that begins with the newest event of each topic.
+async fn latest(way: Way, hub: &TestHub, topics: &[&str], last_event_id: &str) -> Connection {
+    let mut options = way.options(hub);
+    options.url.query_pairs_mut().append_pair("replay", "latest").append_pair("last_event_id", last_event_id);
+    way.connect(&topics.iter().fold(options, |options, topic| options.topic(topic).unwrap())).await
+}
+
+async fn the_newest_of_each_topic_comes_first(way: Way) {
+    for topics in [&["a", "b", "c"][..], &["*"]] {
+        let hub = TestHub::start();
+        for (topic, numbers) in [("a", 0..3), ("b", 3..300), ("c", 300..301), ("a", 301..303)] {
+            hub.publish_numbers(topic, numbers).await;
+        }
+        let mut feed = latest(way, &hub, topics, "").await;
+        let (story, ()) = tokio::join!(Story::read(&mut feed, 1_003), hub.publish_numbers("b", 303..1_303));
+        // What was published before the hub had looked is either among the newest or follows.
+        let numbers = story.numbers();
+        let (newest, live) = numbers.split_at(3);
+        assert_eq!((newest, story.gaps), (&[299, 300, 302][..], vec![]), "{way:?}");
+        assert_eq!(live, (303..1_303).collect::<Vec<_>>());
+        let hello = story.hello.unwrap();
+        assert_eq!((hello.verdict, hello.cursor.seq), (Verdict::Latest, fanwire_protocol::Seq(299)));
+        // What it began with are positions like any other.
+        let mut feed = way.resume(&hub, topics, &story.events[1].cursor.to_string()).await;
+        assert_eq!(Story::read(&mut feed, 3).await.numbers(), [301, 302, 303]);
+    }
+    let hub = TestHub::start();
+    let mut feed = latest(way, &hub, &["a"], "").await;
+    let hello = soon(feed.next()).await.unwrap();
+    assert!(matches!(&hello, Item::Hello(hello) if hello.verdict == Verdict::Latest), "{hello:?}");
+    hub.publish_numbers("a", 0..2).await;
+    assert_eq!(Story::read(&mut feed, 2).await.numbers(), [0, 1], "of nothing there is no newest");
+}
+
+async fn a_cursor_wins_over_the_newest(way: Way) {
+    let hub = TestHub::start();
+    hub.publish_numbers("a", 0..10).await;
+    let cursor = format!("#{}:4", hub.running().hub().epoch());
+    let mut feed = latest(way, &hub, &["a"], &cursor).await;
+    let story = Story::read(&mut feed, 6).await;
+    assert_eq!((story.numbers(), story.hello.unwrap().verdict), ((4..10).collect(), Verdict::Resumed));
+}
+
+async fn the_newest_of_too_many_topics_is_a_gap(way: Way) {
+    let hub = TestHub::start();
+    for topic in 0..1_200 {
+        hub.publish_numbers(&format!("topic/{topic}"), topic..topic + 1).await;
+    }
+    let mut feed = latest(way, &hub, &["*"], "").await;
+    let story = Story::read(&mut feed, 1_000).await;
+    assert_eq!(story.numbers(), (200..1_200).collect::<Vec<_>>());
+    assert_eq!((story.gaps[0].reason, story.gaps[0].from, story.gaps[0].to), (GapReason::Limit, None, 200));
 }

@@ -29,7 +29,7 @@ use fanwire_protocol::{Cursor, Epoch, LastEventId, Matchers, Seq};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AppendError, Appended, Log, LogError, Retention, Stamped, Tail, TailBuffer, page::Place};
+use super::{AppendError, Appended, Log, LogError, Replay, Retention, Stamped, Tail, TailBuffer, page::Place};
 use crate::core::{Page, Read, Start};
 use store::Store;
 
@@ -147,9 +147,11 @@ impl Log for DiskLog {
     fn resolve<'a>(
         &'a self,
         last_event_id: Option<&'a LastEventId>,
+        replay: Replay,
         matchers: &'a Matchers,
     ) -> BoxFuture<'a, Result<Start, LogError>> {
         let (id, touched) = (last_event_id.cloned(), self.shared.retention.touched(matchers));
+        let latest = (id.is_none() && replay == Replay::Latest).then(|| matchers.clone());
         self.shared.clone().blocking(move |shared, store| {
             let place = Place {
                 epoch: shared.epoch,
@@ -157,6 +159,10 @@ impl Log for DiskLog {
                 head: Seq(shared.head.load(Relaxed)),
                 floors: store.floors()?,
             };
+            if let Some(matchers) = &latest {
+                let newest = store.newest(matchers, place.head)?;
+                return Ok(place.latest(newest));
+            }
             let known = match &id {
                 Some(LastEventId::Publisher(id)) => store.find_id(id)?,
                 _ => None,

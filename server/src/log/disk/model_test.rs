@@ -10,8 +10,8 @@ use super::store::Store;
 use crate::{
     core::{Page, PageItem, Read},
     log::{
-        Appended, Class, History, IdempotencyKey, KeyWindow, Retention, Stamped, TopicRule, idempotency::RecentKeys,
-        page::Place,
+        Appended, Class, History, IdempotencyKey, KeyWindow, Replay, Retention, Stamped, TopicRule,
+        idempotency::RecentKeys, page::Place,
     },
 };
 
@@ -123,18 +123,25 @@ fn run(seed: u64) {
                     continue;
                 }
                 let start = place.resolve(Some(&asked), retention.touched(&matchers), |_| known);
-                let expected = model.resolve(Some(&asked), &matchers);
+                let expected = model.resolve(Some(&asked), Replay::Nothing, &matchers);
                 assert_eq!((start.after, start.verdict, start.gap), (expected.after, expected.verdict, expected.gap));
             }
             _ => {
                 let count = rng.usize(1..4);
                 let matcher = |pick| if pick == 4 { Matcher::Any } else { Matcher::exact(TOPICS[pick]).unwrap() };
                 let matchers = (0..count).map(|_| matcher(rng.usize(0..5))).collect();
+                let matchers: Matchers = matchers;
+                let latest = model.resolve(None, Replay::Latest, &matchers);
+                let place = Place { epoch, head, floors: store.floors().unwrap() };
+                let start = place.latest(store.newest(&matchers, head).unwrap());
+                assert_eq!((start.after, &start.latest, start.gap), (latest.after, &latest.latest, latest.gap));
+                let only = latest.latest.filter(|_| rng.bool()).map(|latest| latest.seqs);
                 let read = Read {
                     after: Seq(rng.u64(0..=head.0)),
                     upto: head,
                     matchers: Arc::new(matchers),
                     told: None,
+                    only,
                     events_max: rng.usize(1..8),
                     bytes_max: rng.usize(1..4000),
                 };

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use fanwire_protocol::{Cursor, Draft, Epoch, EventId, Matcher, Seq};
+use fanwire_protocol::{Cursor, Draft, Epoch, EventId, Matcher, Matchers, Seq};
 use redb::{
     Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
     TableDefinition, WriteTransaction,
@@ -20,7 +20,7 @@ use crate::{
     log::{
         Appended, Retention, Stamped,
         idempotency::{IdempotencyKey, KeyUse},
-        page::{IdUse, build_page, untold_floors},
+        page::{IdUse, LATEST_TOPICS_MAX, Newest, build_page, untold_floors, wanted_only},
     },
 };
 
@@ -254,6 +254,28 @@ impl Store {
             }
             seq => Ok(Some(IdUse { first: Seq(seq), is_certain: true })),
         }
+    }
+
+    /// The newest event of each topic that the matchers take, up to `head`.
+    pub(super) fn newest(&self, matchers: &Matchers, head: Seq) -> Result<Newest, Failure> {
+        let reader = Reader::open(&self.database.begin_read()?)?;
+        let mut newest = Vec::new();
+        if !matchers.as_slice().contains(&Matcher::Any) {
+            for matcher in matchers.as_slice() {
+                let Matcher::Exact(topic) = matcher else { continue };
+                newest.extend(reader.newest_of(topic.as_str(), head)?);
+            }
+            return Ok(Newest::of(newest));
+        }
+        let mut next = reader.topics.first()?.map(|(key, _)| key.value().0.to_owned());
+        for _ in 0..LATEST_TOPICS_MAX {
+            let Some(topic) = next else { return Ok(Newest::of(newest)) };
+            newest.extend(reader.newest_of(&topic, head)?);
+            // No event has this number: the next entry is the next topic's.
+            let mut others = reader.topics.range((topic.as_str(), u64::MAX)..)?;
+            next = others.next().transpose()?.map(|(key, _)| key.value().0.to_owned());
+        }
+        Ok(if next.is_some() { Newest::too_many() } else { Newest::of(newest) })
     }
 
     /// Reads a bounded piece of history. Everything is of one moment.
@@ -502,6 +524,11 @@ impl Reader {
         Ok(Some(event))
     }
 
+    fn newest_of(&self, topic: &str, head: Seq) -> Result<Option<Seq>, Failure> {
+        let last = self.topics.range((topic, 0)..=(topic, head.0))?.next_back().transpose()?;
+        Ok(last.map(|(key, _)| Seq(key.value().1)))
+    }
+
     /// The events that a read wants, and whether these are all.
     fn matching(&self, read: &Read, epoch: Epoch) -> Result<(Vec<Arc<Committed>>, bool), Failure> {
         if read.after >= read.upto {
@@ -509,7 +536,14 @@ impl Reader {
         }
         let (first, last) = (read.after.next().0, read.upto.0);
         let mut seqs = Vec::new();
-        if read.matchers.as_slice().contains(&Matcher::Any) {
+        if let Some(only) = wanted_only(read) {
+            for seq in only {
+                // Some may have been evicted since.
+                if self.events.get(seq.0)?.is_some() {
+                    seqs.push(seq.0);
+                }
+            }
+        } else if read.matchers.as_slice().contains(&Matcher::Any) {
             for entry in self.events.range(first..=last)?.take(read.events_max + 1) {
                 seqs.push(entry?.0.value());
             }
