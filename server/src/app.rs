@@ -25,7 +25,8 @@ use crate::{
     fanout::{self, Counted, LocalShard, Shards},
     http::{Access, Discovery, Edge, router},
     hub::{Hub, now_ms},
-    log::{DiskLog, MemoryLog, SharedLog},
+    local,
+    log::{DiskLog, MemoryLog, SharedLog, admin::ServedLog},
     transport::{http3, quic, tcp},
 };
 
@@ -73,9 +74,23 @@ impl App {
         let http_address = http.as_ref().map(StdTcpListener::local_addr).transpose()?;
         let https_address = https.as_ref().map(|(tcp, _)| tcp.local_addr()).transpose()?;
         let epoch = Epoch::from_bits(entropy());
+        let mut tasks = JoinSet::new();
         let log: SharedLog = match &config.data_dir {
             None => Arc::new(MemoryLog::new(epoch, config.retention.clone(), entropy())),
-            Some(directory) => Arc::new(DiskLog::open(directory, epoch, config.retention.clone(), config.fsync)?),
+            Some(directory) => {
+                let log = Arc::new(DiskLog::open(directory, epoch, config.retention.clone(), config.fsync)?);
+                match local::Listener::bind(directory) {
+                    Ok(listener) => {
+                        let admin = Arc::new(ServedLog::new(log.clone(), directory));
+                        tasks.spawn(listener.serve(local::router(admin, config.limits)));
+                    }
+                    Err(error) => {
+                        let path = directory.join(local::SOCKET);
+                        tracing::warn!(%error, "no socket at {}: `fanwire log` can't be used while this hub runs", path.display());
+                    }
+                }
+                log
+            }
         };
         let shards = fanout::Config {
             count: config.shards,
@@ -99,7 +114,6 @@ impl App {
         };
         let router = router(edge.clone());
         let admission = Arc::new(Admission::new(config.admission));
-        let mut tasks = JoinSet::new();
         if let Some(listener) = http {
             let service = tcp::Service { router: router.clone(), tls: None, alt_svc: None, limits: config.tcp };
             let listener = TcpListener::from_std(listener)?;

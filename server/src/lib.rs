@@ -11,6 +11,7 @@ pub mod demo;
 pub mod fanout;
 pub mod http;
 pub mod hub;
+pub mod local;
 pub mod log;
 pub mod telemetry;
 pub mod transport;

@@ -1,9 +1,12 @@
 //! The command line.
 
+mod log;
 mod publish;
 mod serve;
 mod subscribe;
 mod target;
+
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -30,21 +33,25 @@ enum Command {
     Pub(publish::Publish),
     /// Subscribe, and print what comes
     Sub(subscribe::Subscribe),
+    /// Look after a log on disk, whether a hub is running on it or not
+    Log(log::LogCommand),
 }
 
 impl Cli {
-    /// Does what was asked for.
-    pub fn run(self) -> Result<()> {
+    /// Does what was asked for, and says how the process is to end.
+    pub fn run(self) -> Result<ExitCode> {
         match self.command {
-            None => serve::run(self.serve),
-            Some(Command::Serve(layer)) => serve::run(*layer),
-            Some(Command::Pub(publish)) => on_runtime(publish.run()),
-            Some(Command::Sub(subscribe)) => on_runtime(subscribe.run()),
+            None => serve::run(self.serve)?,
+            Some(Command::Serve(layer)) => serve::run(*layer)?,
+            Some(Command::Pub(publish)) => on_runtime(publish.run())?,
+            Some(Command::Sub(subscribe)) => on_runtime(subscribe.run())?,
+            Some(Command::Log(log)) => return on_runtime(log.run()),
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-fn on_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
+fn on_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let result = runtime.block_on(work);
     // Standard input may still be waited for.

@@ -76,6 +76,16 @@ impl Config {
         Self::resolve(flags.over(file))
     }
 
+    /// The data directory alone: what a flag or the environment says, or else the file.
+    pub fn data_dir(flag: Option<PathBuf>, file: Option<&Path>) -> Result<PathBuf> {
+        let in_file = || file.map(|path| Ok::<_, anyhow::Error>(read_file(path)?.data_dir)).transpose();
+        let directory = match flag {
+            Some(directory) => Some(directory),
+            None => in_file()?.flatten(),
+        };
+        directory.context("say where the log is: --data-dir DIR")
+    }
+
     /// Whether every listener is on loopback.
     pub fn is_loopback_only(&self) -> bool {
         [self.http, self.https].into_iter().flatten().all(|address| address.ip().is_loopback())

@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 
 use crate::core::{Page, Read, Start};
 
+pub use disk::admin;
 pub use disk::{DiskLog, DiskLogError, Fsync, OpenError};
 pub use history::History;
 pub use idempotency::{IdempotencyKey, KeyWindow};

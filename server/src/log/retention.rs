@@ -126,6 +126,17 @@ impl TopicRule {
     }
 }
 
+impl std::fmt::Display for TopicRule {
+    /// As [`TopicRule::parse`] reads it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(topic) => f.write_str(topic.as_str()),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

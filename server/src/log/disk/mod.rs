@@ -3,8 +3,10 @@
 //! One thread writes. It takes everything that waits into one transaction, so that many publishers share one sync, and only when
 //! that has come back answers them and feeds the tail. Reads run on the runtime's blocking threads, on a snapshot each.
 
+pub mod admin;
 #[allow(dead_code, reason = "for a verify command, which comes")]
 mod check;
+mod classes;
 #[cfg(test)]
 mod model_test;
 mod overlay;

@@ -14,7 +14,7 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use super::{overlay::Overlay, record};
+use super::{classes, overlay::Overlay, record};
 use crate::{
     core::{Committed, Floors, Page, Read},
     log::{
@@ -48,6 +48,14 @@ pub enum OpenError {
     /// The file isn't there any more, or is another log's.
     #[error("it isn't the log that was here before: is its disk mounted?")]
     Gone,
+    /// An older hub made it, and none opened it since.
+    #[error(
+        "it has format {found}, older than this program's {FORMAT}: run a hub on it once, which brings it up to date"
+    )]
+    OlderFormat {
+        /// Its format.
+        found: u64,
+    },
     /// The database can't be opened.
     #[error("the database can't be opened: {0}")]
     Database(#[from] redb::Error),
@@ -110,11 +118,53 @@ impl Store {
         Ok((Self { database, retention, epoch, reserved: AtomicU64::new(0) }, head))
     }
 
+    /// Opens what a hub left in a file, to be read only: nothing is written to it. The classes are those of the last run, without limits, and
+    /// no other program can use the file meanwhile. Returns it with the newest number that was shown to anyone, which after a crash is
+    /// higher than the newest event's.
+    pub(super) fn inspect(path: &Path, cache_bytes: usize) -> Result<(Self, Seq), OpenError> {
+        let fail = |error: std::io::Error| OpenError::Database(error.into());
+        let file = std::fs::File::open(path).map_err(fail)?;
+        file.try_lock().map_err(|error| match error {
+            std::fs::TryLockError::WouldBlock => OpenError::InUse,
+            std::fs::TryLockError::Error(error) => fail(error),
+        })?;
+        let database = Database::builder()
+            .set_cache_size(cache_bytes)
+            .create_with_backend(Overlay::new(file).map_err(fail)?)
+            .map_err(|error| OpenError::Database(error.into()))?;
+        let (epoch, head, retention) = {
+            let fail = |error: redb::TableError| match error {
+                redb::TableError::TableDoesNotExist(_) => OpenError::Damaged("it holds something else, or nothing"),
+                error => OpenError::Database(error.into()),
+            };
+            let transaction = database.begin_read().map_err(|error| OpenError::Database(error.into()))?;
+            let meta = transaction.open_table(META).map_err(fail)?;
+            let get = |key| match meta.get(key) {
+                Ok(value) => Ok(value.map(|value| value.value())),
+                Err(error) => Err(OpenError::Database(error.into())),
+            };
+            match get("format")? {
+                None => return Err(OpenError::Damaged("it has no format")),
+                Some(found) if found > FORMAT => return Err(OpenError::NewerFormat { found }),
+                Some(found) if found < FORMAT => return Err(OpenError::OlderFormat { found }),
+                Some(_) => {}
+            }
+            let epoch = get("epoch")?.ok_or(OpenError::Damaged("it has a format and no epoch"))?;
+            let head = get("head")?.unwrap_or(0).max(get("reserved")?.unwrap_or(0));
+            let retention = classes::stored(&transaction.open_table(NAMES).map_err(fail)?)?;
+            (Epoch::from_bits(epoch), Seq(head), retention)
+        };
+        Ok((Self { database, retention: Arc::new(retention), epoch, reserved: AtomicU64::new(0) }, head))
+    }
+
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    #[cfg(test)]
+    pub(super) fn retention(&self) -> &Arc<Retention> {
+        &self.retention
+    }
+
     pub(super) fn database(&self) -> &Database {
         &self.database
     }
@@ -335,10 +385,16 @@ impl<'t> Tables<'t> {
     /// Sorts the events anew where the classes aren't those of the last run. What was evicted before may have been of any class:
     /// each floor becomes the highest.
     fn adopt(&mut self, retention: &Retention) -> Result<(), Failure> {
-        let wanted: Vec<String> = retention.classes().iter().map(|class| format!("{:?}", class.topics)).collect();
+        let wanted: Vec<String> = retention.classes().iter().map(classes::encode).collect();
         let known: Result<Vec<String>, Failure> =
             self.names.iter()?.map(|entry| Ok(entry?.1.value().to_owned())).collect();
-        if known? == wanted {
+        let known = known?;
+        if classes::take_the_same(&known, retention) {
+            if known != wanted {
+                for (class, text) in wanted.iter().enumerate() {
+                    self.names.insert(class as u32, text.as_str())?;
+                }
+            }
             return Ok(());
         }
         let stats: Result<Vec<Stat>, Failure> = self.stats.iter()?.map(|entry| Ok(entry?.1.value())).collect();
@@ -580,7 +636,7 @@ fn class_range(class: usize) -> std::ops::RangeInclusive<(u32, u64)> {
     (class as u32, 0)..=(class as u32, u64::MAX)
 }
 
-fn damaged() -> Failure {
+pub(super) fn damaged() -> Failure {
     redb::Error::Corrupted("an index and the events don't agree, or an event isn't one".to_owned())
 }
 
@@ -596,7 +652,7 @@ pub(super) const IDS: TableDefinition<'static, (&'static str, u64), ()> = TableD
 /// By class and number: what the event costs.
 pub(super) const CLASSES: TableDefinition<'static, (u32, u64), u64> = TableDefinition::new("classes");
 pub(super) const STATS: TableDefinition<'static, u32, Stat> = TableDefinition::new("stats");
-/// What each class was, to see whether the configuration has changed.
+/// What each class was, as [`classes`] writes it: whether the configuration has changed, and for who opens the log without one.
 pub(super) const NAMES: TableDefinition<'static, u32, &'static str> = TableDefinition::new("class_names");
 
 /// By an idempotency key's digest: its event's digest, number and time.

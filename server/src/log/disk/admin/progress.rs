@@ -1,0 +1,54 @@
+//! How far a long work is.
+
+use std::{
+    sync::Arc,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::AdminError;
+
+/// How much of a work is done, in whatever it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// So much.
+    pub done: u64,
+    /// Of so much, where that is known.
+    pub total: Option<u64>,
+}
+
+/// Tells whoever waits for a work how far it is.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    steps: mpsc::Sender<Step>,
+    began: Instant,
+    /// When the last step was told, in milliseconds since `began`.
+    told_ms: Arc<AtomicU64>,
+}
+
+impl Progress {
+    /// A pair: what the work tells, and what is heard of it. The work is given up when nobody hears.
+    pub fn channel() -> (Self, mpsc::Receiver<Step>) {
+        let (steps, heard) = mpsc::channel(1);
+        (Self { steps, began: Instant::now(), told_ms: Arc::default() }, heard)
+    }
+
+    /// Tells a step, unless another was told just before.
+    pub fn report(&self, done: u64, total: Option<u64>) -> Result<(), AdminError> {
+        if self.steps.is_closed() {
+            return Err(AdminError::Cancelled);
+        }
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        if now_ms.saturating_sub(self.told_ms.load(Relaxed)) >= PAUSE.as_millis() as u64 {
+            self.told_ms.store(now_ms, Relaxed);
+            // Who hasn't heard the last one yet doesn't miss this one.
+            let _ = self.steps.try_send(Step { done, total });
+        }
+        Ok(())
+    }
+}
+
+const PAUSE: Duration = Duration::from_millis(100);
