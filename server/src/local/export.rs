@@ -97,6 +97,7 @@ fn parse(query: &str, bounds: &Bounds) -> Result<Read, Refused> {
         upto: to.unwrap_or(bounds.head).max(after_first),
         matchers: Arc::new(matchers.into_iter().collect::<Matchers>()),
         // Who doesn't say from where wants what is kept.
+        only: None,
         told: after.is_none().then(|| bounds.floors.clone()),
         events_max: PAGE_EVENTS_MAX,
         bytes_max: PAGE_BYTES_MAX,

@@ -5,12 +5,14 @@ use axum::{
     extract::{DefaultBodyLimit, State},
 };
 use bytes::Bytes;
-use fanwire_protocol::Cursor;
 use http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::{Desk, line};
-use crate::hub::{Refused, form_pairs, now_ms};
+use crate::{
+    hub::{Refused, form_pairs, now_ms},
+    log::Appended,
+};
 
 /// What became of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,14 +21,14 @@ pub struct Imported {
     pub events: u64,
     /// How many were in it already.
     pub repeated: u64,
-    /// The newest of them.
-    pub newest: Option<Cursor>,
+    /// The lines whose cursor stands for another event that was imported before: these weren't.
+    pub refused_lines: Vec<u64>,
 }
 
 pub(super) async fn post(State(desk): State<Desk>, uri: Uri, lines: Bytes) -> Result<Json<Imported>, Refused> {
     let first = first_line(uri.query().unwrap_or_default())?;
     let now_ms = now_ms();
-    let mut events = Vec::new();
+    let (mut events, mut line_numbers) = (Vec::new(), Vec::new());
     for (index, line) in lines.split(|&byte| byte == b'\n').enumerate() {
         if line.trim_ascii().is_empty() {
             continue;
@@ -36,15 +38,21 @@ pub(super) async fn post(State(desk): State<Desk>, uri: Uri, lines: Bytes) -> Re
             ..error
         })?;
         events.push(event);
+        line_numbers.push(first + index as u64);
         if events.len() > BATCH_EVENTS_MAX {
             return Err(Refused::too_large(format!("a batch has at most {BATCH_EVENTS_MAX} events")));
         }
     }
-    if events.is_empty() {
-        return Ok(Json(Imported { events: 0, repeated: 0, newest: None }));
+    let mut imported = Imported { events: 0, repeated: 0, refused_lines: vec![] };
+    let appended = if events.is_empty() { vec![] } else { desk.log.append(events).await? };
+    for (line, appended) in line_numbers.into_iter().zip(appended) {
+        match appended {
+            Appended::New(_) => imported.events += 1,
+            Appended::Repeated(_) => imported.repeated += 1,
+            Appended::KeyReused => imported.refused_lines.push(line),
+        }
     }
-    let cursors = desk.log.append(events).await?;
-    Ok(Json(Imported { events: cursors.len() as u64, repeated: 0, newest: cursors.last().copied() }))
+    Ok(Json(imported))
 }
 
 /// The number of the batch's first line in its file, for people.

@@ -6,8 +6,10 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use fanwire_protocol::{Cursor, Event, EventId, EventType, Topic};
 use serde::{Deserialize, Serialize};
 
-use crate::hub::{Limits, Refused, draft_from_json};
-use crate::log::Stamped;
+use crate::{
+    hub::{Limits, Publication, Refused, publication_from_json},
+    log::{IdempotencyKey, Stamped},
+};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -67,14 +69,19 @@ struct Origin {
     at: Option<u64>,
 }
 
-/// Reads an exported line, or one that could be published, which gets the time `now_ms`.
+/// Reads an exported line, or one that could be published, which gets the time `now_ms`. What was exported is known by its cursor when it
+/// comes again.
 pub(super) fn read(line: &[u8], now_ms: u64, limits: &Limits) -> Result<Stamped, Refused> {
-    let draft = draft_from_json(line, limits)?;
+    let Publication { draft, key } = publication_from_json(line, limits)?;
     let malformed = |error: serde_json::Error| Refused::bad_request("malformed", error.to_string());
     let Origin { cursor, at } = serde_json::from_slice(line).map_err(malformed)?;
-    let _ = cursor;
-    Ok(Stamped { draft, at_ms: at.unwrap_or(now_ms) })
+    let name = cursor.map(|cursor| cursor.to_string()).or(key.map(|key| key.text));
+    let key = name.map(|name| IdempotencyKey::new(SCOPE, &name, None, &draft));
+    Ok(Stamped { draft, at_ms: at.unwrap_or(now_ms), key })
 }
+
+/// Whose keys these are: no publisher's.
+const SCOPE: &str = "fanwire log import";
 
 #[cfg(test)]
 mod tests {

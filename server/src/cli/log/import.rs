@@ -42,7 +42,7 @@ impl Import {
             (Box::new(BufReader::new(file)), total)
         };
         let bar = Bar::new("importing", "bytes");
-        let (mut line, mut done, mut events, mut repeated) = (1, 0, 0, 0);
+        let (mut line, mut done, mut events, mut repeated, mut refused) = (1, 0, 0, 0, 0);
         loop {
             let (batch, lines) =
                 read_batch(&mut input).with_context(|| format!("can't read {}", self.file.display()))?;
@@ -59,6 +59,10 @@ impl Import {
                 })?;
                 events += imported.events;
                 repeated += imported.repeated;
+                refused += imported.refused_lines.len();
+                for line in imported.refused_lines {
+                    bar.say(&format!("line {line}: its cursor stands for another event that was imported before"));
+                }
             }
             line += lines;
             done += batch.len() as u64;
@@ -66,6 +70,7 @@ impl Import {
         }
         drop(bar);
         println!("{events} events imported, {repeated} were in the log already");
+        ensure!(refused == 0, "{refused} of the lines were refused");
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -7,12 +7,12 @@ mod stopped;
 
 use std::{path::PathBuf, sync::Arc};
 
-use fanwire_protocol::{Cursor, Epoch, Seq};
+use fanwire_protocol::{Epoch, Seq};
 use futures_util::future::BoxFuture;
 
 use crate::{
     core::{Floors, Page, Read},
-    log::{AppendError, DiskLogError, LogError, Stamped},
+    log::{AppendError, Appended, DiskLogError, LogError, Stamped},
 };
 
 pub use online::ServedLog;
@@ -31,8 +31,8 @@ pub trait Admin: std::fmt::Debug + Send + Sync + 'static {
     /// Reads a bounded piece of history.
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, AdminError>>;
 
-    /// Appends events, in order, all or none; they keep their times.
-    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Cursor>, AdminError>>;
+    /// Appends events, in order, all that are new or none; they keep their times.
+    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AdminError>>;
 }
 
 /// Where a log begins and ends.

@@ -5,13 +5,13 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use fanwire_protocol::{Cursor, Seq};
+use fanwire_protocol::Seq;
 use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{super::FILE, Admin, AdminError, Bounds, Stat};
 use crate::{
     core::{Page, Read},
-    log::{DiskLog, Log, Stamped},
+    log::{Appended, DiskLog, Log, Stamped},
 };
 
 /// A log on disk that a hub serves.
@@ -50,7 +50,7 @@ impl Admin for ServedLog {
         self.log.read(read).map(|page| Ok(page?)).boxed()
     }
 
-    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Cursor>, AdminError>> {
-        self.log.append(events).map(|cursors| Ok(cursors?)).boxed()
+    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AdminError>> {
+        self.log.append(events).map(|appended| Ok(appended?)).boxed()
     }
 }

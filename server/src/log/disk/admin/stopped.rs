@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use fanwire_protocol::{Cursor, Seq};
+use fanwire_protocol::Seq;
 use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     core::{Page, Read},
-    log::{AppendError, LogError, Stamped},
+    log::{AppendError, Appended, LogError, Stamped},
 };
 
 /// A log on disk that no hub serves. Until something is appended to it, nothing in it changes.
@@ -79,7 +79,7 @@ impl Admin for StoppedLog {
         self.blocking(move |_, state| Ok(state.store()?.read(&read)?))
     }
 
-    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Cursor>, AdminError>> {
+    fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AdminError>> {
         self.blocking(move |path, state| state.append(path, events))
     }
 }
@@ -102,15 +102,15 @@ impl State {
         Ok(())
     }
 
-    fn append(&mut self, path: &Path, events: Vec<Stamped>) -> Result<Vec<Cursor>, AdminError> {
+    fn append(&mut self, path: &Path, events: Vec<Stamped>) -> Result<Vec<Appended>, AdminError> {
         self.make_writable(path)?;
         if events.len() as u64 > Seq::MAX.0 - self.head.0 {
             return Err(AppendError::Exhausted.into());
         }
-        let appended = self.store()?.append(self.head, events, true);
-        let committed = appended.map_err(|error| AppendError::Unavailable(error.to_string()))?;
+        let done = self.store()?.append(self.head, events, true);
+        let (appended, committed) = done.map_err(|error| AppendError::Unavailable(error.to_string()))?;
         self.head = committed.last().map_or(self.head, |last| last.seq());
-        Ok(committed.iter().map(|event| event.cursor).collect())
+        Ok(appended)
     }
 }
 
