@@ -1,12 +1,14 @@
 // The client: one feed with EventSource's face, over whichever transport delivers.
 
-import { formatCursor, parseControlId } from './cursor.js';
+import { formatCursor } from './cursor.js';
+import { Driver } from './driver.js';
 import { browserEnvironment } from './environment.js';
-import { forget, recall, remember } from './memory.js';
-import { Negotiation } from './negotiation.js';
-import { Position } from './position.js';
-import { connectLater } from './transport/later.js';
-import { connectSse } from './transport/sse.js';
+import { iterate } from './iterator.js';
+
+// Here, since the class needs them as it is made.
+const CONNECTING = /** @type {const} */ (0);
+const OPEN = /** @type {const} */ (1);
+const CLOSED = /** @type {const} */ (2);
 
 /** @typedef {import('./environment.js').Environment} Environment */
 /** @typedef {import('./negotiation.js').Action} Action */
@@ -15,8 +17,6 @@ import { connectSse } from './transport/sse.js';
 /** @typedef {import('./message.js').FeedEvent} FeedEvent */
 /** @typedef {import('./transport/transport.js').Kind} Kind */
 /** @typedef {import('./transport/transport.js').Connect} Connect */
-/** @typedef {import('./transport/transport.js').Connection} Connection */
-/** @typedef {import('./transport/transport.js').End} End */
 /** @typedef {import('./publish.js').Draft} Draft */
 /** @typedef {import('./publish.js').Published} Published */
 
@@ -25,6 +25,9 @@ import { connectSse } from './transport/sse.js';
  * @property {'auto' | Kind} [transport] `auto`, the default: the best one that works. The others are for trying and for tests
  * @property {number} [heartbeat] seconds from one sign of life of the hub to the next, 1 to 120; the hub's default is 15. After
  *   one and a half of them without a byte the connection counts as dead
+ * @property {import('./token.js').TokenProvider} [token] a JWT, or what gives one: asked before the first connection, again some seconds
+ *   before it expires, and when it is refused. With it SSE is read with fetch
+ * @property {'native' | 'fetch'} [sse] how SSE is read; `native`, the browser's EventSource, unless there is a token
  * @property {string} [lastEventId] where to start: a cursor, a publisher's id, or `earliest`; without it the feed starts now
  * @property {boolean} [withCredentials] send cookies to another origin
  * @property {AbortSignal} [signal] closes the feed
@@ -66,12 +69,12 @@ import { connectSse } from './transport/sse.js';
  * Somebody may publish events of these types. Such an event is a MessageEvent, as every event from the hub is.
  */
 export class Fanwire extends EventTarget {
-  static CONNECTING = /** @type {const} */ (0);
-  static OPEN = /** @type {const} */ (1);
-  static CLOSED = /** @type {const} */ (2);
-  CONNECTING = Fanwire.CONNECTING;
-  OPEN = Fanwire.OPEN;
-  CLOSED = Fanwire.CLOSED;
+  static CONNECTING = CONNECTING;
+  static OPEN = OPEN;
+  static CLOSED = CLOSED;
+  CONNECTING = CONNECTING;
+  OPEN = OPEN;
+  CLOSED = CLOSED;
 
   /**
    * Whether this browser has a transport at all.
@@ -88,46 +91,41 @@ export class Fanwire extends EventTarget {
    */
   constructor(url, options = {}) {
     super();
-    this.#environment = { ...browserEnvironment(), ...options.environment };
-    this.#url = new URL(url, this.#environment.baseUrl);
-    this.#heartbeatSeconds = options.heartbeat ?? null;
-    this.#withCredentials = options.withCredentials ?? false;
+    const environment = { ...browserEnvironment(), ...options.environment };
+    const resolved = new URL(url, environment.baseUrl);
     // As EventSource does with `Last-Event-ID`, what is given beside the URL wins over what is in it.
-    this.#startId = options.lastEventId || this.#url.searchParams.get('last_event_id');
-    this.#url.searchParams.delete('last_event_id');
-    this.#position = new Position(this.#startId);
-    const transport = options.transport ?? 'auto';
-    if (!TRANSPORTS.has(transport)) throw new TypeError(`no transport is called ${transport}`);
-
-    const { EventSource, WebTransport, isWebKit, random } = this.#environment;
-    const isGated = isWebKit && !options.webkit && transport === 'auto';
-    const available = {
-      sse: options.transports?.sse ?? EventSource,
-      webtransport: options.transports?.webtransport ?? (isGated ? undefined : WebTransport),
-    };
-    this.#connects = { ...CONNECTS, ...options.transports };
-    this.#negotiation = new Negotiation({
-      kinds: KINDS.filter((kind) => available[kind] && (transport === 'auto' || transport === kind)),
-      position: this.#position,
-      random,
-      connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
-    });
-    this.#begin(transport === 'auto' ? 'sse' : transport, options.signal);
+    const startId = options.lastEventId || resolved.searchParams.get('last_event_id');
+    resolved.searchParams.delete('last_event_id');
+    this.#driver = new Driver(resolved, startId, options, environment, (action) => this.#tell(action));
+    const { signal, transport } = options;
+    signal?.addEventListener('abort', () => this.close(), { once: true, signal: this.#driver.over.signal });
+    if (signal?.aborted) this.close();
+    else if (this.#driver.isUsable) this.#driver.begin();
+    else {
+      // Later, as every failure, so that listeners can be added first.
+      queueMicrotask(() => {
+        if (this.readyState === CLOSED) return;
+        this.close();
+        const kind = transport === 'webtransport' ? transport : 'sse';
+        const end = { reason: `${kind === 'sse' ? 'EventSource' : 'WebTransport'} is not available in this browser` };
+        this.#tell({ do: 'error', kind, end, isTerminal: true });
+      });
+    }
   }
 
   /** The feed's URL, resolved. */
   get url() {
-    return this.#url.href;
+    return this.#driver.url.href;
   }
 
-  /** `CONNECTING`, `OPEN` once a transport delivers, or `CLOSED` for good. */
+  /** `CONNECTING`, `OPEN` once a transport delivers, or `CLOSED` for good. @returns {0 | 1 | 2} */
   get readyState() {
-    if (this.#negotiation.isClosed) return Fanwire.CLOSED;
-    return this.#negotiation.live ? Fanwire.OPEN : Fanwire.CONNECTING;
+    const { isClosed, live } = this.#driver.negotiation;
+    return isClosed ? CLOSED : live ? OPEN : CONNECTING;
   }
 
   get withCredentials() {
-    return this.#withCredentials;
+    return this.#driver.options.withCredentials ?? false;
   }
 
   /**
@@ -135,7 +133,7 @@ export class Fanwire extends EventTarget {
    * @returns {Kind | null}
    */
   get transport() {
-    return this.#negotiation.live;
+    return this.#driver.negotiation.live;
   }
 
   /**
@@ -143,7 +141,8 @@ export class Fanwire extends EventTarget {
    * @returns {string | null} null before the first hello
    */
   get cursor() {
-    return this.#position.cursor && formatCursor(this.#position.cursor);
+    const { cursor } = this.#driver.position;
+    return cursor && formatCursor(cursor);
   }
 
   /**
@@ -151,7 +150,8 @@ export class Fanwire extends EventTarget {
    * @returns {Record<Kind, LinkStatus | null>}
    */
   get links() {
-    return { webtransport: this.#negotiation.status('webtransport'), sse: this.#negotiation.status('sse') };
+    const { negotiation } = this.#driver;
+    return { webtransport: negotiation.status('webtransport'), sse: negotiation.status('sse') };
   }
 
   /** How many events came again and were not delivered again. */
@@ -191,10 +191,46 @@ export class Fanwire extends EventTarget {
    */
   addEventListener(type, listener, options) {
     super.addEventListener(type, listener, options);
-    if (!listener || this.#types.has(type)) return;
+    const { types, connections } = this.#driver;
+    if (!listener || types.has(type)) return;
     // EventSource tells only of the types that somebody asked it for.
-    this.#types.add(type);
-    for (const { connection } of this.#connections.values()) connection.listen(type);
+    types.add(type);
+    for (const connection of connections.values()) connection.listen(type);
+  }
+
+  /** What `state` events tell. */
+  get state() {
+    return { readyState: this.readyState, transport: this.transport, links: this.links };
+  }
+
+  /**
+   * Adds topics, from now on: nothing of them is replayed. Resolves once they are in force.
+   * @param {...string} topics
+   * @returns {Promise<void>}
+   */
+  subscribe(...topics) {
+    return this.#changeTopics(true, topics);
+  }
+
+  /**
+   * Takes topics away. Resolves once nothing of them comes any more.
+   * @param {...string} topics
+   * @returns {Promise<void>}
+   */
+  unsubscribe(...topics) {
+    return this.#changeTopics(false, topics);
+  }
+
+  /**
+   * The feed as an async iterator.
+   * @param {import('./iterator.js').IteratorOptions} [options]
+   */
+  events(options) {
+    return iterate(this, options);
+  }
+
+  [Symbol.asyncIterator]() {
+    return iterate(this);
   }
 
   /**
@@ -205,104 +241,25 @@ export class Fanwire extends EventTarget {
    * @throws {import('./publish.js').PublishError}
    */
   async publish(draft, { signal } = {}) {
-    const { publish } = await import('./publish.js');
-    return publish(this.#url, draft, {
-      environment: this.#environment,
-      withCredentials: this.#withCredentials,
-      ...(signal && { signal }),
-    });
+    return (await import('./publish.js')).publishFrom(this.#driver, draft, signal);
   }
 
   /** Ends the feed. `cursor` stays readable. */
   close() {
-    if (this.#negotiation.isClosed) return;
-    // What was still to be told isn't any more.
-    this.#actions = [];
-    this.#over.abort();
-    this.#run(this.#negotiation.close());
+    if (this.readyState !== CLOSED) this.#driver.close();
   }
 
-  /** @param {Kind} wanted @param {AbortSignal | undefined} signal */
-  #begin(wanted, signal) {
-    if (signal?.aborted) {
-      this.close();
-      return;
-    }
-    const { page, document, connection } = this.#environment;
-    const untilOver = { signal: this.#over.signal };
-    signal?.addEventListener('abort', () => this.close(), { once: true, ...untilOver });
-    // In a tab that is being closed Firefox often interrupts the first script that it runs. This one has nothing to lose.
-    page?.addEventListener('pagehide', () => {}, untilOver);
-    page?.addEventListener('pagehide', (event) => this.#leave(/** @type {PageTransitionEvent} */ (event)), untilOver);
-    page?.addEventListener('pageshow', (event) => this.#comeBack(/** @type {PageTransitionEvent} */ (event)), untilOver);
-    page?.addEventListener('online', () => this.#probe(true), untilOver);
-    document?.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#probe(false), untilOver);
-    let network = nameOf(connection);
-    // It also fires when an estimate of the network's speed has changed.
-    connection?.addEventListener('change', () => network !== (network = nameOf(connection)) && this.#probe(true), untilOver);
-    if (this.#negotiation.status('sse') || this.#negotiation.status('webtransport')) this.#start();
-    else {
-      // Later, as every failure, so that listeners can be added first.
-      const reason = `${wanted === 'sse' ? 'EventSource' : 'WebTransport'} is not available in this browser`;
-      queueMicrotask(() => {
-        if (this.#negotiation.isClosed) return;
-        this.close();
-        this.#tellError({ reason }, wanted, true);
-      });
-    }
-  }
-
-  #start() {
-    const memory = recall(this.#url.origin, this.#environment);
-    this.#offer = memory?.offer ?? null;
-    this.#run(this.#negotiation.start(this.#environment.nowMs(), memory?.works ?? null));
-  }
-
-  /**
-   * The page goes away. Firefox would keep its WebTransport session, and the hub a subscriber that nobody is behind, for as
-   * long as the browser runs.
-   * @param {PageTransitionEvent} event
-   */
-  #leave({ persisted }) {
-    this.#run(this.#negotiation.rest(persisted));
-  }
-
-  /** Goes on at the cursor, where the page was kept as it was. @param {PageTransitionEvent} event */
-  #comeBack({ persisted }) {
-    if (persisted) this.#start();
-  }
-
-  /** @param {boolean} isNewNetwork */
-  #probe(isNewNetwork) {
-    if (isNewNetwork) forget(this.#url.origin, this.#environment);
-    this.#run(this.#negotiation.probe(this.#environment.nowMs(), isNewNetwork));
-  }
-
-  /**
-   * Does what the negotiation decided, one thing after the other, whatever a listener does meanwhile.
-   * @param {Action[]} actions
-   */
-  #run(actions) {
-    this.#actions.push(...actions);
-    if (this.#isRunning) return;
-    this.#isRunning = true;
-    try {
-      for (let action; (action = this.#actions.shift()); ) this.#do(action);
-    } finally {
-      this.#isRunning = false;
-    }
-    this.#setTimer();
+  /** @param {boolean} adds @param {string[]} topics @returns {Promise<void>} */
+  #changeTopics(adds, topics) {
+    // One after the other, whatever became of the one before.
+    const change = this.#changes.then(async () => (await import('./topics.js')).changeTopics(this.#driver, adds, topics));
+    this.#changes = change.catch(() => {});
+    return change;
   }
 
   /** @param {Action} action */
-  #do(action) {
+  #tell(action) {
     switch (action.do) {
-      case 'connect':
-        this.#connect(action.kind, action.attempt);
-        break;
-      case 'drop':
-        this.#drop(action.kind, action);
-        break;
       case 'event':
         this.#deliver(action.kind, action.event);
         break;
@@ -311,119 +268,45 @@ export class Fanwire extends EventTarget {
         break;
       case 'gap': {
         const { reason, from, to, cursor } = action.gap;
-        this.#tell('gap', { transport: action.kind, reason, from, to, cursor: formatCursor(cursor) });
+        this.#fire('gap', { transport: action.kind, reason, from, to, cursor: formatCursor(cursor) });
         break;
       }
       case 'hello': {
         const { cursor, verdict = null, heartbeatMs = null } = action.hello ?? {};
         const { kind: transport, connectMs } = action;
-        this.#tell('hello', { transport, cursor: cursor ? formatCursor(cursor) : null, verdict, heartbeatMs, connectMs });
+        this.#fire('hello', { transport, cursor: cursor ? formatCursor(cursor) : null, verdict, heartbeatMs, connectMs });
         break;
       }
       case 'change':
-        this.#tell('transportchange', { from: action.from, to: action.to });
+        this.#fire('transportchange', { from: action.from, to: action.to });
         break;
       case 'open':
         this.dispatchEvent(new Event('open'));
         break;
-      case 'error':
-        if (action.isTerminal) this.#over.abort();
-        this.#tellError(action.end, action.kind, action.isTerminal);
+      case 'error': {
+        const { reason, code = null, status = null } = action.end;
+        /** @type {Failure} */
+        const fanwire = { reason, transport: action.kind, code, status, isTerminal: action.isTerminal };
+        this.dispatchEvent(Object.assign(new Event('error'), { fanwire }));
         break;
+      }
       case 'state':
-        this.#tell('state', { readyState: this.readyState, transport: this.transport, links: this.links });
-        break;
-      case 'remember':
-        this.#remember(action.works);
+        this.#fire('state', this.state);
     }
-  }
-
-  /** @param {Kind} kind @param {number} attempt */
-  #connect(kind, attempt) {
-    const negotiation = this.#negotiation;
-    const { nowMs } = this.#environment;
-    const isWebTransport = kind === 'webtransport';
-    const offer = isWebTransport ? this.#offer : null;
-    if (isWebTransport) {
-      // What an attempt fails with isn't tried twice: a hub that came back may have another certificate.
-      this.#isOfferOld = offer !== null;
-      this.#tried = offer;
-      this.#offer = null;
-    }
-    /** @type {import('./transport/transport.js').Request} */
-    const request = {
-      url: this.#url,
-      get lastEventId() {
-        return negotiation.asking(kind, attempt);
-      },
-      heartbeatSeconds: this.#heartbeatSeconds,
-      withCredentials: this.#withCredentials,
-      types: this.#types,
-      environment: this.#environment,
-      offer,
-      onOffer: (said) => {
-        this.#isOfferOld = false;
-        this.#tried = said;
-      },
-      onMessage: (message) => this.#run(negotiation.take(kind, attempt, message, nowMs())),
-      onEnd: (end) => this.#run(negotiation.lose(kind, attempt, end, nowMs())),
-    };
-    try {
-      this.#connections.set(kind, { attempt, connection: this.#connects[kind](request) });
-    } catch (error) {
-      request.onEnd({ reason: String(error) });
-    }
-  }
-
-  /** @param {Kind} kind @param {import('./transport/transport.js').Closing} how */
-  #drop(kind, { pageRests = false }) {
-    const { connection } = this.#connections.get(kind) ?? {};
-    this.#connections.delete(kind);
-    connection?.close({ pageRests });
-  }
-
-  #setTimer() {
-    const { setTimer, clearTimer, nowMs } = this.#environment;
-    const { dueMs } = this.#negotiation;
-    // One that is too early looks at the clock and is set anew: an event a millisecond must not set a timer a millisecond.
-    if (this.#timerMs <= dueMs && dueMs < Infinity) return;
-    clearTimer(this.#timer);
-    this.#timerMs = dueMs;
-    if (dueMs === Infinity) return;
-    this.#timer = setTimer(() => {
-      this.#timerMs = Infinity;
-      this.#run(this.#negotiation.tick(nowMs()));
-    }, Math.max(0, dueMs - nowMs()));
-  }
-
-  /** @param {boolean} works */
-  #remember(works) {
-    const { origin } = this.#url;
-    if (works) this.#offer = this.#tried;
-    // Only what the hub says now was given a fair trial.
-    if (!works && this.#isOfferOld) forget(origin, this.#environment);
-    else remember(origin, this.#environment, { works, offer: this.#tried });
   }
 
   /** @param {Kind} transport @param {FeedEvent} event */
   #deliver(transport, { type, data, cursor: place, topic, at, id }) {
     const cursor = place && formatCursor(place);
     const lastEventId = cursor ?? id ?? '';
-    const message = new MessageEvent(type, { data, lastEventId, origin: this.#url.origin });
+    const message = new MessageEvent(type, { data, lastEventId, origin: this.#driver.url.origin });
     /** @type {EventOrigin} */
     const fanwire = { cursor, seq: place ? place.seq : null, topic, at, id: id ?? lastEventId, transport };
     this.dispatchEvent(Object.assign(message, { fanwire }));
   }
 
-  /** @param {End} end @param {Kind} transport @param {boolean} isTerminal */
-  #tellError({ reason, code = null, status = null }, transport, isTerminal) {
-    /** @type {Failure} */
-    const fanwire = { reason, transport, code, status, isTerminal };
-    this.dispatchEvent(Object.assign(new Event('error'), { fanwire }));
-  }
-
   /** @param {string} type @param {unknown} detail */
-  #tell(type, detail) {
+  #fire(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
@@ -437,48 +320,11 @@ export class Fanwire extends EventTarget {
     this.addEventListener(type, handler);
   }
 
-  #environment;
-  #url;
-  #heartbeatSeconds;
-  #withCredentials;
-  /** Where the application asked to start: needed until the hub has answered with a cursor. */
-  #startId;
-  #position;
-  #negotiation;
-  #connects;
-  /** @type {Map<Kind, { attempt: number, connection: Connection }>} */
-  #connections = new Map();
-  /** What is to be done. @type {Action[]} */
-  #actions = [];
-  #isRunning = false;
-  /** @type {unknown} */
-  #timer;
-  #timerMs = Infinity;
-  /** What the hub said of its WebTransport, where that worked. @type {unknown} */
-  #offer = null;
-  /** What the newest attempt was made with. @type {unknown} */
-  #tried = null;
-  #isOfferOld = false;
-  /** Types that were ever listened to. @type {Set<string>} */
-  #types = new Set();
+  #driver;
+  /** @type {Promise<unknown>} */
+  #changes = Promise.resolve();
   /** @type {Map<string, (event: any) => void>} */
   #handlers = new Map();
   #duplicatesDropped = 0;
-  /** Lets go of the application's signal and of the page, which may outlive many feeds. */
-  #over = new AbortController();
 }
 
-/** @param {import('./environment.js').Environment['connection']} connection */
-function nameOf(connection) {
-  return connection?.type ?? connection?.effectiveType;
-}
-
-/** @type {readonly Kind[]} */
-const KINDS = ['sse', 'webtransport'];
-const TRANSPORTS = new Set(['auto', ...KINDS]);
-/** What only some browsers need is loaded beside, when it is needed. @type {Record<Kind, Connect>} */
-const CONNECTS = {
-  sse: connectSse,
-  webtransport: connectLater(() => import('./transport/webtransport.js').then(({ connectWebTransport }) => connectWebTransport)),
-};
-const CONNECT_TIMEOUT_MS = 10_000;

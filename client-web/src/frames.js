@@ -11,7 +11,10 @@ import { Malformed, parseJson, readControl } from './message.js';
  */
 
 /** Types of frames. */
-export const FRAME = Object.freeze({ HELLO: 0x00, EVENT: 0x01, GAP: 0x02, CHANGED: 0x03, PING: 0x04, BYE: 0x05 });
+export const FRAME = Object.freeze({
+  HELLO: 0x00, EVENT: 0x01, GAP: 0x02, CHANGED: 0x03, PING: 0x04, BYE: 0x05,
+  AUTH: 0x10, SUBSCRIBE: 0x11, UNSUBSCRIBE: 0x12, ANSWER: 0x20,
+});
 
 /** The largest payload that is taken, in bytes. */
 export const PAYLOAD_BYTES_MAX = 8 * 1024 * 1024;
@@ -120,6 +123,21 @@ export function readEvent(payload, epoch) {
   // A copy, so that a receiver who keeps it doesn't keep the whole chunk that it came in.
   const data = flags & FLAG_BINARY ? rest.slice() : decodeUtf8(rest, 'EVENT');
   return { name: 'event', cursor: { epoch, seq }, prevSeq, at, topic, id, type, data };
+}
+
+/**
+ * Writes a request. [PROTOCOL §5.4]
+ * @param {number} type below 64
+ * @param {unknown} body
+ */
+export function writeFrame(type, body) {
+  const payload = new TextEncoder().encode(JSON.stringify(body));
+  const frame = new Uint8Array(5 + payload.length);
+  // The length in four bytes, whatever it is.
+  new DataView(frame.buffer).setUint32(1, (payload.length | 0x80000000) >>> 0);
+  frame[0] = type;
+  frame.set(payload, 5);
+  return frame;
 }
 
 /** Reads fields from bytes, up to an end. */

@@ -33,6 +33,7 @@ import { Malformed } from './message.js';
  *   | { do: 'open' | 'state' }
  *   | { do: 'event', kind: Kind, event: FeedEvent }
  *   | { do: 'duplicate' }
+ *   | { do: 'changed', requestId: number }
  *   | { do: 'gap', kind: Kind, gap: Gap }
  *   | { do: 'error', kind: Kind, end: End, isTerminal: boolean }
  *   | { do: 'remember', works: boolean }} Action
@@ -99,7 +100,10 @@ export class Negotiation {
    */
   asking(kind, attempt) {
     const lane = this.#lane(kind, attempt);
-    if (lane) lane.asked = this.#position.resumeId;
+    if (lane) {
+      lane.asked = this.#position.resumeId;
+      lane.version = this.#version;
+    }
     return this.#position.resumeId;
   }
 
@@ -177,6 +181,34 @@ export class Negotiation {
     return this.#flush();
   }
 
+  /**
+   * What is asked for has changed, and the live connection knows it: another one that asked before is made anew.
+   */
+  changed() {
+    this.#version++;
+    const lane = this.live && this.#lane(this.live);
+    if (lane) lane.version = this.#version;
+  }
+
+  /** Makes the live connection anew, at the cursor, while it counts as live. @param {number} nowMs */
+  reopen(nowMs) {
+    const lane = this.live && this.#lane(this.live);
+    if (lane) this.#connect(lane, nowMs);
+    return this.#flush();
+  }
+
+  /**
+   * Puts a connection that was made beside in the place of the live one, before it has said hello here.
+   * @param {Kind} kind @param {number} nowMs
+   * @returns {{ attempt: number, actions: Action[] }}
+   */
+  adopt(kind, nowMs) {
+    const lane = /** @type {Lane} */ (this.#lane(kind));
+    this.#connect(lane, nowMs);
+    lane.version = ++this.#version;
+    return { attempt: lane.attempt, actions: this.#flush().filter((action) => action.do !== 'connect') };
+  }
+
   /** The end. */
   close() {
     this.isClosed = true;
@@ -220,11 +252,20 @@ export class Negotiation {
       case 'ping':
         this.#position.ping(message.watermark);
         break;
+      case 'changed':
+        this.#position.reach(message.fromSeq);
+        this.#out.push({ do: 'changed', requestId: message.requestId });
+        break;
     }
   }
 
   /** @param {Lane} lane @param {Hello | null} hello null of a hub that says none @param {number} nowMs */
   #greet(lane, hello, nowMs) {
+    if (lane.version !== this.#version) {
+      // Something else is asked for by now.
+      this.#connect(lane, nowMs);
+      return;
+    }
     if (hello && this.#position.start(hello, lane.asked) === 'beside') {
       if (lane.asked === this.#position.resumeId) throw new Malformed('the hub began elsewhere than it was asked to');
       // Both transports began without a cursor, and this one is ahead of what the other delivered.
@@ -360,6 +401,8 @@ export class Negotiation {
   #connectTimeoutMs;
   /** @type {Lane[]} */
   #lanes = [];
+  /** Raised when what is asked for changes. */
+  #version = 0;
   /** The hub asked to be left alone until then. */
   #notBeforeMs = -Infinity;
   /** @type {Action[]} */
@@ -392,6 +435,8 @@ class Lane {
   readyMs = null;
   /** The `last_event_id` that the current connection asked for. @type {string | null} */
   asked = null;
+  /** What it asks for is this version of it; -1 before it has asked. */
+  version = -1;
   backoff = new Backoff();
   /** @type {number | null} */
   connectMs = null;

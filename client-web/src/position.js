@@ -99,6 +99,11 @@ export class Position {
     if (watermark.seq > this.#inFeed(watermark).seq) this.#cursor = watermark;
   }
 
+  /** The same, in the log that the feed is of. @param {number} seq */
+  reach(seq) {
+    if (this.#cursor) this.ping({ epoch: this.#cursor.epoch, seq });
+  }
+
   /**
    * The own cursor, once it is sure that the other is of the same log: a log changes only with a `hello`.
    * @param {Cursor} cursor

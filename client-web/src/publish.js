@@ -26,19 +26,33 @@ export class PublishError extends Error {
 }
 
 /**
+ * @param {import('./driver.js').Driver} driver
+ * @param {Draft} draft
+ * @param {AbortSignal | undefined} signal
+ */
+export async function publishFrom({ url, environment, options, token }, draft, signal) {
+  return publish(url, draft, {
+    environment,
+    withCredentials: options.withCredentials ?? false,
+    token: await (await token)?.get(false),
+    ...(signal && { signal }),
+  });
+}
+
+/**
  * @param {URL} feedUrl
  * @param {Draft} draft
- * @param {{ environment: Environment, withCredentials: boolean, signal?: AbortSignal }} options
+ * @param {{ environment: Environment, withCredentials: boolean, token?: string | undefined, signal?: AbortSignal }} options
  * @returns {Promise<Published>}
  * @throws {PublishError}
  */
-export async function publish(feedUrl, draft, { environment, withCredentials, signal }) {
+export async function publish(feedUrl, draft, { environment, withCredentials, token, signal }) {
   if (!environment.fetch) throw new Error('fetch is not available here');
   const url = new URL(feedUrl);
   url.search = '';
   const response = await environment.fetch(url, {
     method: 'POST',
-    headers: { 'Content-Type': 'application/json', Accept: 'application/json' },
+    headers: { 'Content-Type': 'application/json', Accept: 'application/json', ...(token && { Authorization: `Bearer ${token}` }) },
     body: JSON.stringify(toJson(draft)),
     credentials: withCredentials ? 'include' : 'same-origin',
     signal: signal ?? null,

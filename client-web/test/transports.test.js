@@ -129,8 +129,7 @@ async function refusedWith(answer, readyState = 2) {
   if (readyState === 0) source.dispatchEvent(new Event('open'));
   source.readyState = readyState;
   source.dispatchEvent(new Event('error'));
-  await turn();
-  await turn();
+  while (sent.got.length === 0) await turn();
   assert.deepEqual(asked, [[source.url.href, 'text/event-stream']]);
   assert.equal(sent.got.length, 1);
   return sent.got[0];

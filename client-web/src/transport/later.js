@@ -28,6 +28,9 @@ export function connectLater(load) {
         connection?.close(how);
       },
       listen: (type) => connection?.listen(type),
+      get request() {
+        return connection?.request;
+      },
     };
   };
 }

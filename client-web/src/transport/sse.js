@@ -75,7 +75,7 @@ export function connectSse(request) {
     environment.clearTimer(timer);
     if (reader.hasBegun || !(isRefused || isOpen)) finish({ reason: 'the event stream was cut or could not be opened' });
     // It was answered, and EventSource doesn't say how.
-    else askWhy(url, request, aborter.signal).then(finish);
+    else import('./refusal.js').then(({ askWhy }) => askWhy(url, request, aborter.signal)).catch((error) => ({ reason: reasonOf(error) })).then(finish);
   });
   for (const type of [CONTROL_TYPE, 'message', ...request.types]) listen(type);
   return { close, listen };
@@ -146,50 +146,6 @@ export function readSseEvent({ type, data, lastEventId }) {
   };
 }
 
-/**
- * Asks the same once more, to learn what EventSource keeps to itself: the status, and when to come back.
- * @param {URL} url
- * @param {Request} request
- * @param {AbortSignal} signal
- * @returns {Promise<End>}
- */
-async function askWhy(url, { environment, withCredentials }, signal) {
-  try {
-    const response = await environment.fetch?.(url, {
-      headers: { Accept: EVENT_STREAM },
-      credentials: withCredentials ? 'include' : 'same-origin',
-      cache: 'no-store',
-      signal,
-    });
-    if (response) return await endOfResponse(response);
-  } catch {
-    // Cut off, or refused to other origins.
-  }
-  return { reason: 'the hub refused the event stream, or sent nothing' };
-}
-
-/**
- * Why a response is no feed.
- * @param {Response} response
- * @returns {Promise<End>}
- */
-export async function endOfResponse(response) {
-  const { status } = response;
-  const seconds = Number(response.headers.get('Retry-After') ?? NaN);
-  const retryMs = seconds >= 0 ? seconds * 1000 : null;
-  if (response.ok && status !== NO_CONTENT) {
-    const reader = response.body?.getReader();
-    const { value } = (await reader?.read()) ?? {};
-    reader?.cancel().catch(() => {});
-    const asked = /^retry: ?(\d+)$/m.exec(new TextDecoder().decode(value));
-    return { reason: 'the hub ended the event stream before it began', retryMs: asked ? Number(asked[1]) : retryMs };
-  }
-  const error = (await response.json().catch(() => null))?.error;
-  const reason = `the hub answered ${status}${error ? `: ${error.code}: ${error.message}` : ''}`;
-  const isTerminal = status < 500 && !PASSING.has(status);
-  return { reason, status, retryMs, isTerminal };
-}
-
 /** @param {string} text */
 function base64Decoded(text) {
   let binary;
@@ -211,10 +167,6 @@ function isMessage(event) {
 
 /** Nobody can publish this type. */
 const CONTROL_TYPE = 'fanwire';
-const EVENT_STREAM = 'text/event-stream';
 const CLOSED = 2;
-const NO_CONTENT = 204;
-/** Statuses below 500 that pass: too slow, too early, too many. */
-const PASSING = new Set([408, 425, 429]);
 /** A hub says hello together with its headers; one that is quiet for so long after them has no hello. */
 const HELLO_WAIT_MS = 3000;

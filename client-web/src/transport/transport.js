@@ -24,6 +24,8 @@
  * @property {Environment} environment
  * @property {unknown} offer what the hub said of its WebTransport before; null where it is to be asked
  * @property {(offer: unknown) => void} onOffer what it says now
+ * @property {((isRefused: boolean) => Promise<string>) | null} token what to show; another one, where that was refused
+ * @property {(expiresAtMs: number) => void} onExpiry until when what was shown holds, where the hub says so
  * @property {(message: Message) => void} onMessage in the feed's order; never again after `onEnd` or `close()`
  * @property {(end: End) => void} onEnd once, and never after `close()`
  */
@@ -37,6 +39,8 @@
  * @typedef {object} Connection
  * @property {(how?: Closing) => void} close at once, and silently
  * @property {(type: string) => void} listen to one more type of event
+ * @property {(frameType: number, body: Record<string, unknown>) => Promise<any>} [request] asks the hub for something, in band;
+ *   rejects with a `RequestError` where it refuses
  */
 
 /** @typedef {(request: Request) => Connection} Connect */
@@ -46,7 +50,9 @@
  * @param {Request} request
  * @returns {URLSearchParams}
  */
-export function feedQuery({ url, lastEventId, heartbeatSeconds }) {
+export function feedQuery(request) {
+  // Read once: it is asked of the negotiation.
+  const { url, lastEventId, heartbeatSeconds } = request;
   const query = new URLSearchParams(url.search);
   if (heartbeatSeconds !== null) query.set('heartbeat', String(heartbeatSeconds));
   if (lastEventId) query.set('last_event_id', lastEventId);

@@ -1,8 +1,9 @@
 // A feed over WebTransport: the hub's first unidirectional stream. [PROTOCOL §5]
 
 import { askForOffer, readOffer } from '../discovery.js';
-import { FrameDecoder, readFrame } from '../frames.js';
+import { FRAME, FrameDecoder, readFrame } from '../frames.js';
 import { Malformed } from '../message.js';
+import { ControlStream } from './control.js';
 import { feedQuery, reasonOf } from './transport.js';
 
 /** @typedef {import('./transport.js').Request} Request */
@@ -18,6 +19,8 @@ export function connectWebTransport(request) {
   const aborter = new AbortController();
   /** @type {WebTransport | null} */
   let session = null;
+  /** @type {ControlStream | null} */
+  let control = null;
   let isReady = false;
   let isOver = false;
 
@@ -47,8 +50,12 @@ export function connectWebTransport(request) {
     const { WebTransport } = request.environment;
     if (!WebTransport) throw new Error('WebTransport is not available here');
     const endpoint = await findEndpoint(request, aborter.signal);
+    const token = await request.token?.(false);
     if (isOver) return;
-    endpoint.url.search = feedQuery(request).toString();
+    const query = feedQuery(request);
+    // A browser sends no header with it, and a URL is written down in too many places.
+    if (token !== undefined) query.set('auth', 'inband');
+    endpoint.url.search = query.toString();
     const hashes = endpoint.certificateHashes;
     session = new WebTransport(endpoint.url.href, hashes ? { serverCertificateHashes: hashes } : {});
     // Both reject when a session fails, and an unhandled one is an error on the application's page.
@@ -63,6 +70,8 @@ export function connectWebTransport(request) {
       closeSession();
       return;
     }
+    control = new ControlStream(session);
+    if (token !== undefined) authorize(control, token, request);
     const streams = session.incomingUnidirectionalStreams.getReader();
     const { value: feed } = await streams.read();
     if (!feed) throw new Error('the session ended before its feed began');
@@ -79,7 +88,26 @@ export function connectWebTransport(request) {
     else finish(end);
   });
   // Every type comes over this stream, whoever listens.
-  return { close, listen() {} };
+  return {
+    close,
+    listen() {},
+    async request(type, body) {
+      if (!control) throw new Error('the session is not ready');
+      const ok = await control.request(type, body);
+      if (type === FRAME.AUTH) tellExpiry(ok, request);
+      return ok;
+    },
+  };
+}
+
+/** Shows the token. Why it is refused comes as the feed's BYE. @param {ControlStream} control @param {string} token @param {Request} request */
+function authorize(control, token, request) {
+  control.request(FRAME.AUTH, { token }).then((ok) => tellExpiry(ok, request), () => {});
+}
+
+/** @param {any} ok @param {Request} request */
+function tellExpiry({ expires_at_ms: expiresAtMs }, request) {
+  if (typeof expiresAtMs === 'number') request.onExpiry(expiresAtMs);
 }
 
 /** @param {Request} request @param {AbortSignal} signal */

@@ -76,11 +76,19 @@ export class FakeTransport {
         const event = { name: 'event', cursor: { epoch, seq }, prevSeq, at: 1000 + seq, topic: 't', id, type, data: `${seq}` };
         request.onMessage(event);
       },
+      /** What requests in band are answered with; a transport without it has none. */
+      answer: null,
       say: request.onMessage,
       end: (end = { reason: 'cut' }) => request.onEnd(end),
     };
     this.connections.push(connection);
-    return connection;
+    return {
+      close: (how) => connection.close(how),
+      listen: (type) => connection.listen(type),
+      get request() {
+        return connection.answer ?? undefined;
+      },
+    };
   };
 
   get last() {

@@ -101,6 +101,8 @@ export function installFeeds() {
       cursor: () => feed.cursor,
       transport: () => feed.transport,
       publish: (draft) => feed.publish(draft),
+      subscribe: (...topics) => feed.subscribe(...topics),
+      unsubscribe: (...topics) => feed.unsubscribe(...topics),
       links: () => feed.links,
       connections: () => opened,
     };

@@ -1,0 +1,92 @@
+// The token that a feed shows: asked for when it is needed, and again before it expires.
+
+import { FRAME } from './frames.js';
+
+/** @typedef {import('./driver.js').Driver} Driver */
+/** A JWT, or what gives one; where it gives the time as well, that one counts. @typedef {string | (() => TokenAnswer | Promise<TokenAnswer>)} TokenProvider */
+/** @typedef {string | { token: string, expiresAtMs?: number }} TokenAnswer */
+
+export class Token {
+  /** @param {TokenProvider} provider @param {Driver} driver */
+  constructor(provider, driver) {
+    this.#provider = provider;
+    this.#driver = driver;
+    this.#environment = driver.environment;
+  }
+
+  /**
+   * @param {boolean} isRefused what was given before is of no use
+   * @returns {Promise<string>}
+   */
+  async get(isRefused) {
+    const { wallMs } = this.#environment;
+    if (isRefused || wallMs() >= this.#staleMs) this.#asked = null;
+    // Both transports ask at once: for one answer.
+    const asked = (this.#asked ??= this.#ask());
+    try {
+      return await asked;
+    } catch (error) {
+      if (this.#asked === asked) this.#asked = null;
+      throw error;
+    }
+  }
+
+  /** @param {number} expiresAtMs what the hub says, or the token itself */
+  expires(expiresAtMs) {
+    const { wallMs, setTimer, clearTimer } = this.#environment;
+    const leftMs = expiresAtMs - wallMs();
+    this.#staleMs = expiresAtMs - Math.min(AHEAD_MS, leftMs / 2);
+    clearTimer(this.#timer);
+    if (leftMs > 0 && !this.#isClosed) this.#timer = setTimer(() => this.#renew(), Math.min(this.#staleMs - wallMs(), TIMER_MS_MAX));
+  }
+
+  close() {
+    this.#isClosed = true;
+    this.#environment.clearTimer(this.#timer);
+  }
+
+  /** Shows another one, some seconds before what was shown expires. */
+  async #renew() {
+    const { negotiation, connections } = this.#driver;
+    try {
+      const token = await this.get(true);
+      const connection = negotiation.live && connections.get(negotiation.live);
+      if (connection && connection.request) await connection.request(FRAME.AUTH, { token });
+      else this.#driver.run(negotiation.reopen(this.#driver.nowMs()));
+    } catch {
+      // The hub ends the feed when the old one has expired, and the next connection asks for a token again.
+    }
+  }
+
+  async #ask() {
+    const answer = typeof this.#provider === 'function' ? await this.#provider() : this.#provider;
+    const { token, expiresAtMs = expiryOf(token) } = typeof answer === 'string' ? { token: answer } : answer;
+    this.#staleMs = Infinity;
+    if (expiresAtMs !== null) this.expires(expiresAtMs);
+    return token;
+  }
+
+  #provider;
+  #driver;
+  #environment;
+  /** @type {Promise<string> | null} */
+  #asked = null;
+  #staleMs = Infinity;
+  #isClosed = false;
+  /** @type {unknown} */
+  #timer;
+}
+
+/** What a JWT says of its end. Nobody's word but its own, and good enough to ask for another. @param {string} token */
+function expiryOf(token) {
+  try {
+    const payload = /** @type {string} */ (token.split('.')[1]).replaceAll('-', '+').replaceAll('_', '/');
+    const { exp } = JSON.parse(atob(payload));
+    return typeof exp === 'number' ? exp * 1000 : null;
+  } catch {
+    return null;
+  }
+}
+
+const AHEAD_MS = 10_000;
+const TIMER_MS_MAX = 2 ** 31 - 1;
