@@ -35,12 +35,17 @@ export class Position {
    */
   start({ cursor, verdict }, asked) {
     const own = this.#cursor;
-    const isVoid = verdict === 'new_epoch' || verdict === 'unknown_cursor';
-    const isAhead = own !== null && (own.epoch !== cursor.epoch || cursor.seq > own.seq);
     const isCurrent = asked === this.resumeId;
-    // What it was asked with may be void where this position isn't: another connection was told already.
-    if (own && !isAhead && !(isVoid && isCurrent)) return 'joined';
-    if (own && !(isVoid && (isCurrent || own.epoch !== cursor.epoch))) return 'beside';
+    const isVoid = verdict === 'new_epoch' || verdict === 'unknown_cursor';
+    // Where nothing has followed the last hello this one is as good.
+    if (own && !(this.#isUnproven && isCurrent)) {
+      const isAhead = own.epoch !== cursor.epoch || cursor.seq > own.seq;
+      // Only a feed that begins gives no more than the newest.
+      if (verdict === 'latest') return 'beside';
+      // What it was asked with may be void where this position isn't: another connection was told already.
+      if (!isAhead && !(isVoid && isCurrent)) return 'joined';
+      if (!isVoid || !(isCurrent || own.epoch !== cursor.epoch)) return 'beside';
+    }
     // Until something follows, a cut would make a loss a silent one. [PROTOCOL §3.1]
     this.#isUnproven = verdict === 'latest' || (asked !== null && asked !== formatCursor(cursor));
     this.#startId = asked;

@@ -93,9 +93,11 @@ async function beside(driver, url) {
   let takers = null;
   let isOver = false;
   let wake = () => {};
+  const fromNow = new URL(url);
+  fromNow.searchParams.delete('replay');
   const request = driver.request(
     {
-      url,
+      url: fromNow,
       onMessage(message) {
         if (takers) return takers.onMessage(message);
         early.push(message);

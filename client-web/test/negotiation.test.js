@@ -289,6 +289,24 @@ test('with the verdict latest the hello’s cursor is no place to come back to',
   assert.ok(wanted().includes('event sse'));
 });
 
+test('latest: both begin, and the second one to say hello goes on where the first one is', () => {
+  const { hello, event, wanted, position, state } = negotiation();
+  hello('sse', 4, { verdict: 'latest' });
+  hello('webtransport', 6, { verdict: 'latest' });
+  assert.deepEqual(state(), ['off', 'ready', 'webtransport'], 'nothing had come');
+  const other = negotiation();
+  other.hello('sse', 4, { verdict: 'latest' });
+  other.event('sse', 9);
+  other.wanted();
+  other.hello('webtransport', 4, { verdict: 'latest' });
+  assert.deepEqual(other.wanted(), ['drop webtransport', 'connect webtransport'], 'it would leave out what was overwritten since');
+  other.hello('webtransport', 9);
+  other.event('webtransport', 10);
+  assert.deepEqual(other.wanted().filter((what) => what.startsWith('event')), ['event webtransport']);
+  event('webtransport', 7);
+  assert.deepEqual([wanted().at(-1), position.resumeId], ['event webtransport', cursor(7)]);
+});
+
 test('a feed that two transports began in the void is told its loss once', () => {
   const { hello, say, event, wanted } = negotiation({ startId: cursor(100) });
   hello('sse', 0, { verdict: 'unknown_cursor' });

@@ -60,6 +60,10 @@ class Hub {
     const [, epoch, digits] = /^#(.{10}):(\d+)$/.exec(asked ?? '') ?? [];
     const floor = { epoch: this.epoch, seq: this.floor };
     const hello = (verdict, seq) => ({ name: 'hello', verdict, cursor: { epoch: this.epoch, seq }, heartbeatMs: HEARTBEAT_MS });
+    if (asked === null && this.replaysLatest) {
+      const before = (this.events.at(-1) ?? this.seq + 1) - 1;
+      return [before, hello('latest', before)];
+    }
     if (asked === null) return [this.seq, hello('live', this.seq)];
     if (asked === 'earliest') return [this.floor, hello('earliest', this.floor)];
     const seq = Number(digits);
@@ -76,6 +80,7 @@ class World {
   constructor(seed) {
     this.random = mulberry32(seed);
     this.hub = new Hub(this.random);
+    this.hub.replaysLatest = this.random() < 0.2;
     this.startId = this.random() < 0.2 ? 'earliest' : null;
     this.position = new Position(this.startId);
     this.machine = new Negotiation({ kinds: KINDS, position: this.position, random: this.random, connectTimeoutMs: 10_000 });
@@ -202,7 +207,8 @@ class World {
           this.gaps.push({ ...action.gap, epoch: action.gap.cursor.epoch, after: this.delivered.length });
           break;
         case 'hello':
-          this.joined ??= action.hello.cursor;
+          // A feed that nothing has come of may begin again.
+          if (!this.joined || this.position.resumeId === null) this.joined = action.hello.cursor;
           break;
         case 'error':
           assert.equal(action.isTerminal, false);
