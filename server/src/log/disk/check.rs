@@ -5,7 +5,9 @@ use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable as _, ReadableTabl
 
 use super::{
     record,
-    store::{CLASSES, EVENTS, EVICTED_USE, FORMAT, Failure, IDS, META, NAMES, STATS, TOPICS, get},
+    store::{
+        CLASSES, EVENTS, EVICTED_USE, FORMAT, Failure, IDS, KEY_ORDER, KEYS, META, NAMES, STATS, StoredKey, TOPICS, get,
+    },
 };
 use crate::log::Retention;
 
@@ -72,6 +74,7 @@ pub(super) fn check(
     findings.events = done - expected.unreadable;
     walk.check_indexes(&expected, &mut findings)?;
     walk.check_stats(&expected, head, &mut findings)?;
+    walk.check_keys(head, &mut findings)?;
     progress(done, total);
     Ok(findings)
 }
@@ -84,6 +87,8 @@ struct Walk<'r> {
     ids: ReadOnlyTable<(&'static str, u64), ()>,
     classes: ReadOnlyTable<(u32, u64), u64>,
     stats: ReadOnlyTable<u32, super::store::Stat>,
+    keys: ReadOnlyTable<&'static [u8; 16], StoredKey>,
+    key_order: ReadOnlyTable<u64, (&'static [u8; 16], u64)>,
     names: ReadOnlyTable<u32, &'static str>,
 }
 
@@ -107,6 +112,8 @@ impl<'r> Walk<'r> {
             ids: transaction.open_table(IDS)?,
             classes: transaction.open_table(CLASSES)?,
             stats: transaction.open_table(STATS)?,
+            keys: transaction.open_table(KEYS)?,
+            key_order: transaction.open_table(KEY_ORDER)?,
             names: transaction.open_table(NAMES)?,
         })
     }
@@ -243,6 +250,28 @@ impl<'r> Walk<'r> {
     }
 }
 
+impl Walk<'_> {
+    /// Idempotency keys outlive their events.
+    fn check_keys(&self, head: Seq, findings: &mut Findings) -> Result<(), Failure> {
+        for entry in self.key_order.iter()? {
+            let (seq, key) = entry?;
+            let (seq, (name, at_ms)) = (seq.value(), key.value());
+            let known = self.keys.get(name)?;
+            if known.is_none_or(|known| (known.value().1, known.value().2) != (seq, at_ms)) {
+                findings.add(|| format!("the idempotency key of event {seq}: it isn't found by its name"));
+            }
+            if seq > head.0 {
+                findings.add(|| format!("the idempotency key of event {seq}: the newest is {head}"));
+            }
+        }
+        let (named, ordered) = (self.keys.len()?, self.key_order.len()?);
+        if named != ordered {
+            findings.add(|| format!("{named} idempotency keys are found by their names, and {ordered} by their order"));
+        }
+        Ok(())
+    }
+}
+
 /// How many problems are told in words.
 const PROBLEMS_MAX: usize = 100;
 const PROGRESS_STEP: u64 = 1000;
@@ -257,7 +286,7 @@ mod tests {
     use redb::{ReadableDatabase as _, Table, WriteTransaction};
 
     use super::*;
-    use crate::log::{Class, Stamped, TopicRule, disk::store::Store};
+    use crate::log::{Class, Stamped, TopicRule, disk::store::Store, idempotency::IdempotencyKey};
 
     fn retention() -> Retention {
         let class = Class { topics: vec![TopicRule::parse("noisy").unwrap()], events_max: 3, ..Class::default() };
@@ -272,11 +301,14 @@ mod tests {
             let topics = topics.iter().map(|topic| Topic::new(topic).unwrap()).collect();
             let mut draft = Draft::new(topics, Data::text(&number.to_string())).unwrap();
             draft.id = (number % 2 == 0).then(|| EventId::new(&format!("id{}", number % 4)).unwrap());
-            store.append(head, vec![Stamped::new(draft, 1)], false).unwrap();
+            let key = (number == 6).then_some(IdempotencyKey { name: KEY_NAME, event: [0; 16] });
+            store.append(head, vec![Stamped { key, ..Stamped::new(draft, 1) }], false).unwrap();
             head = head.next();
         }
         store
     }
+
+    const KEY_NAME: [u8; 16] = [7; 16];
 
     fn findings(store: &Store) -> Findings {
         check(&store.database().begin_read().unwrap(), Some(&retention()), |_, _| {}).unwrap()
@@ -295,7 +327,7 @@ mod tests {
     /// What is damaged, and a word of what is said of it.
     type Case = (fn(&Store), &'static str);
 
-    const CASES: [Case; 12] = [
+    const CASES: [Case; 14] = [
         (|store| damage(store, META, |table| drop(table.remove("epoch").unwrap())), "no epoch"),
         (|store| damage(store, META, |table| drop(table.insert("head", 19).unwrap())), "event 20"),
         (|store| damage(store, EVENTS, |table| drop(table.remove(20).unwrap())), "event 20, which isn't kept"),
@@ -314,6 +346,11 @@ mod tests {
         (|store| damage(store, CLASSES, |table| drop(table.remove((1, 20)).unwrap())), "isn't in its retention class"),
         (|store| damage(store, CLASSES, |table| drop(table.insert((1, 20), 7).unwrap())), "7 bytes are counted"),
         (|store| damage(store, STATS, |table| drop(table.insert(0, (3, 9, 99)).unwrap())), "99 was evicted"),
+        (|store| damage(store, KEYS, |table| drop(table.remove(&KEY_NAME).unwrap())), "of event 7: it isn't found"),
+        (
+            |store| damage(store, KEY_ORDER, |table| drop(table.remove(7).unwrap())),
+            "1 idempotency keys are found by their names",
+        ),
     ];
 
     #[test]

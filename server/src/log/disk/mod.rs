@@ -7,9 +7,14 @@ pub mod admin;
 #[allow(dead_code, reason = "for a verify command, which comes")]
 mod check;
 mod classes;
+mod medium;
 #[cfg(test)]
 mod model_test;
 mod overlay;
+#[cfg(test)]
+mod power_disk;
+#[cfg(test)]
+mod power_test;
 mod record;
 mod store;
 #[cfg(test)]
@@ -33,6 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{AppendError, Appended, Log, LogError, Replay, Retention, Stamped, Tail, TailBuffer, page::Place};
 use crate::core::{Page, Read, Start};
+use medium::{Medium, StoreFile};
 use store::Store;
 
 use writer::{Job, Writer};
@@ -58,7 +64,7 @@ pub struct DiskLog {
 }
 
 struct Shared {
-    path: PathBuf,
+    medium: Box<dyn Medium>,
     epoch: Epoch,
     retention: Arc<Retention>,
     head: AtomicU64,
@@ -99,21 +105,19 @@ impl DiskLog {
         // Private events are in it.
         let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
         file.map_err(|source| DiskLogError::Directory { path: directory.to_owned(), source })?;
-        let retention = Arc::new(retention);
-        let opened = Store::open(&path, new_epoch, retention.clone(), CACHE_BYTES);
-        let (store, head) = opened.map_err(|source| DiskLogError::Store { path: path.clone(), source })?;
-        let shared = Arc::new(Shared {
-            path,
-            epoch: store.epoch(),
-            retention,
-            head: AtomicU64::new(head.0),
-            tail: TailBuffer::new(head),
-            store: RwLock::new(Some(Arc::new(store))),
-        });
+        let shared = Shared::open(Box::new(StoreFile::new(&path)), new_epoch, retention);
+        let shared = shared.map_err(|source| DiskLogError::Store { path, source })?;
+        let (mut log, writer, inbox) = Self::new(shared, fsync);
+        let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(inbox));
+        log.writer = Some(thread.map_err(DiskLogError::Thread)?);
+        Ok(log)
+    }
+
+    /// A log whose writer is still to be run.
+    fn new(shared: Arc<Shared>, fsync: Fsync) -> (Self, Writer, mpsc::Receiver<Job>) {
         let (jobs, inbox) = mpsc::channel(JOBS_MAX);
         let writer = Writer::new(shared.clone(), fsync);
-        let writer = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(inbox));
-        Ok(Self { shared, jobs, writer: Some(writer.map_err(DiskLogError::Thread)?) })
+        (Self { shared, jobs, writer: None }, writer, inbox)
     }
 }
 
@@ -192,6 +196,19 @@ impl Log for DiskLog {
 }
 
 impl Shared {
+    fn open(medium: Box<dyn Medium>, new_epoch: Epoch, retention: Retention) -> Result<Arc<Self>, OpenError> {
+        let retention = Arc::new(retention);
+        let (store, head) = Store::open_on(&*medium, new_epoch, retention.clone(), CACHE_BYTES)?;
+        Ok(Arc::new(Self {
+            medium,
+            epoch: store.epoch(),
+            retention,
+            head: AtomicU64::new(head.0),
+            tail: TailBuffer::new(head),
+            store: RwLock::new(Some(Arc::new(store))),
+        }))
+    }
+
     fn store(&self) -> Option<Arc<Store>> {
         self.store.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -219,7 +236,7 @@ impl Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DiskLog").field("path", &self.path).field("epoch", &self.epoch).finish_non_exhaustive()
+        f.debug_struct("DiskLog").field("medium", &self.medium).field("epoch", &self.epoch).finish_non_exhaustive()
     }
 }
 

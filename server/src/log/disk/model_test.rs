@@ -103,7 +103,7 @@ fn run(seed: u64) {
                 now_ms += rng.u64(0..300);
                 while model.expire(now_ms) {}
                 while keys.expire(now_ms) {}
-                while store.expire(now_ms).unwrap() {}
+                while store.expire(now_ms, rng.bool()).unwrap() {}
             }
             5 => {
                 // A new run on the same directory.

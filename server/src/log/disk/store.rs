@@ -4,7 +4,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -14,7 +14,12 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use super::{classes, overlay::Overlay, record};
+use super::{
+    classes,
+    medium::{Medium, StoreFile},
+    overlay::Overlay,
+    record,
+};
 use crate::{
     core::{Committed, Floors, Page, Read},
     log::{
@@ -31,6 +36,8 @@ pub(super) struct Store {
     epoch: Epoch,
     /// Numbers up to this one are reserved durably.
     reserved: AtomicU64,
+    /// There is what a loss of power takes away.
+    unsynced: AtomicBool,
 }
 
 /// Why a store can't be opened.
@@ -68,25 +75,37 @@ pub enum OpenError {
 pub(super) type Failure = redb::Error;
 
 impl Store {
-    /// Opens a store, or makes one with the epoch given. Returns it with the newest event's number.
+    /// Opens the store in a file, or makes one with the epoch given. Returns it with the newest event's number.
     pub(super) fn open(
         path: &Path,
         new_epoch: Epoch,
         retention: Arc<Retention>,
         cache_bytes: usize,
     ) -> Result<(Self, Seq), OpenError> {
-        let database = Database::builder().set_cache_size(cache_bytes).create(path).map_err(|error| match error {
+        Self::open_on(&StoreFile::new(path), new_epoch, retention, cache_bytes)
+    }
+
+    /// The same on any medium.
+    pub(super) fn open_on(
+        medium: &dyn Medium,
+        new_epoch: Epoch,
+        retention: Arc<Retention>,
+        cache_bytes: usize,
+    ) -> Result<(Self, Seq), OpenError> {
+        let database = medium.open(Database::builder().set_cache_size(cache_bytes)).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse,
             error => OpenError::Database(error.into()),
         })?;
         Self::prepare(database, new_epoch, retention)
     }
 
-    /// Opens what a file holds, to be read only: nothing is written to it, whatever is done to the store.
-    pub(super) fn open_frozen(path: &Path, retention: Arc<Retention>, cache_bytes: usize) -> Result<Self, OpenError> {
-        let fail = |error: std::io::Error| OpenError::Database(error.into());
-        let overlay = Overlay::new(std::fs::File::open(path).map_err(fail)?).map_err(fail)?;
-        let database = Database::builder().set_cache_size(cache_bytes).create_with_backend(overlay);
+    /// Opens what a medium holds, to be read only: nothing is written to it, whatever is done to the store.
+    pub(super) fn open_frozen(
+        medium: &dyn Medium,
+        retention: Arc<Retention>,
+        cache_bytes: usize,
+    ) -> Result<Self, OpenError> {
+        let database = medium.open_frozen(Database::builder().set_cache_size(cache_bytes));
         let database = database.map_err(|error| OpenError::Database(error.into()))?;
         Ok(Self::prepare(database, Epoch::from_bits(0), retention)?.0)
     }
@@ -115,7 +134,7 @@ impl Store {
             (epoch, head)
         };
         transaction.commit().map_err(|error| fail(error.into()))?;
-        Ok((Self { database, retention, epoch, reserved: AtomicU64::new(0) }, head))
+        Ok((Self { database, retention, epoch, reserved: AtomicU64::new(0), unsynced: AtomicBool::new(false) }, head))
     }
 
     /// Opens what a hub left in a file, to be read only: nothing is written to it. The classes are those of the last run, without limits, and
@@ -154,7 +173,16 @@ impl Store {
             let retention = classes::stored(&transaction.open_table(NAMES).map_err(fail)?)?;
             (Epoch::from_bits(epoch), Seq(head), retention)
         };
-        Ok((Self { database, retention: Arc::new(retention), epoch, reserved: AtomicU64::new(0) }, head))
+        Ok((
+            Self {
+                database,
+                retention: Arc::new(retention),
+                epoch,
+                reserved: AtomicU64::new(0),
+                unsynced: AtomicBool::new(false),
+            },
+            head,
+        ))
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -217,6 +245,7 @@ impl Store {
             transaction.abort()?;
             return Ok((appended, committed));
         }
+        self.unsynced.store(!durable && !reserve, Relaxed);
         transaction.commit()?;
         if reserve {
             self.reserved.store(last.0 + RESERVED_BLOCK, Relaxed);
@@ -226,7 +255,10 @@ impl Store {
 
     /// Makes everything that was appended before durable.
     pub(super) fn sync(&self) -> Result<(), Failure> {
-        Ok(self.database.begin_write()?.commit()?)
+        if self.unsynced.swap(false, Relaxed) {
+            self.database.begin_write()?.commit()?;
+        }
+        Ok(())
     }
 
     /// Makes everything durable, and gives reserved numbers back: the next run goes on right behind the newest event.
@@ -236,12 +268,16 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    /// Lets go of a bounded number of events that are older than their classes allow. True if there may be more.
-    pub(super) fn expire(&self, now_ms: u64) -> Result<bool, Failure> {
+    /// Lets go of a bounded number of events that are older than their classes allow, and syncs if `durable`. True if there may be
+    /// more.
+    pub(super) fn expire(&self, now_ms: u64, durable: bool) -> Result<bool, Failure> {
         if !self.has_expired(now_ms)? {
             return Ok(false);
         }
-        let transaction = self.database.begin_write()?;
+        let mut transaction = self.database.begin_write()?;
+        if !durable {
+            transaction.set_durability(Durability::None)?;
+        }
         let mut left = EXPIRE_MAX;
         {
             let mut tables = Tables::open(&transaction)?;
@@ -259,6 +295,7 @@ impl Store {
                 }
             }
         }
+        self.unsynced.store(!durable, Relaxed);
         transaction.commit()?;
         Ok(left == 0)
     }

@@ -26,6 +26,8 @@ pub(super) struct Writer {
     /// When what is unsynced has to be.
     sync_by: Option<Instant>,
     trouble: Option<Trouble>,
+    /// A disk that failed is left alone for so long, and for so many times what the last try took: repairing a large log takes a while.
+    pub(super) retry: (Duration, u32),
 }
 
 /// The disk takes nothing.
@@ -42,7 +44,7 @@ struct Trouble {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, fsync: Fsync) -> Self {
-        Self { shared, fsync, sync_by: None, trouble: None }
+        Self { shared, fsync, sync_by: None, trouble: None, retry: (RETRY_PAUSE, RETRY_PAUSE_TRIES) }
     }
 
     /// Writes until nobody can ask for anything any more.
@@ -66,13 +68,25 @@ impl Writer {
                 None => self.sync(),
             }
         }
+        self.close();
+    }
+
+    /// Leaves everything durable.
+    pub(super) fn close(self) {
         let Some(store) = self.shared.store() else { return };
         if let Err(error) = store.close() {
             tracing::error!(%error, "the log wasn't closed in order");
         }
     }
 
-    fn work(&mut self, jobs: impl Iterator<Item = Job>) {
+    /// Whether the disk takes nothing.
+    #[cfg(test)]
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// Does what is asked, all appends in one transaction, and answers.
+    pub(super) fn work(&mut self, jobs: impl Iterator<Item = Job>) {
         let (mut events, mut waiting, mut expire) = (Vec::new(), Waiting::new(), None);
         for job in jobs {
             match job {
@@ -89,21 +103,31 @@ impl Writer {
         }
         if let Some(now_ms) = expire
             && let Some(store) = self.open_store()
-            && let Err(error) = store.expire(now_ms)
         {
-            self.give_up(store, &error);
+            match store.expire(now_ms, self.fsync == Fsync::Always) {
+                Ok(_) => self.sync_later(),
+                Err(error) => self.give_up(store, &error),
+            }
+        }
+    }
+
+    /// What was written is synced within the interval, where there is one.
+    fn sync_later(&mut self) {
+        if let Fsync::Interval(interval) = self.fsync {
+            self.sync_by.get_or_insert(Instant::now() + interval);
         }
     }
 
     fn append(&mut self, events: Vec<Stamped>) -> Result<Vec<Appended>, AppendError> {
-        let head = Seq(self.shared.head.load(Relaxed));
-        if events.len() as u64 > Seq::MAX.0 - head.0 {
-            return Err(AppendError::Exhausted);
-        }
         let Some(store) = self.open_store() else {
             let why = self.trouble.as_ref().map_or("", |trouble| &trouble.why);
             return Err(AppendError::Unavailable(why.to_owned()));
         };
+        // After the store, which may just have been opened again, behind numbers that were reserved.
+        let head = Seq(self.shared.head.load(Relaxed));
+        if events.len() as u64 > Seq::MAX.0 - head.0 {
+            return Err(AppendError::Exhausted);
+        }
         let (appended, committed) = match store.append(head, events, self.fsync == Fsync::Always) {
             Ok(done) => done,
             Err(error) => {
@@ -112,11 +136,7 @@ impl Writer {
                 return Err(said);
             }
         };
-        if let Fsync::Interval(interval) = self.fsync
-            && !committed.is_empty()
-        {
-            self.sync_by.get_or_insert(Instant::now() + interval);
-        }
+        self.sync_later();
         if let Some(last) = committed.last() {
             self.shared.head.store(last.seq().0, Relaxed);
         }
@@ -124,7 +144,8 @@ impl Writer {
         Ok(appended)
     }
 
-    fn sync(&mut self) {
+    /// Makes everything durable.
+    pub(super) fn sync(&mut self) {
         self.sync_by = None;
         let Some(store) = self.open_store() else { return };
         if let Err(error) = store.sync() {
@@ -154,14 +175,13 @@ impl Writer {
                 Some(store)
             }
             Err(error) => {
-                // Repairing a large log takes a while each time.
-                let retry_at = Instant::now() + RETRY_PAUSE.max(began.elapsed() * 4);
-                let lock = self.lock();
+                let retry_at = Instant::now() + self.retry.0.max(began.elapsed() * self.retry.1);
+                let lock = self.shared.medium.lock();
                 let trouble = self.trouble.as_mut()?;
                 (trouble.why, trouble.retry_at, trouble.lock) = (error.to_string(), retry_at, lock);
                 if trouble.said_at.elapsed() > COMPLAINT_PAUSE {
                     trouble.said_at = began;
-                    tracing::error!(path = %self.shared.path.display(), %error, "the log still can't be written");
+                    tracing::error!(medium = ?self.shared.medium, %error, "the log still can't be written");
                 }
                 None
             }
@@ -170,12 +190,12 @@ impl Writer {
 
     /// Opens the log that was served before, and no other.
     fn reopen(&self) -> Result<(Arc<Store>, Seq), OpenError> {
-        let Shared { path, epoch, retention, .. } = &*self.shared;
-        if !path.try_exists().unwrap_or(true) {
+        let Shared { medium, epoch, retention, .. } = &*self.shared;
+        if !medium.exists() {
             // A new one would give the same numbers again.
             return Err(OpenError::Gone);
         }
-        let (store, head) = Store::open(path, *epoch, retention.clone(), CACHE_BYTES)?;
+        let (store, head) = Store::open_on(&**medium, *epoch, retention.clone(), CACHE_BYTES)?;
         if store.epoch() != *epoch || head.0 < self.shared.head.load(Relaxed) {
             return Err(OpenError::Gone);
         }
@@ -184,24 +204,18 @@ impl Writer {
 
     /// After an error the database takes nothing more, and gives nothing, until it is opened anew.
     fn give_up(&mut self, store: Arc<Store>, error: &Failure) {
-        let path = self.shared.path.display();
-        tracing::error!(%path, %error, "the log can't be written: publishers are refused until it can; feeds go on");
+        let Shared { medium, retention, .. } = &*self.shared;
+        tracing::error!(?medium, %error, "the log can't be written: publishers are refused until it can; feeds go on");
         self.shared.set_store(None);
         // Readers that still hold it are soon done.
         drop(store);
-        let Shared { path, retention, .. } = &*self.shared;
-        match Store::open_frozen(path, retention.clone(), CACHE_BYTES) {
+        match Store::open_frozen(&**medium, retention.clone(), CACHE_BYTES) {
             Ok(frozen) => self.shared.set_store(Some(Arc::new(frozen))),
-            Err(error) => tracing::error!(path = %path.display(), %error, "the log can't be read either"),
+            Err(error) => tracing::error!(?medium, %error, "the log can't be read either"),
         }
         let now = Instant::now();
-        let (why, retry_at, lock) = (error.to_string(), now + RETRY_PAUSE, self.lock());
+        let (why, retry_at, lock) = (error.to_string(), now + self.retry.0, self.shared.medium.lock());
         self.trouble = Some(Trouble { why, retry_at, said_at: now, lock });
-    }
-
-    fn lock(&self) -> Option<File> {
-        let file = File::open(&self.shared.path).ok()?;
-        file.try_lock().is_ok().then_some(file)
     }
 }
 
@@ -217,7 +231,8 @@ fn answer(waiting: Waiting, outcome: Result<Vec<Appended>, AppendError>) {
 
 /// How many appends share a transaction, and its sync.
 const BATCH_MAX: usize = 1024;
-/// How long a disk that failed is left alone.
+/// See [`Writer::retry`].
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+const RETRY_PAUSE_TRIES: u32 = 4;
 /// From one complaint about the same trouble to the next.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
