@@ -20,6 +20,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     admission::Admission,
+    auth::Auth,
     config::Config,
     demo,
     fanout::{self, Counted, LocalShard, Shards},
@@ -102,8 +103,9 @@ impl App {
         let ports = [http_address, https_address].into_iter().flatten().map(|address| address.port());
         let edge = Edge {
             hub: hub.clone(),
+            auth: Arc::new(Auth::new(config.auth.clone())),
             access: Arc::new(Access {
-                loopback_only: config.is_loopback_only() && !config.allow_anonymous,
+                loopback_only: config.is_loopback_only() && !config.allow_anonymous && config.auth.issuers.is_empty(),
                 allowed_origins: config.allowed_origins.clone(),
                 own_ports: ports.collect(),
             }),

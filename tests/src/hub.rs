@@ -10,7 +10,7 @@ use fanwire::{
     config::{Config, Layer},
 };
 use fanwire_certs::{Identity, Source, SubjectName, issue_dev_identity};
-use fanwire_client::{CertificateHash, HttpVersion, Options, Publication, Published, Publisher, Trust};
+use fanwire_client::{CertificateHash, HttpVersion, Options, Publication, Published, Publisher, Token, Trust};
 use fanwire_protocol::{Data, Draft, EventId, Topic};
 
 /// A running hub.
@@ -78,6 +78,11 @@ impl TestHub {
     /// A publisher over HTTP/1.1.
     pub fn publisher(&self) -> Publisher {
         Publisher::new(self.options(&self.http_url()), HttpVersion::H1)
+    }
+
+    /// A publisher with a token, over HTTP/1.1.
+    pub fn publisher_with(&self, token: Token) -> Publisher {
+        Publisher::new(self.options(&self.http_url()).token(token), HttpVersion::H1)
     }
 
     /// Publishes over HTTP.

@@ -5,6 +5,7 @@
 pub mod checker;
 mod http;
 mod hub;
+mod keys;
 mod mount;
 mod process;
 pub mod raw_http3;
@@ -16,6 +17,7 @@ mod wire;
 
 pub use http::{Answer, Ask, Version, Whole};
 pub use hub::{TestHub, identity};
+pub use keys::{ISSUER, Issuer, OTHER_ISSUER, RESOURCE, now_ms};
 pub use mount::Mount;
 pub use process::{HubProcess, run};
 pub use recorder::{Load, Manner, Recorder};

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{
+    issuer_rule::{IssuerRule, Secret},
     retention_rule::RetentionRule,
     value::{Bytes, FsyncChoice, Span},
 };
@@ -40,9 +41,50 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_DEV_IDENTITY_DIR", value_name = "DIR")]
     pub dev_identity_dir: Option<PathBuf>,
 
-    /// Let anyone who reaches the hub publish and subscribe; needed to listen beyond loopback without keys
+    /// Without keys: let anyone who reaches the hub publish and subscribe, which is needed to listen beyond loopback. With keys: let
+    /// anyone subscribe to what isn't private
     #[arg(long, env = "FANWIRE_ALLOW_ANONYMOUS", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub allow_anonymous: Option<bool>,
+
+    /// The hub's own name in tokens (`aud`), usually its URL; needed with keys
+    #[arg(long, env = "FANWIRE_RESOURCE", value_name = "URL")]
+    pub resource: Option<String>,
+
+    /// Whose tokens are taken (`iss`); more issuers, and more keys, are tables [[issuer]] in the file
+    #[arg(long, env = "FANWIRE_TOKEN_ISSUER", value_name = "ISS")]
+    pub token_issuer: Option<String>,
+
+    /// The issuer's secret, of 32 bytes or more, for HS256, HS384 and HS512; better as a variable than as a flag, which others can see
+    #[arg(long, env = "FANWIRE_TOKEN_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub token_secret: Option<Secret>,
+
+    /// A file with the issuer's public key in PEM
+    #[arg(long, env = "FANWIRE_TOKEN_PEM", value_name = "FILE")]
+    pub token_pem: Option<String>,
+
+    /// The URL, or a file, of the issuer's JWK set
+    #[arg(long, env = "FANWIRE_TOKEN_JWKS", value_name = "URL")]
+    pub token_jwks: Option<String>,
+
+    /// The algorithms that the issuer's keys are for [default: those that the keys' kind has]
+    #[arg(long, env = "FANWIRE_TOKEN_ALGORITHMS", value_delimiter = ',', value_name = "NAME")]
+    pub token_algorithms: Option<Vec<String>>,
+
+    /// More issuers, and more keys.
+    #[arg(skip)]
+    pub issuer: Option<Vec<IssuerRule>>,
+
+    /// How far a token's "not before" may be ahead of this clock; "exp" is never stretched [default: 30s]
+    #[arg(long, env = "FANWIRE_CLOCK_SKEW", value_name = "DURATION")]
+    pub clock_skew: Option<Span>,
+
+    /// The cookie that a token may come in [default: __Secure-mercure_access_token]
+    #[arg(long, env = "FANWIRE_COOKIE", value_name = "NAME")]
+    pub cookie: Option<String>,
+
+    /// How long a feed may be open before its client has to come back and show its token again [default: no limit]
+    #[arg(long, env = "FANWIRE_FEED_LIFETIME_MAX", value_name = "DURATION")]
+    pub feed_lifetime_max: Option<Span>,
 
     /// Origins whose pages may publish and subscribe, like https://app.example; may be repeated
     #[arg(long, env = "FANWIRE_ALLOWED_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
@@ -133,6 +175,16 @@ impl Layer {
             key: self.key.or(lower.key),
             dev_identity_dir: self.dev_identity_dir.or(lower.dev_identity_dir),
             allow_anonymous: self.allow_anonymous.or(lower.allow_anonymous),
+            resource: self.resource.or(lower.resource),
+            token_issuer: self.token_issuer.or(lower.token_issuer),
+            token_secret: self.token_secret.or(lower.token_secret),
+            token_pem: self.token_pem.or(lower.token_pem),
+            token_jwks: self.token_jwks.or(lower.token_jwks),
+            token_algorithms: self.token_algorithms.or(lower.token_algorithms),
+            issuer: self.issuer.or(lower.issuer),
+            clock_skew: self.clock_skew.or(lower.clock_skew),
+            cookie: self.cookie.or(lower.cookie),
+            feed_lifetime_max: self.feed_lifetime_max.or(lower.feed_lifetime_max),
             allowed_origins: self.allowed_origins.or(lower.allowed_origins),
             no_demo: self.no_demo.or(lower.no_demo),
             shards: self.shards.or(lower.shards),

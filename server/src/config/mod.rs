@@ -2,6 +2,7 @@
 //!
 //! [`Layer`] is what was written, [`Config`] what it means. Only this room reads files and the environment.
 
+mod issuer_rule;
 mod layer;
 mod retention_rule;
 mod value;
@@ -16,13 +17,14 @@ use anyhow::{Context, Result, bail, ensure};
 use fanwire_certs::{DevDirectory, PemFiles, Source};
 
 use crate::{
-    admission, core,
+    admission, auth, core,
     http::Origin,
     hub,
     log::{Class, Fsync, KeyWindow, Retention, TopicRule},
     transport::{quic, tcp},
 };
 
+pub use issuer_rule::{IssuerRule, Secret};
 pub use layer::Layer;
 
 /// What a hub is to be.
@@ -36,7 +38,9 @@ pub struct Config {
     pub identity: Option<Source>,
     /// How many connections there may be.
     pub admission: admission::Limits,
-    /// Anyone who reaches the hub may publish and subscribe.
+    /// Whom it lets in.
+    pub auth: auth::Config,
+    /// Without keys, anyone who reaches the hub may publish and subscribe.
     pub allow_anonymous: bool,
     /// Origins whose pages may use the hub besides its own.
     pub allowed_origins: Vec<Origin>,
@@ -92,6 +96,7 @@ impl Config {
     }
 
     fn resolve(layer: Layer) -> Result<Self> {
+        let auth = resolve_auth(&layer)?;
         let http = address("http", layer.http.as_deref().unwrap_or("127.0.0.1:8080"))?;
         let https = address("https", layer.https.as_deref().unwrap_or("127.0.0.1:4433"))?;
         ensure!(http.is_some() || https.is_some(), "both http and https are off: there is nothing to serve");
@@ -136,6 +141,7 @@ impl Config {
             http,
             https,
             identity,
+            auth,
             allow_anonymous: layer.allow_anonymous.unwrap_or(false),
             allowed_origins: allowed_origins.collect::<Result<_>>()?,
             shards: match layer.shards {
@@ -167,11 +173,11 @@ impl Config {
         if config.demo {
             classes.insert(0, demo_class());
         }
-        if !config.is_loopback_only() && !config.allow_anonymous {
+        if !config.is_loopback_only() && !config.allow_anonymous && config.auth.issuers.is_empty() {
             let address = [http, https].into_iter().flatten().find(|address| !address.ip().is_loopback());
             bail!(
                 "{} can be reached from elsewhere, and this hub has no keys: whoever reaches it could publish and \
-                 subscribe; if that is what you want, say --allow-anonymous",
+                 subscribe; give it the key of an issuer (--token-issuer), or, if that is what you want, say --allow-anonymous",
                 address.map(|address| address.to_string()).unwrap_or_default()
             );
         }
@@ -182,6 +188,42 @@ impl Config {
         };
         Ok(Self { retention: Retention::new(classes, default).with_keys(keys), ..config })
     }
+}
+
+/// Who may sign tokens, and what they have to be.
+fn resolve_auth(layer: &Layer) -> Result<auth::Config> {
+    let defaults = auth::Config::default();
+    let one = match &layer.token_issuer {
+        Some(iss) => Some(IssuerRule {
+            iss: iss.clone(),
+            secret: layer.token_secret.clone(),
+            secret_file: None,
+            pem: layer.token_pem.clone(),
+            jwks: layer.token_jwks.clone(),
+            algorithms: layer.token_algorithms.clone().unwrap_or_default(),
+        }),
+        None => {
+            let lonely = layer.token_secret.is_some() || layer.token_pem.is_some() || layer.token_jwks.is_some();
+            ensure!(!lonely, "a key is given without token_issuer: whose is it?");
+            None
+        }
+    };
+    let rules = one.iter().chain(layer.issuer.iter().flatten());
+    let issuers = rules.map(IssuerRule::resolve).collect::<Result<Vec<_>>>()?;
+    let resource = layer.resource.clone().unwrap_or_default();
+    ensure!(
+        issuers.is_empty() || !resource.is_empty(),
+        "resource is missing: the hub's own name, which tokens have in aud, like https://hub.example/.well-known/mercure"
+    );
+    let cookie = layer.cookie.clone().unwrap_or(defaults.cookie);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    ensure!(!cookie.is_empty() && cookie.bytes().all(plain), "cookie: {cookie:?} is no name of a cookie");
+    let clock_skew = layer.clock_skew.map_or(defaults.clock_skew, |value| value.0);
+    ensure!(clock_skew <= CLOCK_SKEW_MAX, "clock_skew is {CLOCK_SKEW_MAX:?} at the most, not {clock_skew:?}");
+    let feed_lifetime_max = layer.feed_lifetime_max.map(|value| value.0);
+    ensure!(feed_lifetime_max.is_none_or(|life| life >= SECOND), "feed_lifetime_max is a second at least");
+    let allow_anonymous = layer.allow_anonymous.unwrap_or(false);
+    Ok(auth::Config { issuers, resource, allow_anonymous, clock_skew, cookie, feed_lifetime_max, jwks: defaults.jwks })
 }
 
 /// The live input's own class: a minute, that no other topic pays for.
@@ -223,10 +265,14 @@ fn dev_directory(given: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
+const SECOND: Duration = Duration::from_secs(1);
+/// More than that is a clock to be set. [RFC 7519 §4.1.5]
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Config as Auth;
 
     fn load(toml: &str) -> std::result::Result<Config, String> {
         let directory = tempfile::tempdir().unwrap();
@@ -247,8 +293,18 @@ mod tests {
             heartbeat = "20s"
             event_bytes_max = "64 KiB"
             allowed_origins = ["https://app.example"]
+            resource = "https://hub.example/.well-known/mercure"
+            clock_skew = "5s"
+            feed_lifetime_max = "1h"
             history_events_max = 5
             history_age_max = "1h"
+            [[issuer]]
+            iss = "https://app.example"
+            secret = "0123456789abcdef0123456789abcdef"
+            algorithms = ["HS256"]
+            [[issuer]]
+            iss = "https://login.example"
+            jwks = "https://login.example/.well-known/jwks.json"
             [[retention]]
             name = "ticks"
             topics = ["ticks/*"]
@@ -259,6 +315,13 @@ mod tests {
         .unwrap();
         assert_eq!((config.https, config.demo), (None, false));
         assert_eq!(config.limits.heartbeat_default, Duration::from_secs(20));
+        let Auth { issuers, clock_skew, feed_lifetime_max, .. } = &config.auth;
+        let names: Vec<&str> = issuers.iter().map(|issuer| issuer.name.as_str()).collect();
+        assert_eq!(
+            (names, *clock_skew),
+            (vec!["https://app.example", "https://login.example"], Duration::from_secs(5))
+        );
+        assert_eq!(*feed_lifetime_max, Some(Duration::from_secs(3600)));
         assert_eq!(config.limits.event.data_bytes_max, 65536);
         let classes = config.retention.classes();
         assert_eq!((classes.len(), classes[0].events_max, classes[1].events_max), (2, 10, 5));
@@ -277,6 +340,29 @@ mod tests {
             ("cert = 'x'", "cert is given without key"),
             ("allowed_origins = ['app.example']", "is no origin"),
             ("http = '0.0.0.0:0'", "say --allow-anonymous"),
+            (
+                "token_issuer = 'x'\ntoken_secret = 'short'\nresource = 'r'",
+                "issuer \"x\": a secret has at least 32 bytes",
+            ),
+            ("token_secret = '0123456789abcdef0123456789abcdef'", "without token_issuer"),
+            ("[[issuer]]\niss = 'x'\nsecret = '0123456789abcdef0123456789abcdef'", "resource is missing"),
+            ("resource = 'r'\n[[issuer]]\niss = 'x'", "it has no key"),
+            ("resource = 'r'\n[[issuer]]\niss = 'x'\nsecret = 'a'\npem = 'b'", "a table for each"),
+            (
+                "resource = 'r'\n[[issuer]]\niss = 'x'\njwks = 'http://elsewhere.example/keys'",
+                "can't be asked for keys",
+            ),
+            ("resource = 'r'\n[[issuer]]\niss = 'x'\npem = '/nowhere.pem'", "can't read /nowhere.pem"),
+            (
+                "resource = 'r'\n[[issuer]]\niss = 'x'\nsecret = '0123456789abcdef0123456789abcdef'\nalgorithms = ['none']",
+                "\"none\" is no algorithm",
+            ),
+            (
+                "resource = 'r'\n[[issuer]]\niss = 'x'\nsecret = '0123456789abcdef0123456789abcdef'\nalgorithms = ['RS256']",
+                "a key of this kind can't verify",
+            ),
+            ("cookie = 'a b'", "no name of a cookie"),
+            ("clock_skew = '1h'", "clock_skew is"),
             ("heartbeat = '1h'", "heartbeat is from"),
             ("[[retention]]\ntopics = [\"a\\u0000\"]", "must not contain the character U+0000"),
         ] {

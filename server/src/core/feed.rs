@@ -7,7 +7,7 @@ use fanwire_protocol::{
     message::{Bye, Changed, Gap, GapReason},
 };
 
-use super::{Committed, Floors, Item, Latest, Limits, Page, PageItem, Rights, Time};
+use super::{Committed, Floors, Item, Latest, LeaseOf, Limits, Page, PageItem, Rights, Time};
 
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -24,7 +24,10 @@ pub(super) struct Feed {
     prev: Seq,
     queue: VecDeque<Item>,
     queue_bytes: usize,
-    /// Changes of matchers that hold from a number that this feed hasn't reached yet.
+    /// A stretch in which events may be missing, to be told before the next thing that is. Until then it may grow: events that
+    /// this feed may not see don't show by splitting it.
+    untold_gap: Option<(Seq, Seq)>,
+    /// Changes of matchers or rights that hold from a number that this feed hasn't reached yet.
     pub(super) changes: VecDeque<PendingChange>,
     pub(super) heartbeat_ms: u64,
     /// When the last ping was taken.
@@ -37,6 +40,12 @@ pub(super) struct Feed {
     pub(super) token: u64,
     /// The feed ends so as soon as it is live.
     pub(super) farewell: Option<Bye>,
+    /// When the feed ends, come what may.
+    pub(super) ends_at: Option<(Time, LeaseOf)>,
+    /// When the feed is cut, if its reader hasn't taken its bye by then.
+    pub(super) cut_at: Option<Time>,
+    /// The one alarm that counts.
+    pub(super) alarm_at: Time,
     /// Ended because its reader takes nothing: whoever is blocked on writing to it should give up.
     pub(super) cut: bool,
 }
@@ -70,6 +79,7 @@ pub(super) struct PendingChange {
     pub(super) from_seq: Seq,
     pub(super) request_id: u64,
     pub(super) matchers: Arc<Matchers>,
+    pub(super) rights: Rights,
 }
 
 /// What a page did to a feed.
@@ -79,7 +89,7 @@ pub(super) enum AfterPage {
     Live,
     /// More history is wanted.
     Behind,
-    /// The feed has reached a change of its matchers.
+    /// The feed has reached a change of its matchers or rights.
     AtChange,
 }
 
@@ -95,6 +105,7 @@ impl Feed {
             prev: start,
             queue: VecDeque::new(),
             queue_bytes: 0,
+            untold_gap: None,
             changes: VecDeque::new(),
             heartbeat_ms,
             pinged_at: now,
@@ -103,6 +114,9 @@ impl Feed {
             woken: false,
             token: 0,
             farewell: None,
+            ends_at: None,
+            cut_at: None,
+            alarm_at: now,
             cut: false,
         }
     }
@@ -145,34 +159,51 @@ impl Feed {
         };
         for item in page.items {
             match item {
-                PageItem::Event(event) if self.rights.allow(&event) => self.push_event(event),
+                PageItem::Event(event) if self.rights.allow(&event) => {
+                    self.tell_gap(epoch);
+                    self.push_event(event);
+                }
                 PageItem::Event(_) => {}
                 PageItem::Gap { from, to } => {
-                    let cursor = Cursor { epoch, seq: to };
-                    self.push(Item::Gap(Box::new(Gap {
-                        reason: GapReason::Evicted,
-                        from: Some(from.0),
-                        to: to.0,
-                        cursor,
-                    })));
-                    self.prev = to;
+                    let from = self.untold_gap.map_or(from, |(first, _)| first);
+                    self.untold_gap = Some((from, to));
                 }
             }
         }
         self.position = page.reached;
         self.latest = self.latest.take().filter(|latest| self.position < latest.upto);
         if self.changes.front().is_some_and(|change| change.from_seq <= self.position) {
+            self.tell_gap(epoch);
             return AfterPage::AtChange;
         }
         if page.reached < reading.upto || !reading.joins || reading.overflowed || !self.changes.is_empty() {
             return AfterPage::Behind;
         }
+        self.tell_gap(epoch);
         self.told = None;
         self.phase = Phase::Live;
         for event in reading.later {
             self.push_event(event);
         }
         AfterPage::Live
+    }
+
+    /// Up to where everything was taken or isn't this feed's, once its queue is empty.
+    pub(super) fn watermark(&self, head: Seq) -> Seq {
+        match self.untold_gap {
+            Some((from, _)) => Seq(from.0 - 1),
+            None if self.is_live() => head.max(self.position),
+            None => self.position,
+        }
+    }
+
+    fn tell_gap(&mut self, epoch: fanwire_protocol::Epoch) {
+        if let Some((from, to)) = self.untold_gap.take() {
+            let cursor = Cursor { epoch, seq: to };
+            let gap = Gap { reason: GapReason::Evicted, from: Some(from.0), to: to.0, cursor };
+            self.push(Item::Gap(Box::new(gap)));
+            self.prev = to;
+        }
     }
 
     pub(super) fn push_changed(&mut self, request_id: u64, from_seq: Seq) {
@@ -188,13 +219,18 @@ impl Feed {
         }
     }
 
-    /// Ends the feed, and drops what is queued: its reader isn't taking it.
-    pub(super) fn cut(&mut self, bye: Bye) {
+    /// Ends the feed, and drops what is queued: its reader may not have it any more.
+    pub(super) fn dismiss(&mut self, bye: Bye) {
         self.queue = VecDeque::new();
         self.queue_bytes = 0;
-        self.cut = true;
         self.phase = Phase::Behind;
         self.end(bye);
+    }
+
+    /// Ends the feed, and drops what is queued: its reader isn't taking it.
+    pub(super) fn cut(&mut self, bye: Bye) {
+        self.cut = true;
+        self.dismiss(bye);
     }
 
     pub(super) fn push(&mut self, item: Item) {

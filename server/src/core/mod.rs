@@ -5,6 +5,7 @@
 
 mod committed;
 mod feed;
+mod rights;
 mod shard;
 #[cfg(test)]
 mod simulation;
@@ -17,6 +18,7 @@ use fanwire_protocol::{
 };
 
 pub use committed::{Chunk, Committed};
+pub use rights::{Lease, LeaseOf, Rights, Scope};
 pub use shard::{ChangeError, FeedId, Shard, Taken};
 
 /// Milliseconds since a moment of the caller's choice; never goes back.
@@ -37,25 +39,12 @@ pub enum Item {
     },
     /// Loss, told.
     Gap(Box<Gap>),
-    /// The matchers changed.
+    /// The matchers or the rights changed.
     Changed(Changed),
     /// A heartbeat.
     Ping(Ping),
     /// The feed ends; always the last item.
     Bye(Box<Bye>),
-}
-
-/// What a subscriber may see of what its matchers take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rights {
-    /// May see private events. Nobody may, as long as there are no tokens.
-    pub private: bool,
-}
-
-impl Rights {
-    fn allow(self, event: &Committed) -> bool {
-        !event.draft.private || self.private
-    }
 }
 
 /// Where a feed starts: what the log made of a subscriber's `last_event_id`.
@@ -105,6 +94,8 @@ pub struct Subscription {
     pub start: Start,
     /// From one heartbeat to the next, in milliseconds.
     pub heartbeat_ms: u64,
+    /// For how long at most.
+    pub lease: Option<Lease>,
 }
 
 /// Something that the caller has to do for the core.
@@ -178,7 +169,7 @@ pub struct Limits {
     pub queue_bytes_max: usize,
     /// A feed that takes nothing for so long, while something waits, is ended, in milliseconds.
     pub stalled_ms_max: u64,
-    /// The most changes of matchers that wait for a feed that is catching up.
+    /// The most changes of matchers and rights that wait for a feed that is catching up.
     pub changes_max: usize,
     /// How long a client is asked to wait before it comes back, in milliseconds.
     pub retry_ms: u64,

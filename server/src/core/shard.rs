@@ -13,7 +13,7 @@ use fanwire_protocol::{
 use slab::Slab;
 
 use super::{
-    Committed, Effect, Item, Limits, Page, Read, ReadRequest, Subscription, Time,
+    Committed, Effect, Item, Lease, LeaseOf, Limits, Page, Read, ReadRequest, Rights, Subscription, Time,
     feed::{AfterPage, Feed, PendingChange, Phase},
 };
 
@@ -113,7 +113,7 @@ impl Shard {
 
     /// Opens a feed. Its hello can be taken at once.
     pub fn open(&mut self, subscription: Subscription, now: Time) -> FeedId {
-        let Subscription { matchers, rights, start, heartbeat_ms } = subscription;
+        let Subscription { matchers, rights, start, heartbeat_ms, lease } = subscription;
         let mut feed = Feed::new(matchers, rights, start.after, heartbeat_ms, now);
         let cursor = Cursor { epoch: self.epoch, seq: start.after };
         feed.push(Item::Hello(Box::new(Hello {
@@ -127,6 +127,7 @@ impl Shard {
             feed.push(Item::Gap(Box::new(gap)));
         }
         feed.told = start.told;
+        feed.ends_at = lease.map(|lease| lease.end(now));
         feed.latest = start.latest.filter(|latest| start.after < latest.upto);
         if start.after >= self.head && feed.latest.is_none() {
             // The log may be ahead of what its tail has brought here.
@@ -137,7 +138,7 @@ impl Shard {
         let index = self.feeds.insert(Slot { generation: self.generation, feed });
         let id = FeedId { index: index as u32, generation: self.generation };
         self.index(id, &matchers);
-        self.alarms.push(Reverse((self.next_alarm(id, now), id)));
+        self.set_alarm(id, now);
         if self.draining {
             let bye = self.drain_bye(0);
             self.with(id, |feed| feed.farewell = Some(bye));
@@ -151,6 +152,17 @@ impl Shard {
     pub fn end(&mut self, id: FeedId, bye: Bye) {
         self.with(id, |feed| feed.end(bye));
         self.wake(id);
+    }
+
+    /// Ends a feed with a bye that nothing comes before: what waits in it is dropped. A reader that doesn't take the bye is cut soon:
+    /// see [`Shard::is_cut`].
+    pub fn dismiss(&mut self, id: FeedId, bye: Bye, now: Time) {
+        self.with(id, |feed| {
+            feed.dismiss(bye);
+            feed.cut_at = Some(Time(now.0 + LINGER_MS));
+        });
+        self.wake(id);
+        self.set_alarm(id, now);
     }
 
     /// Closes a feed; what waits in it is dropped.
@@ -206,7 +218,7 @@ impl Shard {
         feed.woken = false;
         feed.take(items_max, now, out);
         if feed.ping_due && feed.is_empty() && !matches!(feed.phase, Phase::Ended) {
-            let seq = if feed.is_live() { head.max(feed.position) } else { feed.position };
+            let seq = feed.watermark(head);
             (feed.ping_due, feed.pinged_at) = (false, now);
             out.push(Item::Ping(Ping { watermark: Cursor { epoch, seq } }));
         }
@@ -256,13 +268,37 @@ impl Shard {
         request_id: u64,
         edit: impl FnOnce(&mut Matchers),
     ) -> Result<Seq, ChangeError> {
+        self.request_change(id, request_id, |matchers, _| edit(matchers))
+    }
+
+    /// Gives a feed other rights, for every number above the returned one, and another lease at once.
+    pub fn authorize(
+        &mut self,
+        id: FeedId,
+        request_id: u64,
+        (new, lease): (Rights, Option<Lease>),
+        now: Time,
+    ) -> Result<Seq, ChangeError> {
+        let from_seq = self.request_change(id, request_id, |_, rights| *rights = new)?;
+        self.with(id, |feed| feed.ends_at = lease.map(|lease| lease.end(now)));
+        self.set_alarm(id, now);
+        Ok(from_seq)
+    }
+
+    fn request_change(
+        &mut self,
+        id: FeedId,
+        request_id: u64,
+        edit: impl FnOnce(&mut Matchers, &mut Rights),
+    ) -> Result<Seq, ChangeError> {
         let (head, Limits { changes_max, queue_items_max: items_max, .. }) = (self.head, self.limits);
         let feed = self.get_mut(id).filter(|feed| !matches!(feed.phase, Phase::Ended)).ok_or(ChangeError::Ended)?;
         if feed.changes.len() >= changes_max || feed.waiting() >= items_max {
             return Err(ChangeError::TooManyChanges);
         }
-        let mut matchers = Matchers::clone(feed.changes.back().map_or(&feed.matchers, |change| &change.matchers));
-        edit(&mut matchers);
+        let last = feed.changes.back().map_or((&feed.matchers, &feed.rights), |last| (&last.matchers, &last.rights));
+        let (mut matchers, mut rights) = (Matchers::clone(last.0), last.1.clone());
+        edit(&mut matchers, &mut rights);
         if matchers.as_slice().len() > Matchers::COUNT_MAX {
             return Err(ChangeError::TooManyMatchers);
         }
@@ -272,7 +308,7 @@ impl Shard {
             None if feed.is_live() => head.max(feed.position),
             None => head,
         };
-        feed.changes.push_back(PendingChange { from_seq, request_id, matchers: Arc::new(matchers) });
+        feed.changes.push_back(PendingChange { from_seq, request_id, matchers: Arc::new(matchers), rights });
         if feed.is_live() {
             self.apply_changes(id);
             self.wake(id);
@@ -286,11 +322,11 @@ impl Shard {
             && at <= now
         {
             self.alarms.pop();
-            if self.get(id).is_none() {
+            if self.get(id).is_none_or(|feed| feed.alarm_at != at) {
                 continue;
             }
             self.alarm(id, now);
-            self.alarms.push(Reverse((self.next_alarm(id, now), id)));
+            self.set_alarm(id, now);
         }
     }
 
@@ -357,8 +393,14 @@ impl Shard {
         // Also where events flow: a browser's EventSource shows only the types that somebody listens to, so a client can't tell
         // a busy feed from a dead one by what it sees.
         feed.ping_due |= !ended && now.0 >= feed.pinged_at.0 + feed.heartbeat_ms;
-        if now.0 >= feed.unstalled_at.0 + stalled_ms_max && !feed.cut {
+        let overdue = feed.cut_at.is_some_and(|at| now >= at);
+        if (overdue || now.0 >= feed.unstalled_at.0 + stalled_ms_max) && !feed.cut {
             feed.cut(Bye::retry(ByeCode::Stalled, "nothing was read for too long", retry_ms));
+        }
+        if let Some((_, of)) = feed.ends_at.take_if(|(at, _)| now >= *at)
+            && !ended
+        {
+            return self.dismiss(id, of.bye(retry_ms), now);
         }
         if feed.ping_due || matches!(feed.phase, Phase::Ended) {
             // Also a feed that was woken already: its reader may be gone.
@@ -367,12 +409,22 @@ impl Shard {
         }
     }
 
+    fn set_alarm(&mut self, id: FeedId, now: Time) {
+        let at = self.next_alarm(id, now);
+        if let Some(feed) = self.get_mut(id) {
+            feed.alarm_at = at;
+            self.alarms.push(Reverse((at, id)));
+        }
+    }
+
     fn next_alarm(&self, id: FeedId, now: Time) -> Time {
         let Some(feed) = self.get(id) else { return now };
         let heartbeat = feed.pinged_at.0 + feed.heartbeat_ms;
         // Often enough to know since when nothing was taken, however long the heartbeat.
         let look = now.0 + (self.limits.stalled_ms_max / 2).max(1);
-        Time(if heartbeat > now.0 { heartbeat.min(look) } else { look.min(now.0 + feed.heartbeat_ms) })
+        let alarm = if heartbeat > now.0 { heartbeat.min(look) } else { look.min(now.0 + feed.heartbeat_ms) };
+        let deadlines = [feed.ends_at.map(|(end, _)| end), feed.cut_at.filter(|_| !feed.cut)];
+        deadlines.into_iter().flatten().fold(Time(alarm), Time::min)
     }
 
     /// Applies every change that the feed has reached.
@@ -383,6 +435,7 @@ impl Shard {
                 .pop_front_if(|change| matches!(feed.phase, Phase::Live) || change.from_seq <= feed.position)
         {
             feed.push_changed(change.request_id, change.from_seq);
+            feed.rights = change.rights;
             let before = std::mem::replace(&mut feed.matchers, change.matchers.clone());
             self.unindex(id, &before);
             self.index(id, &change.matchers);
@@ -483,9 +536,27 @@ impl Shard {
     }
 }
 
+impl Lease {
+    fn end(self, now: Time) -> (Time, LeaseOf) {
+        (Time(now.0.saturating_add(self.left_ms)), self.of)
+    }
+}
+
+impl LeaseOf {
+    fn bye(self, retry_ms: u64) -> Bye {
+        match self {
+            Self::Token => Bye::retry(ByeCode::Expired, "the token has expired: come back with another", retry_ms),
+            Self::Feed => Bye::retry(ByeCode::Limit, "feed_lifetime_max: the feed was open for too long", retry_ms),
+        }
+    }
+}
+
 impl FeedId {
     /// A small number, unique among the feeds open now.
     pub fn index(self) -> usize {
         self.index as usize
     }
 }
+
+/// How long a reader that is dismissed may take to have its bye.
+const LINGER_MS: u64 = 500;

@@ -15,7 +15,10 @@ use fanwire_protocol::{
     message::{ByeCode, Gap, Verdict},
 };
 
-use super::{Committed, Effect, FeedId, Item, Limits, ReadRequest, Rights, Shard, Subscription, Taken, Time};
+use super::{
+    Committed, Effect, FeedId, Item, Lease, LeaseOf, Limits, ReadRequest, Rights, Scope, Shard, Subscription, Taken,
+    Time,
+};
 use crate::log::{Class, History, Replay, Retention, Stamped, TopicRule};
 
 const SEEDS: u64 = 300;
@@ -49,9 +52,9 @@ struct SimShard {
 
 /// A subscriber over all its connections.
 struct Reader {
-    matchers: Matchers,
-    /// The matchers hold from here on; before it the older ones, and so on.
-    eras: Vec<(Seq, Matchers)>,
+    wants: Wants,
+    /// These hold from here on; before it the older ones, and so on.
+    eras: Vec<(Seq, Wants)>,
     began: Seq,
     feed: Option<(usize, FeedId)>,
     cursor: Option<Cursor>,
@@ -60,7 +63,7 @@ struct Reader {
     prev: Seq,
     stalled: bool,
     requests: u64,
-    asked: HashMap<u64, Matchers>,
+    asked: HashMap<u64, Wants>,
     expect_hello: bool,
     /// Asks for the newest of each topic to begin with.
     replay: Replay,
@@ -74,6 +77,20 @@ struct Thin {
     from: Seq,
     upto: Seq,
     seqs: Arc<[Seq]>,
+}
+
+/// What a reader asks for, and what it may see of it.
+#[derive(Clone)]
+struct Wants {
+    matchers: Matchers,
+    scope: Arc<Scope>,
+}
+
+impl Wants {
+    fn take(&self, draft: &Draft) -> bool {
+        let visible = !draft.private || draft.topics().iter().any(|topic| self.scope.covers(topic));
+        visible && self.matchers.matches(draft.topics())
+    }
 }
 
 #[test]
@@ -95,14 +112,30 @@ fn simulation() {
     }
     // A simulation that meets nothing proves nothing.
     eprintln!("{totals:?}");
-    let Totals { delivered, latest, gaps, resumes, pages, changes, stalls, failed_reads, skips } = totals;
+    let Totals {
+        delivered,
+        latest,
+        private,
+        gaps,
+        resumes,
+        pages,
+        changes,
+        renewals,
+        expired,
+        stalls,
+        failed_reads,
+        skips,
+    } = totals;
     for (what, count) in [
         ("delivered", delivered),
         ("events of latest", latest),
+        ("private events", private),
         ("gaps", gaps),
         ("resumes", resumes),
         ("pages", pages),
         ("changes", changes),
+        ("renewals", renewals),
+        ("expired", expired),
         ("stalls", stalls),
         ("failed reads", failed_reads),
         ("skips", skips),
@@ -115,10 +148,13 @@ fn simulation() {
 struct Totals {
     delivered: usize,
     latest: usize,
+    private: usize,
     gaps: usize,
     resumes: usize,
     pages: usize,
     changes: usize,
+    renewals: usize,
+    expired: usize,
     stalls: usize,
     failed_reads: usize,
     skips: usize,
@@ -128,10 +164,13 @@ impl Totals {
     fn add(&mut self, run: &Totals) {
         self.delivered += run.delivered;
         self.latest += run.latest;
+        self.private += run.private;
         self.gaps += run.gaps;
         self.resumes += run.resumes;
         self.pages += run.pages;
         self.changes += run.changes;
+        self.renewals += run.renewals;
+        self.expired += run.expired;
         self.stalls += run.stalls;
         self.failed_reads += run.failed_reads;
         self.skips += run.skips;
@@ -188,7 +227,8 @@ impl Simulation {
             45..60 => self.bring_tail(totals),
             60..72 => self.answer_read(totals),
             72..74 => self.subscribe(),
-            74..94 => self.read_some(totals),
+            74..93 => self.read_some(totals),
+            93..94 => self.renew(totals),
             94..95 => self.change_matchers(totals),
             95..97 => self.disconnect(),
             97..98 => self.stall(),
@@ -210,7 +250,7 @@ impl Simulation {
         let count = if self.rng.u8(..) < 20 && !apart { 2 } else { 1 };
         let topics = [first, second][..count].iter().map(|topic| Topic::new(topic).unwrap()).collect();
         let mut draft = Draft::new(topics, Data::text(&"x".repeat(self.rng.usize(0..900)))).unwrap();
-        draft.private = self.rng.u8(..) < 10;
+        draft.private = self.rng.u8(..) < 60;
         draft.id = (self.rng.u8(..) < 40).then(|| EventId::new(&format!("id{}", self.rng.u8(0..5))).unwrap());
         self.appending.push(draft);
     }
@@ -271,11 +311,11 @@ impl Simulation {
 
     fn subscribe(&mut self) {
         if self.readers.len() < 12 {
-            let matchers = self.some_matchers();
+            let wants = Wants { matchers: self.some_matchers(), scope: self.some_scope() };
             let began = self.history.head().seq;
             self.readers.push(Reader {
                 eras: vec![],
-                matchers,
+                wants,
                 began,
                 feed: None,
                 cursor: None,
@@ -301,7 +341,7 @@ impl Simulation {
             return;
         }
         let asked = reader.cursor.map(LastEventId::Cursor);
-        let start = self.history.resolve(asked.as_ref(), reader.replay, &reader.matchers);
+        let start = self.history.resolve(asked.as_ref(), reader.replay, &reader.wants.matchers);
         let fresh = if reader.replay == Replay::Latest { Verdict::Latest } else { Verdict::Live };
         assert_eq!(start.verdict, if asked.is_some() { Verdict::Resumed } else { fresh });
         if asked.is_none() {
@@ -317,14 +357,15 @@ impl Simulation {
         }
         // Changes that this connection's successor never saw were lost with it: it asks for what it wants now.
         let since = reader.cursor.map_or(reader.began, |cursor| cursor.seq);
-        reader.eras.push((since, reader.matchers.clone()));
+        reader.eras.push((since, reader.wants.clone()));
         reader.asked.clear();
         reader.expect_hello = true;
         let subscription = Subscription {
-            matchers: reader.matchers.clone(),
-            rights: Rights::default(),
+            matchers: reader.wants.matchers.clone(),
+            rights: Rights::to(reader.wants.scope.clone()),
             start,
             heartbeat_ms: self.rng.u64(500..3_000),
+            lease: some_lease(&mut self.rng),
         };
         let feed = self.shards[shard].shard.open(subscription, self.now);
         reader.feed = Some((shard, feed));
@@ -367,10 +408,29 @@ impl Simulation {
         let reader = &mut self.readers[at];
         let Some((shard, feed)) = reader.feed else { return };
         reader.requests += 1;
-        let change = self.shards[shard].shard.change(feed, reader.requests, |matchers| *matchers = wanted.clone());
+        let wanted = Wants { matchers: wanted, ..reader.newest() };
+        let change =
+            self.shards[shard].shard.change(feed, reader.requests, |matchers| *matchers = wanted.matchers.clone());
         if change.is_ok() {
             reader.asked.insert(reader.requests, wanted);
             totals.changes += 1;
+        }
+    }
+
+    fn renew(&mut self, totals: &mut Totals) {
+        if self.readers.is_empty() {
+            return;
+        }
+        let at = self.rng.usize(0..self.readers.len());
+        let (scope, lease) = (self.some_scope(), some_lease(&mut self.rng));
+        let reader = &mut self.readers[at];
+        let Some((shard, feed)) = reader.feed else { return };
+        reader.requests += 1;
+        let wanted = Wants { scope: scope.clone(), ..reader.newest() };
+        let shard = &mut self.shards[shard].shard;
+        if shard.authorize(feed, reader.requests, (Rights::to(scope), lease), self.now).is_ok() {
+            reader.asked.insert(reader.requests, wanted);
+            totals.renewals += 1;
         }
     }
 
@@ -396,6 +456,15 @@ impl Simulation {
         let any = self.rng.u8(..) < 50;
         let mut pick = || if any { Matcher::Any } else { Matcher::exact(TOPICS[self.rng.usize(0..6)]).unwrap() };
         (0..count).map(|_| pick()).collect()
+    }
+
+    fn some_scope(&mut self) -> Arc<Scope> {
+        let count = self.rng.usize(0..4);
+        let matchers = (0..count).map(|_| match self.rng.u8(..) {
+            0..20 => Matcher::Any,
+            _ => Matcher::exact(TOPICS[self.rng.usize(0..6)]).unwrap(),
+        });
+        Arc::new(matchers.collect())
     }
 
     fn collect_effects(&mut self) {
@@ -456,27 +525,27 @@ impl Simulation {
             for gap in &reader.gaps {
                 assert!(!reader.got.iter().any(|&seq| gap.contains(seq)), "delivered inside a gap: {gap:?}");
             }
-            for event in self.committed.iter().filter(|event| event.seq() > reader.began && !event.draft.private) {
+            for event in self.committed.iter().filter(|event| event.seq() > reader.began) {
                 let era = reader.eras.iter().rev().find(|(from, _)| *from < event.seq());
                 let thin = reader.thin.as_ref().filter(|thin| thin.from < event.seq() && event.seq() <= thin.upto);
                 let is_latest = thin.map(|thin| thin.seqs.contains(&event.seq()));
-                let wanted = era.is_some_and(|(_, matchers)| matchers.matches(event.draft.topics()))
-                    && is_latest.unwrap_or(true);
+                let wanted = era.is_some_and(|(_, wants)| wants.take(&event.draft)) && is_latest.unwrap_or(true);
                 // What a feed begins with is what is kept when it gets there.
                 let evicted = is_latest.is_some() && !self.history.holds(event.seq());
                 let lost = evicted || reader.gaps.iter().any(|gap| gap.contains(event.seq()));
                 if got.front() == Some(&event.seq()) {
                     got.pop_front();
                     totals.latest += usize::from(is_latest.is_some());
-                    assert!(wanted, "{} was not asked for", event.seq());
+                    assert!(wanted, "{} was not asked for, or not granted", event.seq());
+                    totals.private += usize::from(event.draft.private);
                 } else if wanted {
                     assert!(lost, "{} is missing and no gap says so", event.seq());
                 }
             }
-            assert_eq!(got, [], "delivered though never committed, private, or out of order");
+            assert_eq!(got, [], "delivered though never committed, or out of order");
             // What the quiet class keeps, nobody else can take away.
-            let quiet = reader.eras.iter().all(|(_, matchers)| {
-                matchers.as_slice().iter().all(|matcher| matcher.to_string().starts_with("quiet"))
+            let quiet = reader.eras.iter().all(|(_, wants)| {
+                wants.matchers.as_slice().iter().all(|matcher| matcher.to_string().starts_with("quiet"))
             });
             if quiet && self.quiet_alone {
                 assert_eq!(reader.gaps, [], "a quiet feed has a gap");
@@ -485,7 +554,18 @@ impl Simulation {
     }
 }
 
+fn some_lease(rng: &mut fastrand::Rng) -> Option<Lease> {
+    let of = if rng.bool() { LeaseOf::Token } else { LeaseOf::Feed };
+    (rng.u8(..) < 60).then(|| Lease { left_ms: rng.u64(500..4_000), of })
+}
+
 impl Reader {
+    /// What it has asked for last.
+    fn newest(&self) -> Wants {
+        let newest = self.asked.iter().max_by_key(|(request, _)| **request);
+        newest.map_or(&self.wants, |(_, wants)| wants).clone()
+    }
+
     fn on_item(&mut self, item: Item, totals: &mut Totals) {
         let first = std::mem::take(&mut self.expect_hello);
         assert!(first == matches!(item, Item::Hello(_)) || first && matches!(item, Item::Bye(_)), "{item:?}");
@@ -501,7 +581,6 @@ impl Reader {
             Item::Event { prev, event } => {
                 assert_eq!(prev, self.prev, "prev_seq is an unbroken chain");
                 assert!(event.seq() > before, "{} again, or out of order, after {before}", event.seq());
-                assert!(!event.draft.private);
                 self.prev = event.seq();
                 self.got.push(event.seq());
                 self.cursor = Some(event.cursor);
@@ -513,10 +592,10 @@ impl Reader {
                 self.gaps.push(*gap);
             }
             Item::Changed(changed) => {
-                let matchers = self.asked.remove(&changed.request_id).expect("a change that was asked for");
+                let wants = self.asked.remove(&changed.request_id).expect("a change that was asked for");
                 assert!(changed.from_seq >= self.prev.0);
-                self.matchers = matchers.clone();
-                self.eras.push((Seq(changed.from_seq), matchers));
+                self.wants = wants.clone();
+                self.eras.push((Seq(changed.from_seq), wants));
             }
             Item::Ping(ping) => {
                 assert!(ping.watermark.seq >= before, "a watermark that goes back");
@@ -524,6 +603,7 @@ impl Reader {
             }
             Item::Bye(bye) => {
                 assert!(bye.retry_ms.is_some());
+                totals.expired += usize::from(bye.code == ByeCode::Expired as u32);
                 totals.stalls += usize::from(bye.code == ByeCode::Stalled as u32);
             }
         }

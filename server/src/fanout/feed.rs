@@ -9,7 +9,7 @@ use std::{
 use fanwire_protocol::{Matchers, Seq, message::Bye};
 
 use super::LocalShard;
-use crate::core::{ChangeError, FeedId, Item, Taken};
+use crate::core::{ChangeError, FeedId, Item, Lease, Rights, Taken};
 
 /// A feed of this thread's shard. Dropping it closes the feed.
 #[derive(Debug)]
@@ -49,6 +49,12 @@ impl Feed {
     /// Ends the feed with a bye, behind what waits in it.
     pub fn end(&self, bye: Bye) {
         self.shard.with_core(|core| core.end(self.id, bye));
+    }
+
+    /// Changes the rights, and when the feed ends; see [`crate::core::Shard::authorize`].
+    pub fn authorize(&self, request_id: u64, rights: Rights, lease: Option<Lease>) -> Result<Seq, ChangeError> {
+        let now = self.shard.now();
+        self.shard.with_core(|core| core.authorize(self.id, request_id, (rights, lease), now))
     }
 
     /// Changes the matchers; see [`crate::core::Shard::change`].

@@ -67,23 +67,32 @@ impl fmt::Display for Origin {
 impl Access {
     /// Whether a request may be answered, as far as its `Host` and `Origin` say.
     pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
-        let host = host_of(uri, headers);
+        let host = Self::host_of(uri, headers);
         if self.loopback_only && !host.as_deref().is_some_and(is_loopback_host) {
             let host = host.unwrap_or_default();
             let message = format!("this hub answers to localhost only, not to {host:?}");
             return Err(forbidden("foreign_host", message));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-        let allowed = origin
-            .to_str()
-            .ok()
-            .and_then(|text| text.parse::<Origin>().ok())
-            .is_some_and(|origin| self.allows(&origin, host.as_deref()));
-        if allowed {
+        if origin.to_str().is_ok_and(|text| self.allows_text(text, host.as_deref())) {
             return Ok(());
         }
         let message = format!("pages of the origin {origin:?} may not use this hub: see allowed_origins");
         Err(forbidden("foreign_origin", message))
+    }
+
+    /// Whether pages of an origin may use the hub under this name.
+    pub fn allows_text(&self, origin: &str, host: Option<&str>) -> bool {
+        origin.parse::<Origin>().is_ok_and(|origin| self.allows(&origin, host))
+    }
+
+    /// The host that a request is for, without its port: of HTTP/2 and 3's `:authority`, or of `Host`.
+    pub fn host_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+        let authority = match uri.authority() {
+            Some(authority) => Some(authority.clone()),
+            None => headers.get(header::HOST).and_then(|host| host.to_str().ok()).and_then(|host| host.parse().ok()),
+        };
+        authority.map(|authority| authority.host().to_ascii_lowercase())
     }
 
     fn allows(&self, origin: &Origin, host: Option<&str>) -> bool {
@@ -95,15 +104,6 @@ impl Access {
 
 fn forbidden(code: &'static str, message: String) -> Refused {
     Refused::new(StatusCode::FORBIDDEN, code, message)
-}
-
-/// The host that a request is for, without its port: of HTTP/2 and 3's `:authority`, or of `Host`.
-fn host_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
-    let authority = match uri.authority() {
-        Some(authority) => Some(authority.clone()),
-        None => headers.get(header::HOST).and_then(|host| host.to_str().ok()).and_then(|host| host.parse().ok()),
-    };
-    authority.map(|authority| authority.host().to_ascii_lowercase())
 }
 
 /// Whether a host, without port, can only be this machine: `localhost`, a name under it, or a loopback address.

@@ -5,6 +5,7 @@
 
 mod access;
 mod assets;
+mod credentials;
 mod discovery;
 mod health;
 mod publish;
@@ -21,9 +22,14 @@ use axum::{
 };
 use http::{Request, Response, StatusCode};
 
-use crate::hub::{Hub, Refused};
+use crate::{
+    auth::Auth,
+    hub::{Hub, Refused},
+};
 
 pub use access::{Access, Origin, is_loopback_host};
+pub use credentials::AuthMode;
+pub(crate) use credentials::page_origin;
 pub use discovery::Discovery;
 pub use subscribe::OpenFeed;
 
@@ -32,6 +38,8 @@ pub use subscribe::OpenFeed;
 pub struct Edge {
     /// The hub.
     pub hub: Arc<Hub>,
+    /// Who is let in.
+    pub auth: Arc<Auth>,
     /// Who may ask from where.
     pub access: Arc<Access>,
     /// What is told of the other transports.

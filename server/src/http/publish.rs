@@ -7,29 +7,38 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, request::Parts};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use tokio::sync::SemaphorePermit;
 
 use super::{Edge, refusal::ErrorBody};
-use crate::hub::{Hub, Publication, PublicationKey, Published, Refused, publication_from_form, publication_from_json};
+use crate::{
+    auth::Pass,
+    hub::{Hub, Publication, PublicationKey, Published, Refused, publication_from_form, publication_from_json},
+};
 
 pub(super) async fn post(State(edge): State<Edge>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    match publish(&edge.hub, &parts.headers, body).await {
+    match publish(&edge, &parts, body).await {
         Ok(response) => response,
         Err(refused) => refused.into_response(),
     }
 }
 
-async fn publish(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
+async fn publish(edge: &Edge, head: &Parts, body: Body) -> Result<Response, Refused> {
+    let hub = &*edge.hub;
+    // Before anything of the body is read.
+    let pass = edge.admit(&head.method, &head.uri, &head.headers).await?;
+    pass.check_publisher()?;
     let limits = hub.limits();
-    let key = idempotency_key(headers)?;
+    let key = idempotency_key(&head.headers)?;
     let one = async |publication: Publication| {
-        hub.publish_one("", Publication { key: publication.key.or(key.clone()), ..publication }).await
+        pass.check_publish(publication.draft.topics())?;
+        let publication = Publication { key: publication.key.or(key.clone()), ..publication };
+        hub.publish_one(&pass.publisher(), publication).await
     };
-    match content_type(headers).as_str() {
+    match content_type(&head.headers).as_str() {
         "application/x-www-form-urlencoded" => {
             let published = one(publication_from_form(&read(hub, body, limits.body_bytes_max).await?, limits)?).await?;
             let mut response = (replayed(&published), published.id).into_response();
@@ -42,7 +51,7 @@ async fn publish(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Response,
             Ok((replayed(&published), Json(Line::from(&published))).into_response())
         }
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-            let lines = publish_lines(hub, key, &read(hub, body, limits.batch_bytes_max).await?).await?;
+            let lines = publish_lines(hub, &pass, key, &read(hub, body, limits.batch_bytes_max).await?).await?;
             Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
         }
         other => {
@@ -56,7 +65,7 @@ async fn publish(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Response,
 
 /// Publishes each line that is an event; one that isn't doesn't keep the others back. A line has its own key, or the request's and
 /// its place among the lines.
-async fn publish_lines(hub: &Hub, key: Option<PublicationKey>, body: &[u8]) -> Result<Vec<u8>, Refused> {
+async fn publish_lines(hub: &Hub, pass: &Pass, key: Option<PublicationKey>, body: &[u8]) -> Result<Vec<u8>, Refused> {
     let limits = hub.limits();
     let lines: Vec<&[u8]> = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).collect();
     let count = lines.iter().filter(|line| !line.is_empty()).count();
@@ -68,13 +77,15 @@ async fn publish_lines(hub: &Hub, key: Option<PublicationKey>, body: &[u8]) -> R
     let mut known = Vec::with_capacity(count);
     for (index, line) in lines.into_iter().enumerate().filter(|(_, line)| !line.is_empty()) {
         let place = known.len() as u64;
-        let refused = publication_from_json(line, limits).map(|publication| {
+        let granted = publication_from_json(line, limits)
+            .and_then(|publication| Ok(pass.check_publish(publication.draft.topics()).map(|()| publication)?));
+        let refused = granted.map(|publication| {
             let of_request = || key.clone().map(|key| PublicationKey { line: Some(place), ..key });
             publications.push(Publication { key: publication.key.or_else(of_request), ..publication });
         });
         known.push((index + 1, refused.err()));
     }
-    let published = if publications.is_empty() { vec![] } else { hub.publish("", publications).await? };
+    let published = if publications.is_empty() { vec![] } else { hub.publish(&pass.publisher(), publications).await? };
     let mut published = published.into_iter();
     let mut answer = Vec::with_capacity(count * 48);
     for (line, refused) in known {

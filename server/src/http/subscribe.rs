@@ -8,9 +8,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, request::Parts};
 
-use super::{Edge, access::MERCURE_LAST_EVENT_ID};
+use super::{AuthMode, Edge, access::MERCURE_LAST_EVENT_ID};
 use crate::hub::{FeedRequest, Grant, Refused};
 
 /// In the extensions of a response: what the connection's driver is to open and render as its body.
@@ -26,9 +26,10 @@ pub struct OpenFeed {
     pub retry_ms: u64,
 }
 
-pub(super) async fn get(State(edge): State<Edge>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let browser = headers.contains_key(SEC_FETCH_DEST);
-    match subscribe(&edge, browser, &method, &uri, &headers).await {
+pub(super) async fn get(State(edge): State<Edge>, request: Request<Body>) -> Response {
+    let (head, _) = request.into_parts();
+    let browser = head.headers.contains_key(SEC_FETCH_DEST);
+    match subscribe(&edge, browser, &head).await {
         Ok(response) => response,
         Err(refused) => match refused.retry_after {
             Some(after) if browser => shed(after.as_millis()),
@@ -37,18 +38,18 @@ pub(super) async fn get(State(edge): State<Edge>, method: Method, uri: Uri, head
     }
 }
 
-async fn subscribe(
-    edge: &Edge,
-    browser: bool,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Result<Response, Refused> {
+async fn subscribe(edge: &Edge, browser: bool, head: &Parts) -> Result<Response, Refused> {
+    let Parts { method, uri, headers, .. } = head;
+    let pass = edge.admit(method, uri, headers).await?;
+    if AuthMode::of(uri)? == AuthMode::InBand {
+        let message = "auth=inband is for WebTransport: here a token comes in a header or a cookie";
+        return Err(Refused::bad_request("bad_auth", message));
+    }
     let limits = edge.hub.limits();
     let last_event_id = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
     let request = FeedRequest::parse(uri.query().unwrap_or_default(), last_event_id, limits)?;
     let control = request.control;
-    let grant = edge.hub.subscribe(request).await?;
+    let grant = edge.hub.subscribe(request, &edge.auth, pass).await?;
     // Of no known length, also where a HEAD asks.
     let mut response = Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>()).into_response();
     mark_as_stream(response.headers_mut());

@@ -20,7 +20,8 @@ use http::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
-    core::{Rights, Subscription},
+    auth::{Auth, Pass},
+    core::Subscription,
     log::{Appended, IdempotencyKey, SharedLog, Stamped},
 };
 
@@ -95,6 +96,8 @@ pub struct Grant {
     pub preceding_id: String,
     /// The position that the feed starts after.
     pub cursor: Cursor,
+    /// What it was granted for.
+    pub pass: Arc<Pass>,
     _seat: Arc<Seat>,
 }
 
@@ -206,11 +209,12 @@ impl Hub {
         Ok(published.collect())
     }
 
-    /// Grants a feed, or says why not.
-    pub async fn subscribe(&self, request: FeedRequest) -> Result<Grant, Refused> {
+    /// Grants a feed to whoever has this pass, or says why not.
+    pub async fn subscribe(&self, request: FeedRequest, auth: &Auth, pass: Pass) -> Result<Grant, Refused> {
         if self.is_draining() {
             return Err(Refused::draining());
         }
+        pass.check_subscribe()?;
         let seat = self.take_seat()?;
         let FeedRequest { matchers, last_event_id, replay, heartbeat, control: _ } = request;
         let start = self.log.resolve(last_event_id.as_ref(), replay, &matchers).await;
@@ -224,8 +228,9 @@ impl Hub {
             _ => "earliest".to_owned(),
         };
         let heartbeat_ms = heartbeat.unwrap_or(self.limits.heartbeat_default).as_millis() as u64;
-        let subscription = Subscription { matchers, rights: Rights::default(), start, heartbeat_ms };
-        Ok(Grant { subscription, preceding_id, cursor, _seat: Arc::new(seat) })
+        let (rights, lease) = (pass.feed_rights(), auth.lease(&pass, now_ms()));
+        let subscription = Subscription { matchers, rights, start, heartbeat_ms, lease };
+        Ok(Grant { subscription, preceding_id, cursor, pass: Arc::new(pass), _seat: Arc::new(seat) })
     }
 
     fn take_seat(&self) -> Result<Seat, Refused> {

@@ -8,6 +8,8 @@ use fanwire_protocol::{
 };
 use http::StatusCode;
 
+use crate::auth::Denied;
+
 /// A refusal; the codes are listed in the protocol's §2.3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
@@ -19,6 +21,8 @@ pub struct Refused {
     pub message: String,
     /// When it is worth another try.
     pub retry_after: Option<Duration>,
+    /// What HTTP's `WWW-Authenticate` says of the token that was shown, or wasn't. [RFC 6750 §3]
+    pub challenge: Option<&'static str>,
 }
 
 impl Refused {
@@ -29,7 +33,7 @@ impl Refused {
 
     /// A refusal with a status of its own.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None }
+        Self { status, code, message: message.into(), retry_after: None, challenge: None }
     }
 
     /// More than the hub takes.
@@ -73,6 +77,8 @@ impl Refused {
     pub fn to_bye(&self) -> Bye {
         let code = match self.code {
             "draining" => ByeCode::Drain,
+            "no_token" | "invalid_token" | "insufficient_scope" => ByeCode::Unauthorized,
+            "keys_unavailable" => ByeCode::Internal,
             "too_many_connections" => ByeCode::Limit,
             "log_unavailable" => ByeCode::LogUnavailable,
             _ => ByeCode::BadRequest,
@@ -81,6 +87,24 @@ impl Refused {
             Some(after) => Bye::retry(code, self.message.clone(), after.as_millis() as u64),
             None => Bye::terminal(code, format!("{}: {}", self.code, self.message)),
         }
+    }
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        let (status, code, challenge) = match denied {
+            Denied::NoToken => (StatusCode::UNAUTHORIZED, "no_token", Some("Bearer")),
+            Denied::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token", Some("Bearer error=\"invalid_token\"")),
+            Denied::InvalidRequest(_) => {
+                (StatusCode::BAD_REQUEST, "invalid_request", Some("Bearer error=\"invalid_request\""))
+            }
+            Denied::InsufficientScope => {
+                (StatusCode::FORBIDDEN, "insufficient_scope", Some("Bearer error=\"insufficient_scope\""))
+            }
+            Denied::ForeignPage => (StatusCode::FORBIDDEN, "foreign_origin", None),
+            Denied::NoKeys => return Self::later("keys_unavailable", denied.to_string()),
+        };
+        Self { challenge, ..Self::new(status, code, denied.to_string()) }
     }
 }
 

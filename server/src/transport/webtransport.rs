@@ -1,14 +1,14 @@
 //! A feed in a WebTransport session: one stream of frames out, one control stream in.
 
-use std::{future::poll_fn, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::RefCell, future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use fanwire_protocol::{
-    Matcher, Matchers,
+    Matcher, Matchers, Seq,
     frame::{self, Decoder, Frame},
-    message::{Answer, Bye, ByeCode, Done, Outcome, Subscribe},
+    message::{Answer, Auth, Bye, ByeCode, Done, Outcome, Subscribe},
 };
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::{
@@ -16,10 +16,11 @@ use super::{
     sse::ITEMS_A_TURN,
 };
 use crate::{
+    auth::{PageOrigin, Pass, Shown},
     core::{ChangeError, Item, Taken},
     fanout::{Feed, LocalShard},
-    http::{Edge, is_events_path},
-    hub::{FeedRequest, Grant, Hub, Refused, publication_from_json},
+    http::{AuthMode, Edge, is_events_path, page_origin},
+    hub::{FeedRequest, Grant, Refused, now_ms, publication_from_json},
 };
 
 /// Serves a session, from its CONNECT to its end.
@@ -32,21 +33,15 @@ pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, 
         tracing::debug!(%peer, code = refused.code, "session refused");
         return offer.refuse(refused.status).await;
     }
-    let query = request.uri().query().unwrap_or_default().to_owned();
-    let last_event_id = request.headers().get("last-event-id").cloned();
+    let (uri, headers) = (request.uri().clone(), request.headers().clone());
     let session = match offer.accept(None).await {
         Ok(session) => session,
         Err(error) => return tracing::debug!(%peer, %error, "session not opened"),
     };
-    let header = last_event_id.as_ref().map(http::HeaderValue::as_bytes);
-    let granted = match FeedRequest::parse(&query, header, edge.hub.limits()) {
-        Ok(request) => edge.hub.subscribe(request).await,
-        Err(refused) => Err(refused),
-    };
-    let bye = match granted {
-        Ok(grant) => serve_feed(shard, &edge.hub, &session, grant).await,
-        Err(refused) => {
-            let bye = refused.to_bye();
+    let bye = match begin(edge, &session, &uri, &headers).await {
+        Ok(Some((grant, control))) => serve_feed(shard, edge, &session, grant, control).await,
+        Ok(None) => return,
+        Err(bye) => {
             say_bye(&session, &bye).await;
             Some(bye)
         }
@@ -58,9 +53,108 @@ pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, 
     }
 }
 
+/// The stream of the client's requests.
+struct Control {
+    answers: SendStream,
+    requests: RecvStream,
+    decoder: Decoder,
+}
+
+/// Grants the feed that the session asks for; with `auth=inband` only to whoever shows a token on the control stream, which is returned.
+/// None if the session has ended.
+async fn begin(
+    edge: &Edge,
+    session: &Session,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Option<(Grant, Option<Control>)>, Bye> {
+    let refused = |refused: Refused| refused.to_bye();
+    let in_band = AuthMode::of(uri).map_err(refused)? == AuthMode::InBand;
+    let pass = if in_band { None } else { Some(edge.admit(&Method::CONNECT, uri, headers).await.map_err(refused)?) };
+    let last_event_id = headers.get("last-event-id").map(HeaderValue::as_bytes);
+    let request = FeedRequest::parse(uri.query().unwrap_or_default(), last_event_id, edge.hub.limits());
+    let request = request.map_err(refused)?;
+    let Some(pass) = pass else {
+        let origin = page_origin(uri, headers);
+        let shown = tokio::time::timeout(AUTH_TIME_MAX, begin_in_band(edge, session, request, origin)).await;
+        return shown
+            .unwrap_or_else(|_| Err(unauthorized(format!("no AUTH came within {} s", AUTH_TIME_MAX.as_secs()))));
+    };
+    let grant = edge.hub.subscribe(request, &edge.auth, pass).await.map_err(refused)?;
+    Ok(Some((grant, None)))
+}
+
+async fn begin_in_band(
+    edge: &Edge,
+    session: &Session,
+    request: FeedRequest,
+    origin: Option<PageOrigin>,
+) -> Result<Option<(Grant, Option<Control>)>, Bye> {
+    let Some((answers, requests)) = session.accept_bi().await else { return Ok(None) };
+    let mut control = Control::new(answers, requests);
+    let auth = loop {
+        match control.request().await? {
+            None => return Err(unauthorized("the control stream ended before an AUTH came")),
+            Some(frame) if frame.kind == frame::AUTH => break frame,
+            Some(frame) if matches!(frame.kind, frame::SUBSCRIBE | frame::UNSUBSCRIBE | frame::PUBLISH) => {
+                return Err(unauthorized("with auth=inband the first request is AUTH"));
+            }
+            Some(_) => {}
+        }
+    };
+    let Auth { request_id, token } = parse_auth(&auth.payload)?;
+    let granted = async {
+        let mut pass = edge.auth.admit(Shown::Token(&token), now_ms()).await?;
+        pass.origin = origin;
+        edge.hub.subscribe(request, &edge.auth, pass).await
+    };
+    let granted = granted.await;
+    let outcome = match &granted {
+        Ok(grant) => Outcome::Ok(authorized(&grant.pass, grant.cursor.seq)),
+        Err(refused) => Outcome::Error(refused.to_refusal()),
+    };
+    if !control.answer(&Answer { request_id, outcome }).await {
+        return Ok(None);
+    }
+    granted.map(|grant| Some((grant, Some(control)))).map_err(|refused| refused.to_bye())
+}
+
+impl Control {
+    fn new(answers: SendStream, requests: RecvStream) -> Self {
+        Self { answers, requests, decoder: Decoder::new(frame::REQUEST_BYTES_MAX) }
+    }
+
+    /// The next request; none at the stream's end.
+    async fn request(&mut self) -> Result<Option<Frame>, Bye> {
+        loop {
+            match self.decoder.next() {
+                Ok(Some(request)) => return Ok(Some(request)),
+                Ok(None) => {}
+                Err(error) => return Err(Bye::terminal(ByeCode::BadRequest, error.to_string())),
+            }
+            match self.requests.read_chunk(READ_BYTES).await {
+                Ok(Some(bytes)) => self.decoder.feed(&bytes),
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// False if the client takes no answers.
+    async fn answer(&mut self, answer: &Answer) -> bool {
+        self.answers.write_all_chunks(&mut [frame::json(frame::ANSWER, answer)]).await.is_ok()
+    }
+}
+
 /// Runs a feed until it, or the session, ends. Returns the bye that was said, or is still to be told by the close alone.
-async fn serve_feed(shard: Rc<LocalShard>, hub: &Hub, session: &Session, grant: Grant) -> Option<Bye> {
+async fn serve_feed(
+    shard: Rc<LocalShard>,
+    edge: &Edge,
+    session: &Session,
+    grant: Grant,
+    control: Option<Control>,
+) -> Option<Bye> {
     let feed = shard.open(grant.subscription.clone());
+    let client = Client { edge, feed: &feed, pass: RefCell::new(grant.pass.clone()) };
     let feed_stream = async {
         let mut stream = session.open_uni().await.ok()?;
         let bye = write_feed(&mut stream, &feed).await?;
@@ -72,9 +166,9 @@ async fn serve_feed(shard: Rc<LocalShard>, hub: &Hub, session: &Session, grant: 
         bye = feed_stream => bye,
         // Whatever the feed's stream waits for: to be opened, or to be read.
         () = poll_fn(|cx| feed.poll_cut(cx)) => {
-            Some(Bye::retry(ByeCode::Stalled, "nothing was read for too long", hub.limits().retry.as_millis() as u64))
+            Some(Bye::retry(ByeCode::Stalled, "nothing was read for too long", edge.hub.limits().retry.as_millis() as u64))
         }
-        bye = serve_client_streams(hub, session, &feed) => bye,
+        bye = serve_client_streams(&client, session, control) => bye,
     }
 }
 
@@ -136,9 +230,15 @@ async fn end_stream(mut stream: SendStream) {
 
 /// Serves the control stream, and refuses other streams, for as long as the session lives. If the client breaks the rules its feed is
 /// ended, and the bye returned if the feed's stream hasn't got to it in a while: then the close alone tells it.
-async fn serve_client_streams(hub: &Hub, session: &Session, feed: &Feed) -> Option<Bye> {
+async fn serve_client_streams(client: &Client<'_>, session: &Session, control: Option<Control>) -> Option<Bye> {
     let control = async {
-        let (mut answers, mut requests) = session.accept_bi().await?;
+        let mut control = match control {
+            Some(control) => control,
+            None => {
+                let (answers, requests) = session.accept_bi().await?;
+                Control::new(answers, requests)
+            }
+        };
         let more = async {
             while let Some((send, recv)) = session.accept_bi().await {
                 send.reset(0);
@@ -146,9 +246,9 @@ async fn serve_client_streams(hub: &Hub, session: &Session, feed: &Feed) -> Opti
             }
         };
         let serve = async {
-            match answer_requests(hub, feed, &mut answers, &mut requests).await {
+            match client.answer_requests(&mut control).await {
                 Some(bye) => {
-                    feed.end(bye.clone());
+                    client.feed.end(bye.clone());
                     tokio::time::sleep(DELIVERY).await;
                     Some(bye)
                 }
@@ -172,48 +272,115 @@ async fn serve_client_streams(hub: &Hub, session: &Session, feed: &Feed) -> Opti
     }
 }
 
-async fn answer_requests(hub: &Hub, feed: &Feed, answers: &mut SendStream, requests: &mut RecvStream) -> Option<Bye> {
-    let mut decoder = Decoder::new(frame::REQUEST_BYTES_MAX);
-    while let Ok(Some(bytes)) = requests.read_chunk(READ_BYTES).await {
-        decoder.feed(&bytes);
+/// Whom a session is for.
+struct Client<'a> {
+    edge: &'a Edge,
+    feed: &'a Feed,
+    /// What it has shown last.
+    pass: RefCell<Arc<Pass>>,
+}
+
+impl Client<'_> {
+    /// One request at a time: a client that reads no answers gets nothing done. None once the client has ended its requests in order.
+    async fn answer_requests(&self, control: &mut Control) -> Option<Bye> {
         loop {
-            let request = match decoder.next() {
+            let request = match control.request().await {
                 Ok(Some(request)) => request,
-                Ok(None) => break,
-                Err(error) => return Some(Bye::terminal(ByeCode::BadRequest, error.to_string())),
-            };
-            let Some(outcome) = answer_request(hub, feed, &request).await else { continue };
-            match outcome {
-                // One request at a time: a client that reads no answers gets nothing done.
-                Ok(answer) => answers.write_all_chunks(&mut [frame::json(frame::ANSWER, &answer)]).await.ok()?,
+                Ok(None) => {
+                    control.answers.finish();
+                    return None;
+                }
                 Err(bye) => return Some(bye),
+            };
+            let answer = match self.answer_request(&request).await {
+                None => continue,
+                Some(Ok(answer)) => answer,
+                Some(Err(bye)) => return Some(bye),
+            };
+            if !control.answer(&answer).await {
+                return None;
             }
         }
     }
-    answers.finish();
-    None
+
+    /// What becomes of a request; none for a frame of a type that isn't known.
+    async fn answer_request(&self, request: &Frame) -> Option<Result<Answer, Bye>> {
+        let outcome = match request.kind {
+            frame::SUBSCRIBE | frame::UNSUBSCRIBE => change(self.feed, request),
+            frame::PUBLISH => self.publish(&request.payload).await,
+            frame::AUTH => self.renew(&request.payload).await,
+            _ => return None,
+        };
+        let request_id = match request_id(&request.payload) {
+            Ok(request_id) => request_id,
+            Err(error) => {
+                let reason = format!("a request without a readable request_id: {error}");
+                return Some(Err(Bye::terminal(ByeCode::BadRequest, reason)));
+            }
+        };
+        let outcome = match outcome {
+            Ok(done) => Outcome::Ok(done),
+            Err(refused) => Outcome::Error(refused.to_refusal()),
+        };
+        Some(Ok(Answer { request_id, outcome }))
+    }
+
+    async fn publish(&self, payload: &[u8]) -> Result<Done, Refused> {
+        // Nothing is published for a request that couldn't be answered.
+        if request_id(payload).is_err() {
+            return Err(Refused::bad_request("malformed", "no request_id"));
+        }
+        let pass = self.pass.borrow().clone();
+        pass.check_publisher()?;
+        let publication = publication_from_json(payload, self.edge.hub.limits())?;
+        pass.check_publish(publication.draft.topics())?;
+        let published = self.edge.hub.publish_one(&pass.publisher(), publication).await?;
+        Ok(Done::Published { id: published.id, cursor: published.cursor })
+    }
+
+    /// Goes on with another token. If that one isn't good, nothing changes.
+    async fn renew(&self, payload: &[u8]) -> Result<Done, Refused> {
+        let Auth { request_id, token } =
+            parse_auth(payload).map_err(|bye| Refused::bad_request("malformed", bye.reason))?;
+        let now_ms = now_ms();
+        let mut pass = self.edge.auth.admit(Shown::Token(&token), now_ms).await?;
+        let before = self.pass.borrow().clone();
+        if let (Some(before), Some(now)) = (&before.identity, &pass.identity)
+            && !before.is_same_subject(now)
+        {
+            let message = "the token is of another subject: that one needs a feed of its own";
+            return Err(Refused::new(StatusCode::FORBIDDEN, "other_subject", message));
+        }
+        pass.origin = before.origin.clone();
+        let lease = self.edge.auth.lease(&pass, now_ms);
+        let changed = self.feed.authorize(request_id, pass.feed_rights(), lease);
+        let from_seq = changed.map_err(change_refused)?;
+        let pass = Arc::new(pass);
+        *self.pass.borrow_mut() = pass.clone();
+        Ok(authorized(&pass, from_seq))
+    }
 }
 
-/// What becomes of a request; none for a frame of a type that isn't known.
-async fn answer_request(hub: &Hub, feed: &Feed, request: &Frame) -> Option<Result<Answer, Bye>> {
-    let outcome = match request.kind {
-        frame::SUBSCRIBE | frame::UNSUBSCRIBE => change(feed, request),
-        frame::PUBLISH => publish(hub, &request.payload).await,
-        frame::AUTH => Err(Refused::bad_request("malformed", "this hub has no tokens")),
-        _ => return None,
+fn authorized(pass: &Pass, from: Seq) -> Done {
+    match &pass.identity {
+        Some(identity) => Done::Authorized { from_seq: from.0, expires_at_ms: identity.expires_at_ms },
+        None => Done::Changed { from_seq: from.0 },
+    }
+}
+
+/// Reads an `AUTH`. A session whose client can't write one ends.
+fn parse_auth(payload: &[u8]) -> Result<Auth, Bye> {
+    let malformed = |error: serde_json::Error| {
+        // Without what was found there, which may be a piece of a token.
+        let reason = format!("an AUTH is an object with a request_id and a token (line {})", error.line());
+        Bye::terminal(ByeCode::BadRequest, reason)
     };
-    let request_id = match request_id(&request.payload) {
-        Ok(request_id) => request_id,
-        Err(error) => {
-            let reason = format!("a request without a readable request_id: {error}");
-            return Some(Err(Bye::terminal(ByeCode::BadRequest, reason)));
-        }
-    };
-    let outcome = match outcome {
-        Ok(done) => Outcome::Ok(done),
-        Err(refused) => Outcome::Error(refused.to_refusal()),
-    };
-    Some(Ok(Answer { request_id, outcome }))
+    request_id(payload).map_err(malformed)?;
+    serde_json::from_slice(payload).map_err(malformed)
+}
+
+fn unauthorized(reason: impl Into<String>) -> Bye {
+    Bye::terminal(ByeCode::Unauthorized, reason)
 }
 
 fn change(feed: &Feed, request: &Frame) -> Result<Done, Refused> {
@@ -233,21 +400,14 @@ fn change(feed: &Feed, request: &Frame) -> Result<Done, Refused> {
             let _ = if add { current.insert(matcher) } else { current.remove(&matcher) };
         }
     });
-    match changed {
-        Ok(from_seq) => Ok(Done::Changed { from_seq: from_seq.0 }),
-        Err(error @ ChangeError::TooManyMatchers) => Err(Refused::bad_request("too_many_matchers", error.to_string())),
-        Err(error) => Err(Refused::new(StatusCode::TOO_MANY_REQUESTS, "too_many_changes", error.to_string())),
-    }
+    changed.map(|from_seq| Done::Changed { from_seq: from_seq.0 }).map_err(change_refused)
 }
 
-async fn publish(hub: &Hub, payload: &[u8]) -> Result<Done, Refused> {
-    // Nothing is published for a request that couldn't be answered.
-    if request_id(payload).is_err() {
-        return Err(Refused::bad_request("malformed", "no request_id"));
+fn change_refused(error: ChangeError) -> Refused {
+    match error {
+        ChangeError::TooManyMatchers => Refused::bad_request("too_many_matchers", error.to_string()),
+        error => Refused::new(StatusCode::TOO_MANY_REQUESTS, "too_many_changes", error.to_string()),
     }
-    let publication = publication_from_json(payload, hub.limits())?;
-    let published = hub.publish_one("", publication).await?;
-    Ok(Done::Published { id: published.id, cursor: published.cursor })
 }
 
 fn request_id(payload: &[u8]) -> Result<u64, serde_json::Error> {
@@ -266,6 +426,8 @@ fn request_id(payload: &[u8]) -> Result<u64, serde_json::Error> {
 /// A type of one byte, a length of up to four, and a seq of up to eight.
 const EVENT_HEAD_BYTES_MAX: usize = 13;
 const READ_BYTES: usize = 16 * 1024;
+/// How long a client may take to show its token, where nothing is delivered before.
+const AUTH_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a client is left to close the session by itself once it has the bye.
 const LAST_WORD: Duration = Duration::from_millis(500);
 /// How long a client may take to have the end of its feed before the session is closed under it.

@@ -261,7 +261,7 @@ pub enum ReceiveError {
 impl ReceiveError {
     /// Whether trying again can't help: the hub closed the session for good.
     pub fn is_terminal(&self) -> bool {
-        const TERMINAL: [ByeCode; 3] = [ByeCode::Closed, ByeCode::BadRequest, ByeCode::Unauthorized];
+        const TERMINAL: [ByeCode; 4] = [ByeCode::Closed, ByeCode::BadRequest, ByeCode::Unauthorized, ByeCode::Revoked];
         matches!(self, Self::Closed { code, .. } if TERMINAL.iter().any(|&terminal| terminal as u32 == *code))
     }
 }

@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Sleep, sleep};
 
 use crate::{
-    Choice, ConnectError, Connection, Control, ControlError, Item, Options, ReceiveError, Transport, backoff::Backoff,
-    target::Place,
+    Choice, ConnectError, Connection, Control, ControlError, Item, Options, ReceiveError, Token, Transport,
+    backoff::Backoff, target::Place,
 };
 
 /// A feed that comes back after a cut with the cursor of the last item that it handed out: between what one connection brought and
@@ -131,6 +131,16 @@ impl Feed {
             self.options.matchers.remove(matcher);
         }
         Ok(from)
+    }
+
+    /// Comes with another token from now on, and shows it to the hub at once where the connection can: on WebTransport. On SSE it is
+    /// shown with the next connection, which the hub asks for when the old token expires.
+    pub async fn renew(&mut self, token: Token) -> Result<(), ControlError> {
+        self.options.token = Some(token.clone());
+        match self.control() {
+            Some(control) => control.authenticate(&token).await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// Ends the feed: see [`Connection::close`].

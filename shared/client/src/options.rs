@@ -6,7 +6,7 @@ use fanwire_protocol::{LastEventId, Matcher, Matchers, TopicError, frame};
 use hyper::HeaderMap;
 use url::Url;
 
-use crate::{Retry, Trust, dial::Shared};
+use crate::{Retry, Token, Trust, dial::Shared};
 
 /// What to connect to, whom to trust and what to ask for.
 ///
@@ -29,6 +29,11 @@ pub struct Options {
     pub control: bool,
     /// Headers that go out with every request.
     pub headers: HeaderMap,
+    /// The access token. Default: none.
+    pub token: Option<Token>,
+    /// On WebTransport, show the token on the control stream, as browsers have to, and not in a header, which takes no round trip.
+    /// Default: false.
+    pub auth_in_band: bool,
     /// How long it may take until the hub has answered; for a [`crate::Feed`] until it has said hello. Default: 10 s.
     pub connect_timeout: Duration,
     /// How long the answer to a publish or to a request on the control stream may take. Default: 30 s.
@@ -68,6 +73,8 @@ impl Options {
             heartbeat: None,
             control: true,
             headers: HeaderMap::new(),
+            token: None,
+            auth_in_band: false,
             connect_timeout: CONNECT_TIMEOUT,
             request_timeout: REQUEST_TIMEOUT,
             event_bytes_max: frame::PAYLOAD_BYTES_MAX,
@@ -87,6 +94,12 @@ impl Options {
     /// Says whom to trust.
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// Says what to be let in with.
+    pub fn token(mut self, token: Token) -> Self {
+        self.token = Some(token);
         self
     }
 

@@ -47,7 +47,9 @@ impl fmt::Display for Place {
 /// The URL of a feed: that of the hub with the query that the options ask for. [PROTOCOL §2.1]
 pub(crate) fn feed_url(options: &Options, mut url: Url, sse: bool) -> Url {
     let control = sse && options.control;
+    let in_band = !sse && options.auth_in_band && options.token.is_some();
     let replaced = |name: &str| match name {
+        "auth" => in_band,
         "last_event_id" => options.last_event_id.is_some(),
         "heartbeat" => options.heartbeat.is_some(),
         "control" => control,
@@ -69,6 +71,9 @@ pub(crate) fn feed_url(options: &Options, mut url: Url, sse: bool) -> Url {
         if let Some(heartbeat) = options.heartbeat {
             query.append_pair("heartbeat", &heartbeat.as_secs_f64().to_string());
         }
+        if in_band {
+            query.append_pair("auth", "inband");
+        }
         if control {
             query.append_pair("control", "1");
         }
@@ -82,6 +87,9 @@ pub(crate) fn feed_url(options: &Options, mut url: Url, sse: bool) -> Url {
 /// The headers of every request; on HTTP/1.1 the caller adds `host`.
 pub(crate) fn headers(options: &Options) -> HeaderMap {
     let mut headers = options.headers.clone();
+    if let Some(token) = &options.token {
+        headers.insert(header::AUTHORIZATION, token.header());
+    }
     headers.entry(header::USER_AGENT).or_insert(header::HeaderValue::from_static(USER_AGENT));
     headers
 }

@@ -31,10 +31,23 @@ pub(crate) async fn open(options: &Options) -> Result<Feed, ConnectError> {
     let (url, trust) = crate::discover::quic_side(options).await?;
     let url = target::feed_url(options, url, false);
     let quic = dial::quic(options, &Place::of(&url)?, &trust).await?;
-    let request = ConnectRequest::new(url.clone()).with_headers(target::headers(options));
+    let mut headers = target::headers(options);
+    let in_band = options.token.as_ref().filter(|_| options.auth_in_band);
+    if in_band.is_some() {
+        headers.remove(hyper::header::AUTHORIZATION);
+    }
+    let request = ConnectRequest::new(url.clone()).with_headers(headers);
     let session = Session::connect(quic, request).await.map_err(|error| connect_error(&url, error))?;
     let request_timeout = options.request_timeout;
-    Ok(Feed { session, stream: None, control: OnceLock::new(), request_timeout })
+    let feed = Feed { session, stream: None, control: OnceLock::new(), request_timeout };
+    if let Some(token) = in_band {
+        // If it is refused, the bye on the feed says so, too.
+        match feed.control().authenticate(token).await {
+            Ok(_) | Err(ControlError::Refused { .. } | ControlError::Closed) => {}
+            Err(error) => return Err(ConnectError::http(&url, error)),
+        }
+    }
+    Ok(feed)
 }
 
 impl Feed {

@@ -165,6 +165,10 @@ pub enum ByeCode {
     Internal = 6,
     /// The hub can't read its log now.
     LogUnavailable = 7,
+    /// The token has expired.
+    Expired = 8,
+    /// What had let the feed in was withdrawn.
+    Revoked = 9,
 }
 
 /// `SUBSCRIBE` and `UNSUBSCRIBE` on the control stream.
@@ -175,6 +179,22 @@ pub struct Subscribe {
     /// Exact topics, or `*`.
     #[serde(rename = "match")]
     pub matchers: Vec<String>,
+}
+
+/// `AUTH` on the control stream.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Auth {
+    /// Names the request in its answer.
+    pub request_id: u64,
+    /// The access token.
+    pub token: String,
+}
+
+impl std::fmt::Debug for Auth {
+    /// A token is nobody's but its bearer's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").field("request_id", &self.request_id).finish_non_exhaustive()
+    }
 }
 
 /// The hub's answer to a request on the control stream.
@@ -208,7 +228,14 @@ pub enum Done {
         /// The event's position.
         cursor: Cursor,
     },
-    /// `SUBSCRIBE` or `UNSUBSCRIBE`: see [`Changed`].
+    /// `AUTH`: see [`Changed`].
+    Authorized {
+        /// Holds for every number above.
+        from_seq: u64,
+        /// When the token expires, in milliseconds since the Unix epoch.
+        expires_at_ms: u64,
+    },
+    /// `SUBSCRIBE` or `UNSUBSCRIBE`, or `AUTH` on a hub that looks at no tokens: see [`Changed`].
     Changed {
         /// Holds for every number above.
         from_seq: u64,

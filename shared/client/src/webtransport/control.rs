@@ -13,13 +13,13 @@ use bytes::Bytes;
 use fanwire_protocol::{
     Matcher, Seq,
     frame::{self, Decoder},
-    message::{Answer, Done, Outcome, Refusal, Subscribe},
+    message::{Answer, Auth, Done, Outcome, Refusal, Subscribe},
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use web_transport_quinn::{RecvStream, SendStream, Session};
 
-use crate::{Publication, Published};
+use crate::{Publication, Published, Token};
 
 /// The control stream of a WebTransport session: any number of requests at a time. Clones are the same stream.
 ///
@@ -69,6 +69,17 @@ impl Control {
         self.change(frame::UNSUBSCRIBE, matchers).await
     }
 
+    /// Shows the hub a token: the first of a session with `auth=inband`, or another one for a feed that goes on. Its rights hold for
+    /// events with a number above the one that comes back. If the hub refuses it, nothing changes.
+    pub async fn authenticate(&self, token: &Token) -> Result<Seq, ControlError> {
+        let token = token.as_str();
+        let auth = |request_id| frame::json(frame::AUTH, &Auth { request_id, token: token.to_owned() });
+        match self.request(auth).await? {
+            Done::Authorized { from_seq, .. } | Done::Changed { from_seq } => Ok(Seq(from_seq)),
+            Done::Published { .. } => Err(ControlError::Malformed("an answer to another kind of request")),
+        }
+    }
+
     /// Publishes an event.
     pub async fn publish(&self, publication: &Publication) -> Result<Published, ControlError> {
         let done = self
@@ -80,7 +91,7 @@ impl Control {
             .await?;
         match done {
             Done::Published { id, cursor } => Ok(Published { id, cursor: Some(cursor) }),
-            Done::Changed { .. } => Err(ControlError::Malformed("an answer to another kind of request")),
+            _ => Err(ControlError::Malformed("an answer to another kind of request")),
         }
     }
 
@@ -88,7 +99,7 @@ impl Control {
         let matchers: Vec<String> = matchers.iter().map(Matcher::to_string).collect();
         match self.request(|request_id| frame::json(kind, &Subscribe { request_id, matchers })).await? {
             Done::Changed { from_seq } => Ok(Seq(from_seq)),
-            Done::Published { .. } => Err(ControlError::Malformed("an answer to another kind of request")),
+            _ => Err(ControlError::Malformed("an answer to another kind of request")),
         }
     }
 

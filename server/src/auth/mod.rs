@@ -1,0 +1,186 @@
+//! Who is let in, and what for: tokens, the keys that they are verified with, and the rights that they carry.
+//!
+//! The hub is an OAuth 2.0 protected resource: its tokens are JWTs by RFC 9068, whose `authorization_details` say which topics they
+//! are for. Everything that decides whether a token is good is pure ([`token`], [`details`], [`key`]); only [`jwks`] reaches out.
+//! A hub without issuers looks at no tokens.
+
+mod details;
+mod issuer;
+mod jwks;
+mod key;
+pub mod mint;
+mod pass;
+mod token;
+
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::core::{Lease, LeaseOf};
+
+pub use details::{DETAIL_TYPE, DetailsError};
+pub use issuer::{Issuer, IssuerConfig, KeySource};
+pub use jsonwebtoken::Algorithm;
+pub use jwks::{BadUrl, Jwks, Limits as JwksLimits, parse_set, parse_url};
+pub use key::{Key, KeyError};
+pub use pass::{Identity, PageOrigin, Pass, Payload, Rights};
+pub use token::TokenError;
+
+use pass::Anonymous;
+use token::{Rules, Unverified};
+
+/// Whom the hub lets in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Whose tokens it takes; none: it looks at no tokens.
+    pub issuers: Vec<IssuerConfig>,
+    /// The hub's resource identifier, which tokens name in `aud`.
+    pub resource: String,
+    /// Those who show no token may subscribe to what isn't private.
+    pub allow_anonymous: bool,
+    /// How far a token's `nbf` may be ahead of the hub's clock.
+    pub clock_skew: Duration,
+    /// The cookie that a token may come in.
+    pub cookie: String,
+    /// How long a feed may be open, whoever it is for.
+    pub feed_lifetime_max: Option<Duration>,
+    /// How keys are fetched.
+    pub jwks: JwksLimits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            issuers: vec![],
+            resource: String::new(),
+            allow_anonymous: false,
+            clock_skew: Duration::from_secs(30),
+            // [Mercure, Cookie]
+            cookie: "__Secure-mercure_access_token".to_owned(),
+            feed_lifetime_max: None,
+            jwks: JwksLimits::default(),
+        }
+    }
+}
+
+/// Decides who is let in.
+#[derive(Debug)]
+pub struct Auth {
+    rules: ArcSwap<InForce>,
+}
+
+/// The configuration that holds now.
+#[derive(Debug)]
+struct InForce {
+    config: Config,
+    issuers: Vec<Issuer>,
+}
+
+/// What somebody shows to be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown<'a> {
+    /// Nothing.
+    Nothing,
+    /// An access token.
+    Token(&'a str),
+}
+
+/// Why somebody isn't let in, or may not do something. [RFC 6750 §3.1]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// A token is needed, and none was shown.
+    #[error("a token is needed")]
+    NoToken,
+    /// What was shown isn't good; why isn't told.
+    #[error("the token isn't valid")]
+    InvalidToken,
+    /// It was shown in a way that isn't one.
+    #[error("{0}")]
+    InvalidRequest(&'static str),
+    /// A good token, for something else.
+    #[error("the token doesn't grant this")]
+    InsufficientScope,
+    /// A page that may be of another site, with a cookie that the browser added.
+    #[error(
+        "a cookie is taken only from pages of the hub's own and the allowed origins, and the request doesn't say that it is of one"
+    )]
+    ForeignPage,
+    /// The issuer's keys couldn't be had so far.
+    #[error("the keys of the token's issuer can't be had now")]
+    NoKeys,
+}
+
+impl Auth {
+    /// Must be called on a tokio runtime, on which keys are fetched.
+    pub fn new(config: Config) -> Self {
+        Self { rules: ArcSwap::from_pointee(InForce::new(config)) }
+    }
+
+    /// Whether the hub looks at tokens.
+    pub fn has_keys(&self) -> bool {
+        !self.rules.load().issuers.is_empty()
+    }
+
+    /// The cookie that a token may come in.
+    pub fn cookie(&self) -> String {
+        self.rules.load().config.cookie.clone()
+    }
+
+    /// For how long a feed may be open that is opened, or renewed, with this pass.
+    pub fn lease(&self, pass: &Pass, now_ms: u64) -> Option<Lease> {
+        let lifetime_max = self.rules.load().config.feed_lifetime_max;
+        let life = lifetime_max.map(|life| Lease { left_ms: life.as_millis() as u64, of: LeaseOf::Feed });
+        let token = pass.identity.as_ref().map(|identity| {
+            // No later than the token's end, also where time is told in ticks.
+            let left_ms = identity.expires_at_ms.saturating_sub(now_ms + TICK_MS);
+            Lease { left_ms, of: LeaseOf::Token }
+        });
+        life.into_iter().chain(token).min_by_key(|lease| lease.left_ms)
+    }
+
+    /// Lets somebody in, or not. What the pass is good for, it says itself.
+    pub async fn admit(&self, shown: Shown<'_>, now_ms: u64) -> Result<Pass, Denied> {
+        let rules = self.rules.load_full();
+        if rules.issuers.is_empty() {
+            return Ok(Pass::anonymous(Anonymous::Everything));
+        }
+        match shown {
+            Shown::Nothing if rules.config.allow_anonymous => Ok(Pass::anonymous(Anonymous::Subscribe)),
+            Shown::Nothing => Ok(Pass::anonymous(Anonymous::Nothing)),
+            Shown::Token(text) => rules.verify(text, now_ms).await,
+        }
+    }
+}
+
+impl InForce {
+    fn new(config: Config) -> Self {
+        let issuers = Issuer::start_all(&config.issuers, config.jwks);
+        Self { config, issuers }
+    }
+
+    async fn verify(&self, text: &str, now_ms: u64) -> Result<Pass, Denied> {
+        let denied = |error: TokenError| {
+            tracing::debug!(%error, "a token was refused");
+            Denied::InvalidToken
+        };
+        let token = Unverified::parse(text).map_err(denied)?;
+        let issuer = self.issuers.iter().find(|issuer| issuer.name() == token.issuer);
+        let issuer = issuer.ok_or_else(|| denied(TokenError::Issuer))?;
+        let config = &self.config;
+        let rules = Rules { resource: &config.resource, clock_skew: config.clock_skew, now_ms };
+        let mut verified = issuer.verify(&token, &rules);
+        if matches!(verified, Err(TokenError::NoKey | TokenError::Signature)) && issuer.refresh().await {
+            verified = issuer.verify(&token, &rules);
+        }
+        match verified {
+            Ok((identity, rights)) => {
+                Ok(Pass { identity: Some(identity), rights, origin: None, anonymous: Anonymous::Nothing })
+            }
+            Err(TokenError::NoKey) if issuer.lacks_keys() => Err(Denied::NoKeys),
+            Err(error) => Err(denied(error)),
+        }
+    }
+}
+
+/// How late a feed may be ended, at most: the shards' tick and some slack.
+const TICK_MS: u64 = 200;

@@ -1,0 +1,85 @@
+//! An issuer of tokens, as it is written.
+
+use std::{fmt, fs, path::Path, str::FromStr, sync::Arc};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::auth::{Algorithm, IssuerConfig, Key, KeySource, parse_set, parse_url};
+
+/// `[[issuer]]` in the file; the keys `token_…` are one more. Several tables with the same `iss` are one issuer with several keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerRule {
+    pub(super) iss: String,
+    #[serde(default)]
+    pub(super) secret: Option<Secret>,
+    #[serde(default)]
+    pub(super) secret_file: Option<String>,
+    #[serde(default)]
+    pub(super) pem: Option<String>,
+    #[serde(default)]
+    pub(super) jwks: Option<String>,
+    #[serde(default)]
+    pub(super) algorithms: Vec<String>,
+}
+
+/// Something that is in no log.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl IssuerRule {
+    /// Reads the keys that are in files.
+    pub(super) fn resolve(&self) -> Result<IssuerConfig> {
+        let context = || format!("issuer {:?}", self.iss);
+        self.source().map(|keys| IssuerConfig { name: self.iss.clone(), keys }).with_context(context)
+    }
+
+    fn source(&self) -> Result<KeySource> {
+        ensure!(!self.iss.is_empty(), "iss is empty");
+        let Self { secret, secret_file, pem, jwks, .. } = self;
+        let allowed = self.algorithms.iter().map(|name| algorithm(name)).collect::<Result<Vec<_>>>()?;
+        let key = match (secret, secret_file, pem, jwks) {
+            (Some(Secret(secret)), None, None, None) => Key::secret(secret.as_bytes(), &allowed)?,
+            (None, Some(path), None, None) => {
+                Key::secret(read(path)?.trim_ascii(), &allowed).with_context(|| path.clone())?
+            }
+            (None, None, Some(path), None) => Key::pem(&read(path)?, &allowed).with_context(|| path.clone())?,
+            (None, None, None, Some(url)) if url.contains("://") => {
+                return Ok(KeySource::Url(parse_url(url)?, allowed));
+            }
+            (None, None, None, Some(path)) => {
+                let keys = parse_set(&read(path)?, &allowed).with_context(|| path.clone())?;
+                ensure!(!keys.is_empty(), "{path}: no key there can be used");
+                return Ok(KeySource::Given(keys.into_iter().map(Arc::new).collect()));
+            }
+            (None, None, None, None) => bail!("it has no key: give it a secret, a secret_file, a pem or a jwks"),
+            _ => bail!("it has several of secret, secret_file, pem and jwks: write a table for each"),
+        };
+        Ok(KeySource::Given(vec![Arc::new(key)]))
+    }
+}
+
+fn read(path: &str) -> Result<Vec<u8>> {
+    fs::read(Path::new(path)).with_context(|| format!("can't read {path}"))
+}
+
+fn algorithm(name: &str) -> Result<Algorithm> {
+    // The names are case-sensitive, and `none` is none.
+    Algorithm::from_str(name).ok().with_context(|| {
+        format!("{name:?} is no algorithm: there are HS, RS and PS with 256, 384 and 512, ES256, ES384 and EdDSA")
+    })
+}

@@ -1,0 +1,9 @@
+//! Who may publish and see what, on every transport.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod misuse;
+mod publish;
+mod reference;
+mod session;
+mod subscribe;

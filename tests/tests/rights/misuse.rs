@@ -1,0 +1,236 @@
+//! Tokens that aren't what they say: those that RFC 8725 warns of, on every transport.
+
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use fanwire::auth::{Algorithm, IssuerConfig, Key, KeySource, mint::SigningKey};
+use fanwire_client::Publication;
+use fanwire_protocol::message::ByeCode;
+use fanwire_tests::{Ask, ISSUER, OTHER_ISSUER, RESOURCE, TestHub, Version, Way, now_ms};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
+use serde_json::{Value, json, value::RawValue};
+
+use crate::subscribe::refusal;
+
+const RSA: &str = "https://rsa.example";
+const EC: &str = "https://ec.example";
+
+struct Keys {
+    rsa: KeyPair,
+    ec: KeyPair,
+}
+
+impl Keys {
+    fn new() -> Self {
+        Self {
+            rsa: KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap(),
+            ec: KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(),
+        }
+    }
+
+    fn hub(&self) -> TestHub {
+        let issuer = |name: &str, key: &KeyPair| {
+            let key = Key::pem(key.public_key_pem().as_bytes(), &[]).unwrap();
+            IssuerConfig { name: name.to_owned(), keys: KeySource::Given(vec![Arc::new(key)]) }
+        };
+        TestHub::with(|config| {
+            config.auth.issuers =
+                vec![ISSUER.config(), OTHER_ISSUER.config(), issuer(RSA, &self.rsa), issuer(EC, &self.ec)];
+            config.auth.resource = RESOURCE.to_owned();
+            config.auth.allow_anonymous = true;
+        })
+    }
+}
+
+fn claims(change: Value) -> Value {
+    let mut claims = ISSUER.claims(&["*"], &["*"]);
+    for (name, value) in change.as_object().unwrap() {
+        match value {
+            Value::Null => claims.as_object_mut().unwrap().remove(name),
+            value => claims.as_object_mut().unwrap().insert(name.clone(), value.clone()),
+        };
+    }
+    claims
+}
+
+fn part(json: &Value) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(json.to_string())
+}
+
+/// Signed by [`ISSUER`]'s secret, whatever the header says.
+fn with_header(header: Value, claims: &Value) -> String {
+    ISSUER.signing().sign_raw(&header, claims).unwrap()
+}
+
+fn issued_by(key: &SigningKey, claims: &Value) -> String {
+    key.sign(claims, None).unwrap()
+}
+
+/// A name, a token, and whether it is good.
+fn cases(keys: &Keys) -> Vec<(&'static str, String, bool)> {
+    let good = claims(json!({}));
+    let issuer = ISSUER.signing();
+    let rsa = SigningKey::pem(keys.rsa.serialize_pem().as_bytes()).unwrap();
+    let ec = SigningKey::pem(keys.ec.serialize_pem().as_bytes()).unwrap();
+    let attacker = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let attackers = SigningKey::pem(attacker.serialize_pem().as_bytes()).unwrap();
+    let now = now_ms() / 1000;
+    let (from_rsa, from_ec) = (claims(json!({"iss": RSA})), claims(json!({"iss": EC})));
+    let pem = keys.rsa.public_key_pem();
+    let signed = issued_by(&issuer, &good);
+    let [header, payload, signature] = signed.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+    let typ = |typ: Value| with_header(json!({"alg": "HS256", "typ": typ}), &good);
+    let point = attacker.public_key_raw();
+    let jwk = json!({
+        "kty": "EC", "crv": "P-256", "kid": "mine",
+        "x": BASE64_URL_SAFE_NO_PAD.encode(&point[1..33]), "y": BASE64_URL_SAFE_NO_PAD.encode(&point[33..65]),
+    });
+    let embedded = |name: &str, value: Value| {
+        let mut header = header_of(Algorithm::ES256);
+        header[name] = value;
+        attackers.sign_raw(&header, &from_ec).unwrap()
+    };
+    let twice = format!("{{\"aud\": \"elsewhere\", {}", &good.to_string()[1..]);
+    let twice = RawValue::from_string(twice).unwrap();
+    let details = |details: Value| issued_by(&issuer, &claims(json!({"authorization_details": details})));
+    let zeros = BASE64_URL_SAFE_NO_PAD.encode([0; 64]);
+    let ec_signed = issued_by(&ec, &from_ec);
+    vec![
+        ("as it should be", signed.clone(), true),
+        ("typ in another case", typ(json!("AT+JWT")), true),
+        ("typ as a media type", typ(json!("application/at+jwt")), true),
+        ("aud is a list", issued_by(&issuer, &claims(json!({"aud": ["x", RESOURCE]}))), true),
+        ("nbf within the skew", issued_by(&issuer, &claims(json!({"nbf": now + 10}))), true),
+        ("rsa", issued_by(&rsa, &from_rsa), true),
+        ("ecdsa", ec_signed.clone(), true),
+        (
+            "an action that isn't known",
+            details(json!([{"type": fanwire::auth::DETAIL_TYPE, "actions": ["fly"], "topics": [{"match": "*"}]}])),
+            true,
+        ),
+        // [RFC 8725 §2.1, §3.1]
+        ("alg none", format!("{}.{payload}.", part(&json!({"alg": "none", "typ": "at+jwt"}))), false),
+        ("alg nOnE", format!("{}.{payload}.", part(&json!({"alg": "nOnE", "typ": "at+jwt"}))), false),
+        (
+            "alg none with a signature",
+            format!("{}.{payload}.{signature}", part(&json!({"alg": "none", "typ": "at+jwt"}))),
+            false,
+        ),
+        ("the rsa key's pem as a secret", issued_by(&SigningKey::secret(pem.as_bytes()), &from_rsa), false),
+        ("the rsa key's der as a secret", issued_by(&SigningKey::secret(keys.rsa.public_key_raw()), &from_rsa), false),
+        ("another alg than was signed with", with_header(json!({"alg": "HS512", "typ": "at+jwt"}), &good), false),
+        ("an ecdsa signature of zeros", format!("{}.{zeros}", ec_signed.rsplit_once('.').unwrap().0), false),
+        // §2.2, §3.5
+        ("a weak secret", issued_by(&SigningKey::secret(b"secret"), &good), false),
+        // §2.3
+        ("no signature", format!("{header}.{payload}."), false),
+        ("no signature and no dot", format!("{header}.{payload}"), false),
+        ("four parts", format!("{signed}.{signature}"), false),
+        ("another payload", format!("{header}.{}.{signature}", part(&claims(json!({"sub": "admin"})))), false),
+        ("half a signature", signed[..signed.len() - 20].to_owned(), false),
+        ("padded base64", format!("{signed}="), false),
+        ("garbage", "garbage".to_owned(), false),
+        // §2.6, §3.8
+        ("an issuer that nobody knows", issued_by(&issuer, &claims(json!({"iss": "https://evil.example"}))), false),
+        ("the other issuer's name", issued_by(&issuer, &claims(json!({"iss": OTHER_ISSUER.name}))), false),
+        ("the other issuer's key", issued_by(&OTHER_ISSUER.signing(), &good), false),
+        ("no iss", issued_by(&issuer, &claims(json!({"iss": null}))), false),
+        ("iss is a list", issued_by(&issuer, &claims(json!({"iss": [ISSUER.name]}))), false),
+        // §2.7, §3.9
+        ("no aud", issued_by(&issuer, &claims(json!({"aud": null}))), false),
+        ("another aud", issued_by(&issuer, &claims(json!({"aud": "https://hub.example/"}))), false),
+        ("an aud that begins so", issued_by(&issuer, &claims(json!({"aud": format!("{RESOURCE}/x")}))), false),
+        ("an empty list as aud", issued_by(&issuer, &claims(json!({"aud": []}))), false),
+        ("aud twice", issuer.sign_raw(&header_of(Algorithm::HS256), &twice).unwrap(), false),
+        // §2.8, §3.11
+        ("typ JWT", typ(json!("JWT")), false),
+        ("another application's typ", typ(json!("application/jwt")), false),
+        ("typ of a request", typ(json!("oauth-authz-req+jwt")), false),
+        ("no typ", with_header(json!({"alg": "HS256"}), &good), false),
+        // §3.10
+        (
+            "a kid that isn't there, of a key that is no trusted one",
+            attackers.sign(&from_ec, Some("../../../dev/null")).unwrap(),
+            false,
+        ),
+        ("the kid of another issuer", OTHER_ISSUER.signing().sign(&good, Some(OTHER_ISSUER.name)).unwrap(), false),
+        ("an embedded jwk", embedded("jwk", jwk), false),
+        ("a jku", embedded("jku", json!("http://127.0.0.1:1/keys")), false),
+        ("an x5u", embedded("x5u", json!("http://127.0.0.1:1/cert")), false),
+        (
+            "what must be understood and isn't",
+            with_header(json!({"alg": "HS256", "typ": "at+jwt", "crit": ["b64"], "b64": false}), &good),
+            false,
+        ),
+        // [RFC 9068 §4]
+        ("no exp", issued_by(&issuer, &claims(json!({"exp": null}))), false),
+        ("expired", issued_by(&issuer, &claims(json!({"exp": now - 1}))), false),
+        ("exp is a text", issued_by(&issuer, &claims(json!({"exp": (now + 60).to_string()}))), false),
+        ("exp before the epoch", issued_by(&issuer, &claims(json!({"exp": -1}))), false),
+        ("not yet valid", issued_by(&issuer, &claims(json!({"nbf": now + 60}))), false),
+        // [Mercure, Authorization Details]
+        ("details that are no list", details(json!({})), false),
+        (
+            "a detail that can't be understood",
+            details(
+                json!([{"type": fanwire::auth::DETAIL_TYPE, "actions": ["subscribe"], "topics": [{"match": "a", "match_type": "glob"}]}]),
+            ),
+            false,
+        ),
+        ("too long", issued_by(&issuer, &claims(json!({"x": "y".repeat(7_000)}))), false),
+    ]
+}
+
+fn header_of(algorithm: Algorithm) -> Value {
+    json!({"alg": format!("{algorithm:?}"), "typ": "at+jwt"})
+}
+
+#[tokio::test]
+async fn a_token_is_good_or_it_is_invalid_on_every_transport() {
+    let keys = Keys::new();
+    let hub = keys.hub();
+    let mut count = 0;
+    for (name, token, good) in cases(&keys) {
+        for way in Way::ALL {
+            for in_band in [false, true] {
+                if in_band && way != Way::WebTransport {
+                    continue;
+                }
+                let mut options = way.options(&hub).topic("a").unwrap().token(token.parse().unwrap());
+                options.auth_in_band = in_band;
+                if good {
+                    let mut feed = way.connect(&options).await;
+                    let first = fanwire_tests::soon(feed.next()).await.unwrap();
+                    assert!(matches!(first, fanwire_client::Item::Hello(_)), "{name}: {way:?} {first:?}");
+                    continue;
+                }
+                let expected = if way == Way::WebTransport { ByeCode::Unauthorized as u32 } else { 401 };
+                assert_eq!(refusal(way, &options).await, expected, "{name}: {way:?}, in band: {in_band}");
+            }
+        }
+        for version in [Version::H1, Version::H2Tls, Version::H3] {
+            let post = Ask::post("application/x-www-form-urlencoded", "topic=a");
+            let answer = post.header("authorization", format!("Bearer {token}")).whole(version, &hub).await;
+            if good {
+                assert!(matches!(answer.status.as_u16(), 200 | 403), "{name}: {version:?}");
+                count += u64::from(answer.status == 200);
+                continue;
+            }
+            let got = (answer.status.as_u16(), answer.code(), answer.header("www-authenticate").to_owned());
+            let invalid = (401, "invalid_token".to_owned(), "Bearer error=\"invalid_token\"".to_owned());
+            assert_eq!(got, invalid, "{name}: {version:?}");
+            assert!(!answer.text().contains("expired"), "why it isn't good is nobody's business");
+        }
+    }
+    let mut publisher = hub.publisher_with(ISSUER.token(&["*"], &[]));
+    let last = publisher.publish(&Publication::text("a", "")).await.unwrap();
+    assert_eq!(last.cursor.unwrap().seq.0, count + 1, "nothing was published that wasn't answered 200");
+}
+
+#[tokio::test]
+async fn a_huge_token_in_band_ends_the_session() {
+    let hub = TestHub::with_keys(|_| ());
+    let mut options = Way::WebTransport.options(&hub).topic("a").unwrap().token("x".repeat(1 << 20).parse().unwrap());
+    options.auth_in_band = true;
+    assert_eq!(refusal(Way::WebTransport, &options).await, ByeCode::Unauthorized as u32);
+}
