@@ -1,12 +1,15 @@
-// How large the core is: what a page loads for `import { Fanwire } from 'fanwire'` before it can have its first event.
-// Everything that the entry imports statically, as esbuild bundles and minifies it, in brotli. What is imported dynamically
-// (WebTransport, SSE by fetch, tokens, changing topics, publishing) is loaded when it is used, and reported beside.
+// What the client costs a page, as esbuild bundles and minifies it, in brotli.
+//
+// - core: the negotiation, and all that it imports: who is tried when, exactness, what a hub says
+// - entry: what `import { Fanwire } from 'fanwire'` loads at once: the core, EventSource's face, SSE, memory
+// - whole: with what is loaded when it is used: WebTransport, SSE by fetch, tokens, changing topics, publishing
 
 import { build } from 'esbuild';
 import { brotliCompressSync } from 'node:zlib';
 import { fileURLToPath } from 'node:url';
 
-export const CORE_BYTES_MAX = 5000;
+/** In brotli. */
+export const BYTES_MAX = { core: 5000, entry: 7250, whole: 12_500 };
 
 const source = (path) => fileURLToPath(new URL(`../src/${path}`, import.meta.url));
 
@@ -18,20 +21,20 @@ async function bundled(entry, isWhole) {
       onResolve({ filter: /.*/ }, ({ path, kind }) => (kind === 'dynamic-import' && !isWhole ? { path, external: true } : undefined));
     },
   };
-  const { outputFiles, metafile } = await build({
-    entryPoints: [source(entry)], bundle: true, minify: true, format: 'esm', target: 'es2022', write: false, metafile: true, plugins: [later],
+  const { outputFiles } = await build({
+    entryPoints: [source(entry)], bundle: true, minify: true, format: 'esm', target: 'es2022', write: false, plugins: [later],
   });
   const [{ contents }] = outputFiles;
-  const [{ inputs }] = Object.values(metafile.outputs);
-  return { minified: contents.length, brotli: brotliCompressSync(contents).length, inputs };
+  return { minified: contents.length, brotli: brotliCompressSync(contents).length };
 }
 
-export const coreSize = () => bundled('fanwire.js', false);
-export const wholeSize = () => bundled('fanwire.js', true);
+export async function sizes() {
+  const [core, entry, whole] = await Promise.all([bundled('negotiation.js', false), bundled('fanwire.js', false), bundled('fanwire.js', true)]);
+  return { core, entry, whole };
+}
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const [name, { minified, brotli, inputs }] of Object.entries({ core: await coreSize(), whole: await wholeSize() })) {
-    console.log(`${name}: ${brotli} bytes in brotli, ${minified} minified`);
-    if (name === 'core') for (const [path, { bytesInOutput }] of Object.entries(inputs)) console.log(`  ${bytesInOutput} ${path}`);
+  for (const [name, { minified, brotli }] of Object.entries(await sizes())) {
+    console.log(`${name}: ${brotli} bytes in brotli, of ${BYTES_MAX[name]} allowed; ${minified} minified`);
   }
 }
