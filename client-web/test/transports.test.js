@@ -283,6 +283,18 @@ test('discovery: behind something that passes only the feed its own URL is tried
   await assert.rejects(askForOffer(new URL('http://hub.example/events'), environment), /404/);
 });
 
+test('WebTransport: it has no cookies, so a feed that needs them is asked for as such; a token goes in band', async () => {
+  const authOf = async (extra) => {
+    connectWebTransport(request({ WebTransport: FakeWebTransport, fetch: discovery(offer) }, extra));
+    await turn();
+    return new URL(FakeWebTransport.all.at(-1).url).searchParams.getAll('auth');
+  };
+  assert.deepEqual(await authOf({}), []);
+  assert.deepEqual(await authOf({ withCredentials: true }), ['required']);
+  const url = new URL('https://hub.example/events?topic=a&auth=required');
+  assert.deepEqual(await authOf({ url, token: async () => 'x' }), ['inband']);
+});
+
 test('WebTransport: what the hub said before is not asked again; what is no offer is', async () => {
   const sent = request({ WebTransport: FakeWebTransport, fetch: () => assert.fail('asked') }, { offer: offer.webtransport });
   connectWebTransport(sent);

@@ -55,6 +55,37 @@ for (const kind of TRANSPORTS) {
   });
 }
 
+browserTest('the page shows how its feed came to its transport, falls when that is cut, and comes back', async (t, tab) => {
+  const hub = await startHub(t, { demo: true });
+  const { page } = tab;
+  await page.goto(`${hub.http}/`);
+  await page.waitForFunction(() => globalThis.fanwirePage);
+  const now = async () => (await stats(page)).negotiation;
+  const over = (/** @type {string} */ transport) => until(`${transport} delivers`, async () => (await now()).transport === transport, 15_000);
+  const cut = (/** @type {string} */ kind) => page.click(`[data-block=${kind}]`);
+  await over('webtransport');
+  await until('it is written down', () => page.$eval('#negotiation li', ({ textContent }) => Boolean(textContent)));
+  await cut('webtransport');
+  await over('sse');
+  const { events } = await now();
+  await until('the feed goes on', async () => (await now()).events > events + 20);
+  await cut('webtransport');
+  // Now is a good time to try, as when the page is seen again.
+  await page.evaluate(() => dispatchEvent(new Event('online')));
+  await over('webtransport');
+  const { entries, gaps } = await now();
+  const story = ['WebTransport is tried', 'WebTransport says hello', 'WebTransport is cut', 'WebTransport is lost', 'SSE is tried', 'SSE says hello', 'SSE delivers', 'WebTransport is let through', 'WebTransport takes over from SSE'];
+  let from = 0;
+  for (const part of story) {
+    const at = entries.findIndex((/** @type {string} */ entry, /** @type {number} */ i) => i >= from && entry.startsWith(part));
+    assert.ok(at >= 0, `${part}: not in ${JSON.stringify(entries.slice(from))}`);
+    from = at + 1;
+  }
+  assert.equal(gaps, 0);
+  assert.match(await page.$eval('.negotiation-now', ({ textContent }) => textContent ?? ''), /none lost, none twice/);
+  assert.deepEqual(tab.complaints, []);
+});
+
 browserTest('what is typed into the page comes back over both transports with one id', async (t, tab) => {
   const hub = await startHub(t); // Without live input, so that the list holds nothing else.
   const { page } = tab;

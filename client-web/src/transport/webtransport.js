@@ -55,6 +55,8 @@ export function connectWebTransport(request) {
     const query = feedQuery(request);
     // A browser sends no header with it, and a URL is written down in too many places.
     if (token !== undefined) query.set('auth', 'inband');
+    // It sends no cookies either: better no feed than one without what they let the page see.
+    else if (request.withCredentials) query.set('auth', 'required');
     endpoint.url.search = query.toString();
     const hashes = endpoint.certificateHashes;
     session = new WebTransport(endpoint.url.href, hashes ? { serverCertificateHashes: hashes } : {});

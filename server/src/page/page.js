@@ -6,6 +6,7 @@ import { ArrivalList, wirePublishForm } from './arrivals.js';
 import { niceScale, TimeChart } from './chart.js';
 import * as format from './format.js';
 import { Versus } from './meter.js';
+import { NegotiationView } from './negotiation.js';
 import { Panel } from './panel.js';
 import { Painter, Surface } from './surface.js';
 import { Wires } from './wires.js';
@@ -20,7 +21,7 @@ const byId = (id) => /** @type {T} */ (document.getElementById(id));
 const PROCESS_TOPIC = 'host/process';
 const TICK_MS = 100;
 const VITALS_WAIT_MS = 3000;
-const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
+const LOOPBACK = /^((.+\.)?localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 /** A minute of five topics, ten times a second, and some that are others'. */
 const HISTORY_EVENTS = 3500;
 const HISTORY_WAIT_MS = 3000;
@@ -129,6 +130,7 @@ let vitalsSeen = 0;
 
 const wires = new Wires((kind) => panels[kind].isUp);
 const panels = { webtransport: makePanel('webtransport'), sse: makePanel('sse') };
+const negotiation = new NegotiationView(byId('negotiation'), { url: '/events?topic=*', painter });
 const arrivals = new ArrivalList(byId('arrivals'), byId('arrivals-empty'), panels);
 
 start();
@@ -238,12 +240,13 @@ function start() {
   panels.sse.other = panels.webtransport;
   byId('panels').append(panels.webtransport.element, panels.sse.element);
   byId('clock-note').textContent = LOOPBACK.test(location.hostname)
-    ? 'Latency is this page’s clock less the hub’s, which took the event: one clock, as both are on this machine. It is counted in whole milliseconds, over the newest 3,000 events; what was caught up after a break is left out.'
+    ? 'Latency is this page’s clock less the hub’s, which took the event. At this address both are on one machine and have one clock, unless something forwards the port. It is counted in whole milliseconds, over the newest 3,000 events; what was caught up after a break is left out.'
     : 'Latency is this page’s clock less the hub’s, which took the event. Where they are two machines, their clocks differ by some milliseconds or more, so compare the two transports and not the numbers themselves. Over the newest 3,000 events; what was caught up after a break is left out.';
   wirePublishForm(byId('publish-form'), byId('publish-status'), panels, arrivals);
   for (const place of document.querySelectorAll('[data-origin]')) place.textContent = location.origin;
   for (const button of document.querySelectorAll('[data-copy]')) wireCopy(/** @type {HTMLButtonElement} */ (button));
 
+  negotiation.start();
   panels.webtransport.start();
   panels.sse.start();
   const still = matchMedia('(prefers-reduced-motion: reduce)');
@@ -256,6 +259,7 @@ function start() {
     renderVitals();
     panels.webtransport.render();
     panels.sse.render();
+    negotiation.render();
     arrivals.render();
     if (ticks % 30 === 0) describe();
   }, TICK_MS);
@@ -264,7 +268,7 @@ function start() {
   // For tests of a browser.
   Object.assign(globalThis, {
     fanwirePage: {
-      stats: () => ({ webtransport: panels.webtransport.stats(), sse: panels.sse.stats(), vitalsSeen, versus: versus.result }),
+      stats: () => ({ webtransport: panels.webtransport.stats(), sse: panels.sse.stats(), vitalsSeen, versus: versus.result, negotiation: negotiation.stats() }),
       break: (/** @type {'webtransport' | 'sse'} */ kind) => panels[kind].break(),
       restore: (/** @type {'webtransport' | 'sse'} */ kind) => panels[kind].restore(),
     },
@@ -299,11 +303,13 @@ function describe() {
   }
   const race = versus.result;
   const [wt, sse] = race ? [race.webtransportFirst, race.sseFirst].map((part) => Math.round(100 * part)) : [0, 0];
+  const ties = 100 - (wt ?? 0) - (sse ?? 0);
+  const alike = ties > 0 ? `, and ${ties} % came at the same time, as far as this browser’s clock tells` : '';
   const median = race ? Math.abs(race.medianMs) : 0;
   const lead = median < 0.05 ? 'in the median neither leads' : `in the median ${race && race.medianMs > 0 ? 'WebTransport' : 'SSE'} by ${median.toFixed(1)} ms`;
   write(
     byId('versus'),
-    race ? `Of the newest ${format.count(race.pairs)} events that both brought, WebTransport was first with ${wt} % and SSE with ${sse} %; ${lead}.` : '',
+    race ? `Of the newest ${format.count(race.pairs)} events that both brought, WebTransport brought ${wt} % first and SSE ${sse} %${alike}; ${lead}.` : '',
   );
 }
 
