@@ -4,10 +4,9 @@ use fanwire_protocol::{Cursor, Epoch, Event, Seq, Topic};
 use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, Value};
 
 use super::{
+    format::FORMAT,
     record,
-    store::{
-        CLASSES, EVENTS, EVICTED_USE, FORMAT, Failure, IDS, KEY_ORDER, KEYS, META, NAMES, STATS, StoredKey, TOPICS, get,
-    },
+    store::{CLASSES, EVENTS, EVICTED_USE, Failure, IDS, KEY_ORDER, KEYS, META, NAMES, STATS, StoredKey, TOPICS, get},
 };
 use crate::log::Retention;
 

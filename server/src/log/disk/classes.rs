@@ -35,12 +35,14 @@ pub(super) fn take_the_same(stored: &[String], retention: &Retention) -> bool {
 /// The classes that a store was last written with. They have no limits: nothing is evicted in their name.
 pub(super) fn stored(names: &impl ReadableTable<u32, &'static str>) -> Result<Retention, OpenError> {
     let mut classes = Vec::new();
-    for entry in names.iter().map_err(|error| OpenError::Database(error.into()))? {
-        let (_, text) = entry.map_err(|error| OpenError::Database(error.into()))?;
+    for entry in names.iter().map_err(|error| OpenError::from(redb::Error::from(error)))? {
+        let (_, text) = entry.map_err(|error| OpenError::from(redb::Error::from(error)))?;
         let class = decode(text.value());
-        classes.push(class.ok_or(OpenError::Damaged("its retention classes can't be read; a hub writes them anew"))?);
+        classes.push(
+            class.ok_or(OpenError::Damaged("its retention classes can't be read; a hub writes them anew".into()))?,
+        );
     }
-    let last = classes.pop().ok_or(OpenError::Damaged("it has no retention class"))?;
+    let last = classes.pop().ok_or(OpenError::Damaged("it has no retention class".into()))?;
     Ok(Retention::new(classes, last))
 }
 

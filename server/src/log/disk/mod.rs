@@ -7,6 +7,9 @@ pub mod admin;
 #[allow(dead_code, reason = "for a verify command, which comes")]
 mod check;
 mod classes;
+mod format;
+#[cfg(test)]
+mod format_test;
 mod medium;
 #[cfg(test)]
 mod model_test;
@@ -16,6 +19,8 @@ mod power_disk;
 #[cfg(test)]
 mod power_test;
 mod record;
+#[cfg(test)]
+mod rot_test;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -90,6 +90,14 @@ impl Disk {
         Self(Arc::new((Mutex::new(state), Condvar::new())))
     }
 
+    /// An honest disk with this on it.
+    pub(super) fn with(bytes: Vec<u8>, seed: u64) -> Self {
+        let disk = Self::new(seed, Honesty::Honest);
+        disk.lock().shown.clone_from(&bytes);
+        disk.lock().durable = bytes;
+        disk
+    }
+
     /// How many syncs there were.
     pub(super) fn syncs(&self) -> u64 {
         self.lock().syncs

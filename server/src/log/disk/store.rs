@@ -1,6 +1,8 @@
 //! The tables of a log on disk, and what one transaction does to them.
 
 use std::{
+    borrow::Cow,
+    io,
     path::Path,
     sync::{
         Arc,
@@ -10,18 +12,19 @@ use std::{
 
 use fanwire_protocol::{Cursor, Draft, Epoch, EventId, Matcher, Matchers, Seq};
 use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
-    TableDefinition, WriteTransaction,
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    Table, TableDefinition, WriteTransaction,
 };
 
 use super::{
     classes,
+    format::{self, FORMAT},
     medium::{Medium, StoreFile},
     overlay::Overlay,
     record,
 };
 use crate::{
-    core::{Committed, Floors, Page, Read},
+    core::{Committed, Floors, Page, PageItem, Read},
     log::{
         Appended, Retention, Stamped,
         idempotency::{IdempotencyKey, KeyUse},
@@ -63,12 +66,36 @@ pub enum OpenError {
         /// Its format.
         found: u64,
     },
+    /// It is something else.
+    #[error("it isn't a log: move it away, or name another directory")]
+    NoLog,
     /// The database can't be opened.
     #[error("the database can't be opened: {0}")]
-    Database(#[from] redb::Error),
-    /// The database holds what no hub wrote.
-    #[error("the database is damaged: {0}")]
-    Damaged(&'static str),
+    Database(redb::Error),
+    /// It holds what no hub wrote, or not all of it.
+    #[error("it is damaged: {0}. Restore a backup; `fanwire log verify` tells what is wrong with it")]
+    Damaged(Cow<'static, str>),
+}
+
+impl From<redb::Error> for OpenError {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::DatabaseAlreadyOpen => Self::InUse,
+            redb::Error::Corrupted(why) => Self::Damaged(why.into()),
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Damaged("it is shorter than it was".into())
+            }
+            // A database without its magic number.
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Self::NoLog,
+            error => Self::Database(error),
+        }
+    }
+}
+
+impl From<DatabaseError> for OpenError {
+    fn from(error: DatabaseError) -> Self {
+        redb::Error::from(error).into()
+    }
 }
 
 /// Why a transaction failed. Nothing of it was stored.
@@ -92,10 +119,7 @@ impl Store {
         retention: Arc<Retention>,
         cache_bytes: usize,
     ) -> Result<(Self, Seq), OpenError> {
-        let database = medium.open(Database::builder().set_cache_size(cache_bytes)).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse,
-            error => OpenError::Database(error.into()),
-        })?;
+        let database = medium.open(Database::builder().set_cache_size(cache_bytes))?;
         Self::prepare(database, new_epoch, retention)
     }
 
@@ -105,23 +129,20 @@ impl Store {
         retention: Arc<Retention>,
         cache_bytes: usize,
     ) -> Result<Self, OpenError> {
-        let database = medium.open_frozen(Database::builder().set_cache_size(cache_bytes));
-        let database = database.map_err(|error| OpenError::Database(error.into()))?;
+        let database = medium.open_frozen(Database::builder().set_cache_size(cache_bytes))?;
         Ok(Self::prepare(database, Epoch::from_bits(0), retention)?.0)
     }
 
     fn prepare(database: Database, new_epoch: Epoch, retention: Arc<Retention>) -> Result<(Self, Seq), OpenError> {
-        let fail = OpenError::Database;
+        format::migrate(&database)?;
+        let fail = OpenError::from;
         let transaction = database.begin_write().map_err(|error| fail(error.into()))?;
         let (epoch, head) = {
             let mut tables = Tables::open(&transaction).map_err(fail)?;
             let format = get(&tables.meta, "format").map_err(fail)?;
-            if let Some(found) = format.filter(|&found| found > FORMAT) {
-                return Err(OpenError::NewerFormat { found });
-            }
             let epoch = match get(&tables.meta, "epoch").map_err(fail)? {
                 Some(bits) => Epoch::from_bits(bits),
-                None if format.is_some() => return Err(OpenError::Damaged("it has a format and no epoch")),
+                None if format.is_some() => return Err(OpenError::Damaged("it has a format and no epoch".into())),
                 None => new_epoch,
             };
             tables.set("format", FORMAT).map_err(fail)?;
@@ -129,7 +150,7 @@ impl Store {
             tables.adopt(&retention).map_err(fail)?;
             let head = tables.recover(&retention).map_err(fail)?;
             if head > Seq::MAX {
-                return Err(OpenError::Damaged("its newest number is beyond the last"));
+                return Err(OpenError::Damaged("its newest number is beyond the last".into()));
             }
             (epoch, head)
         };
@@ -141,7 +162,7 @@ impl Store {
     /// no other program can use the file meanwhile. Returns it with the newest number that was shown to anyone, which after a crash is
     /// higher than the newest event's.
     pub(super) fn inspect(path: &Path, cache_bytes: usize) -> Result<(Self, Seq), OpenError> {
-        let fail = |error: std::io::Error| OpenError::Database(error.into());
+        let fail = |error: std::io::Error| OpenError::from(redb::Error::from(error));
         let file = std::fs::File::open(path).map_err(fail)?;
         file.try_lock().map_err(|error| match error {
             std::fs::TryLockError::WouldBlock => OpenError::InUse,
@@ -150,25 +171,27 @@ impl Store {
         let database = Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(Overlay::new(file).map_err(fail)?)
-            .map_err(|error| OpenError::Database(error.into()))?;
+            .map_err(|error| OpenError::from(redb::Error::from(error)))?;
         let (epoch, head, retention) = {
             let fail = |error: redb::TableError| match error {
-                redb::TableError::TableDoesNotExist(_) => OpenError::Damaged("it holds something else, or nothing"),
-                error => OpenError::Database(error.into()),
+                redb::TableError::TableDoesNotExist(_) => {
+                    OpenError::Damaged("it holds something else, or nothing".into())
+                }
+                error => OpenError::from(redb::Error::from(error)),
             };
-            let transaction = database.begin_read().map_err(|error| OpenError::Database(error.into()))?;
+            let transaction = database.begin_read().map_err(|error| OpenError::from(redb::Error::from(error)))?;
             let meta = transaction.open_table(META).map_err(fail)?;
             let get = |key| match meta.get(key) {
                 Ok(value) => Ok(value.map(|value| value.value())),
-                Err(error) => Err(OpenError::Database(error.into())),
+                Err(error) => Err(OpenError::from(redb::Error::from(error))),
             };
             match get("format")? {
-                None => return Err(OpenError::Damaged("it has no format")),
+                None => return Err(OpenError::Damaged("it has no format".into())),
                 Some(found) if found > FORMAT => return Err(OpenError::NewerFormat { found }),
                 Some(found) if found < FORMAT => return Err(OpenError::OlderFormat { found }),
                 Some(_) => {}
             }
-            let epoch = get("epoch")?.ok_or(OpenError::Damaged("it has a format and no epoch"))?;
+            let epoch = get("epoch")?.ok_or(OpenError::Damaged("it has a format and no epoch".into()))?;
             let head = get("head")?.unwrap_or(0).max(get("reserved")?.unwrap_or(0));
             let retention = classes::stored(&transaction.open_table(NAMES).map_err(fail)?)?;
             (Epoch::from_bits(epoch), Seq(head), retention)
@@ -309,10 +332,9 @@ impl Store {
             let Some(age_max) = limits.age_max else { continue };
             let oldest = now_ms.saturating_sub(age_max.as_millis() as u64);
             let first = reader.classes.range(class_range(class))?.next().transpose()?;
-            if let Some((key, _)) = first
-                && let Some(event) = reader.event(Seq(key.value().1), self.epoch)?
-                && event.at_ms < oldest
-            {
+            let Some((key, _)) = first else { continue };
+            let event = reader.event(Seq(key.value().1), self.epoch)?;
+            if event.is_none_or(|event| event.at_ms < oldest) {
                 return Ok(true);
             }
         }
@@ -369,9 +391,15 @@ impl Store {
     pub(super) fn read(&self, read: &Read) -> Result<Page, Failure> {
         let reader = Reader::open(&self.database.begin_read()?)?;
         let floors = reader.floors(&self.retention)?;
-        let (events, complete) = reader.matching(read, self.epoch)?;
+        let found = reader.matching(read, self.epoch)?;
         let floors = untold_floors(read, &self.retention, |class| floors[class]);
-        Ok(build_page(read, floors, events, complete))
+        let upto = Read { upto: found.upto.unwrap_or(read.upto), ..read.clone() };
+        let mut page = build_page(&upto, floors, found.events, found.upto.is_some());
+        if !found.rotten.is_empty() {
+            tracing::error!(events = ?found.rotten, "events on the disk can't be read, and are told as gaps");
+            tell_rotten(&mut page, found.rotten);
+        }
+        Ok(page)
     }
 }
 
@@ -439,12 +467,16 @@ impl<'t> Tables<'t> {
         self.names.retain(|_, _| false)?;
         self.stats.retain(|_, _| false)?;
         self.classes.retain(|_, _| false)?;
+        let mut rotten: Vec<u64> = Vec::new();
         let mut stats = vec![(0, 0, floor); wanted.len()];
         let epoch = Epoch::from_bits(0);
         for entry in self.events.iter()? {
             let (seq, record) = entry?;
             let cursor = Cursor { epoch, seq: Seq(seq.value()) };
-            let event = record::decode(cursor, record.value()).ok_or_else(damaged)?;
+            let Some(event) = record::decode(cursor, record.value()) else {
+                rotten.push(seq.value());
+                continue;
+            };
             let (class, cost) = (retention.class_of(event.draft.canonical()), event.draft.cost() as u64);
             self.classes.insert((class as u32, seq.value()), cost)?;
             stats[class].0 += 1;
@@ -453,6 +485,10 @@ impl<'t> Tables<'t> {
         for (class, (name, stat)) in wanted.iter().zip(stats).enumerate() {
             self.names.insert(class as u32, name.as_str())?;
             self.stats.insert(class as u32, stat)?;
+        }
+        for seq in rotten {
+            self.events.remove(seq)?;
+            self.raise_floors(seq, retention)?;
         }
         Ok(())
     }
@@ -474,7 +510,7 @@ impl<'t> Tables<'t> {
     }
 
     fn insert(&mut self, seq: Seq, class: usize, draft: &Draft, at_ms: u64) -> Result<(), Failure> {
-        self.events.insert(seq.0, record::encode(draft, at_ms).as_slice())?;
+        self.events.insert(seq.0, record::encode(seq, draft, at_ms).as_slice())?;
         for topic in draft.topics() {
             self.topics.insert((topic.as_str(), seq.0), ())?;
         }
@@ -536,9 +572,10 @@ impl<'t> Tables<'t> {
 
     fn oldest_at(&self, class: usize, epoch: Epoch) -> Result<Option<u64>, Failure> {
         let Some(seq) = self.oldest(class)? else { return Ok(None) };
-        let record = self.events.get(seq)?.ok_or_else(damaged)?;
-        let event = record::decode(Cursor { epoch, seq: Seq(seq) }, record.value()).ok_or_else(damaged)?;
-        Ok(Some(event.at_ms))
+        let cursor = Cursor { epoch, seq: Seq(seq) };
+        let event = self.events.get(seq)?.and_then(|record| record::decode(cursor, record.value()));
+        // What can't be read needn't be kept.
+        Ok(Some(event.map_or(0, |event| event.at_ms)))
     }
 
     fn oldest(&self, class: usize) -> Result<Option<u64>, Failure> {
@@ -548,15 +585,15 @@ impl<'t> Tables<'t> {
 
     fn evict_oldest(&mut self, class: usize, retention: &Retention, epoch: Epoch) -> Result<(), Failure> {
         let Some(seq) = self.oldest(class)? else { return Ok(()) };
-        let event = {
-            let record = self.events.remove(seq)?.ok_or_else(damaged)?;
-            record::decode(Cursor { epoch, seq: Seq(seq) }, record.value()).ok_or_else(damaged)?
-        };
+        let cursor = Cursor { epoch, seq: Seq(seq) };
+        let event = self.events.remove(seq)?.and_then(|record| record::decode(cursor, record.value()));
         let cost = self.classes.remove((class as u32, seq))?.map_or(0, |cost| cost.value());
         self.change_stat(class, |(events, bytes, _)| {
-            *events -= 1;
-            *bytes -= cost;
+            *events = events.saturating_sub(1);
+            *bytes = bytes.saturating_sub(cost);
         })?;
+        // Whose it was can't be said: its index entries stay, and lead to a gap.
+        let Some(event) = event else { return self.raise_floors(seq, retention) };
         for topic in event.draft.topics() {
             self.topics.remove((topic.as_str(), seq))?;
             // An alternate topic may be of another class, whose feeds lose the event as well.
@@ -564,6 +601,14 @@ impl<'t> Tables<'t> {
         }
         if let Some(id) = &event.draft.id {
             self.forget_id(id, seq)?;
+        }
+        Ok(())
+    }
+
+    /// An event of any class was evicted.
+    fn raise_floors(&mut self, seq: u64, retention: &Retention) -> Result<(), Failure> {
+        for class in 0..retention.classes().len() {
+            self.change_stat(class, |(_, _, floor)| *floor = seq.max(*floor))?;
         }
         Ok(())
     }
@@ -611,10 +656,9 @@ impl Reader {
         (0..retention.classes().len()).map(floor).collect()
     }
 
+    /// None if it isn't there, or isn't what was published.
     fn event(&self, seq: Seq, epoch: Epoch) -> Result<Option<fanwire_protocol::Event>, Failure> {
-        let Some(record) = self.events.get(seq.0)? else { return Ok(None) };
-        let event = record::decode(Cursor { epoch, seq }, record.value()).ok_or_else(damaged)?;
-        Ok(Some(event))
+        Ok(self.events.get(seq.0)?.and_then(|record| record::decode(Cursor { epoch, seq }, record.value())))
     }
 
     fn newest_of(&self, topic: &str, head: Seq) -> Result<Option<Seq>, Failure> {
@@ -622,10 +666,11 @@ impl Reader {
         Ok(last.map(|(key, _)| Seq(key.value().1)))
     }
 
-    /// The events that a read wants, and whether these are all.
-    fn matching(&self, read: &Read, epoch: Epoch) -> Result<(Vec<Arc<Committed>>, bool), Failure> {
+    /// The events that a read wants.
+    fn matching(&self, read: &Read, epoch: Epoch) -> Result<Found, Failure> {
+        let mut found = Found::default();
         if read.after >= read.upto {
-            return Ok((vec![], true));
+            return Ok(Found { upto: Some(read.upto), ..found });
         }
         let (first, last) = (read.after.next().0, read.upto.0);
         let mut seqs = Vec::new();
@@ -651,17 +696,49 @@ impl Reader {
             seqs.sort_unstable();
             seqs.dedup();
         }
-        let (mut events, mut bytes, wanted) = (Vec::new(), 0, seqs.len());
-        for seq in seqs {
-            let event = self.event(Seq(seq), epoch)?.ok_or_else(damaged)?;
+        let mut bytes = 0;
+        for seq in seqs.into_iter().map(Seq) {
+            let taken = found.events.len() + found.rotten.len();
+            let Some(event) = self.event(seq, epoch)? else {
+                if taken >= read.events_max {
+                    return Ok(found);
+                }
+                found.rotten.push(seq);
+                found.upto = Some(seq);
+                continue;
+            };
             bytes += event.draft.cost();
-            if events.len() >= read.events_max || bytes > read.bytes_max && !events.is_empty() {
-                break;
+            if taken >= read.events_max || bytes > read.bytes_max && !found.events.is_empty() {
+                return Ok(found);
             }
-            events.push(Arc::new(Committed::new(event)));
+            found.events.push(Arc::new(Committed::new(event)));
+            found.upto = None;
         }
-        let complete = events.len() == wanted;
-        Ok((events, complete))
+        Ok(Found { upto: Some(read.upto), ..found })
+    }
+}
+
+/// What a read found.
+#[derive(Default)]
+struct Found {
+    events: Vec<Arc<Committed>>,
+    /// Events that can't be read, or that only an index knows.
+    rotten: Vec<Seq>,
+    /// There is nothing else up to here; none: up to the last event.
+    upto: Option<Seq>,
+}
+
+/// What can't be read is a gap.
+fn tell_rotten(page: &mut Page, rotten: Vec<Seq>) {
+    for seq in rotten {
+        let at = page.items.partition_point(|item| match item {
+            PageItem::Event(event) => event.seq() < seq,
+            PageItem::Gap { to, .. } => *to < seq,
+        });
+        let is_told = matches!(page.items.get(at), Some(PageItem::Gap { from, .. }) if *from <= seq);
+        if !is_told {
+            page.items.insert(at, PageItem::Gap { from: seq, to: seq });
+        }
     }
 }
 
@@ -671,10 +748,6 @@ pub(super) fn get(table: &impl ReadableTable<&'static str, u64>, key: &str) -> R
 
 fn class_range(class: usize) -> std::ops::RangeInclusive<(u32, u64)> {
     (class as u32, 0)..=(class as u32, u64::MAX)
-}
-
-pub(super) fn damaged() -> Failure {
-    redb::Error::Corrupted("an index and the events don't agree, or an event isn't one".to_owned())
 }
 
 /// Events, bytes, floor of a class.
@@ -700,8 +773,6 @@ pub(super) const KEY_ORDER: TableDefinition<'static, u64, (&'static [u8; 16], u6
     TableDefinition::new("idempotency_key_order");
 pub(super) type StoredKey = (&'static [u8; 16], u64, u64);
 
-/// The newest format that this hub reads and writes.
-pub(super) const FORMAT: u64 = 1;
 /// How many numbers are reserved at a time: one sync for so many events, and so large a gap after a crash.
 const RESERVED_BLOCK: u64 = 10_000;
 /// No event has this number.
