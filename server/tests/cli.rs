@@ -101,6 +101,34 @@ fn a_subscriber_outlives_its_hub_and_is_told_of_the_gap() {
 }
 
 #[test]
+fn lines_are_published_once_though_the_hub_is_killed_in_between() {
+    let data = tempfile::tempdir().unwrap();
+    let directory = data.path().to_str().unwrap().to_owned();
+    let mut hub = Hub::start(&["--no-demo", "--data-dir", &directory]);
+    let mut publisher =
+        command(&["pub", &hub.http, "-t", "news"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut input, ids) = (publisher.stdin.take().unwrap(), lines(publisher.stdout.take().unwrap()));
+    let mut told = vec![];
+    for round in 0..3 {
+        writeln!(input, "{round}/first").unwrap();
+        told.push(ids.recv_timeout(Duration::from_secs(20)).unwrap());
+        let http = address(&hub.http);
+        hub.child.kill().unwrap();
+        hub.child.wait().unwrap();
+        writeln!(input, "{round}/second").unwrap();
+        hub = hub.again(&["--no-demo", "--http", &http, "--data-dir", &directory]);
+        told.push(ids.recv_timeout(Duration::from_secs(20)).unwrap());
+    }
+    drop(input);
+    assert!(publisher.wait().unwrap().success());
+    let kept = Subscriber::start(&hub.http, &["-t", "news", "--last-event-id", "earliest", "-n", "6"]).finish().1;
+    let kept: Vec<(&str, &str)> =
+        kept.iter().map(|line| (line["id"].as_str().unwrap(), line["data"].as_str().unwrap())).collect();
+    let data = ["0/first", "0/second", "1/first", "1/second", "2/first", "2/second"];
+    assert_eq!(kept, told.iter().map(String::as_str).zip(data).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_signal_drains_and_tells_the_subscribers() {
     for signal in ["TERM", "INT"] {
         let mut hub = Hub::start(&["--no-demo", "--drain-deadline", "10s"]);
@@ -131,7 +159,7 @@ fn a_hub_whose_output_nobody_reads_serves() {
         ["--http", &free, "--https", "127.0.0.1:0", "--no-demo", "--dev-identity-dir", path(directory.path())];
     let mut hub = command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
     drop(hub.stdout.take());
-    // `pub` isn't tried again: it is answered once the hub listens.
+    // A first request isn't tried again: it is answered once the hub listens.
     let url = format!("http://{free}/events");
     let answered = (0..500).any(|_| fanwire(&["pub", &url, "--topic", "a", "--data", "x"], "").status.success());
     let running = hub.try_wait().unwrap().is_none();

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write as _},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,6 +18,7 @@ use tokio::{
 };
 
 use super::target::Target;
+use crate::config::Span;
 
 #[derive(Debug, Args)]
 pub(super) struct Publish {
@@ -51,6 +53,11 @@ pub(super) struct Publish {
     #[arg(long)]
     private: bool,
 
+    /// How long to try again while the hub can't be reached or doesn't answer; no event is published twice [default: 30s once the hub has
+    /// answered, 0s before]
+    #[arg(long, value_name = "DURATION")]
+    retry_for: Option<Span>,
+
     /// Don't print the ids
     #[arg(long, short)]
     quiet: bool,
@@ -60,6 +67,9 @@ impl Publish {
     pub(super) async fn run(self) -> Result<()> {
         ensure!(self.ndjson || !self.topics.is_empty(), "say where to publish: --topic TOPIC");
         let mut publisher = Publisher::new(self.target.options()?, HttpVersion::Auto);
+        if let Some(time) = self.retry_for {
+            publisher = publisher.retry_for(time.0);
+        }
         if let Some(data) = &self.data {
             let published = publisher.publish(&self.publication(data.clone())).await?;
             return self.tell(&published);
@@ -78,6 +88,9 @@ impl Publish {
                     request.push(line);
                 }
                 refused += self.publish_batch(&mut publisher, request).await?;
+                if self.retry_for.is_none() {
+                    publisher = publisher.retry_for(RETRY_FOR);
+                }
             }
         }
         ensure!(refused == 0, "{refused} of the lines were refused");
@@ -184,6 +197,8 @@ fn read_lines() -> mpsc::Receiver<io::Result<String>> {
     lines
 }
 
+/// Long enough for a hub to be started anew.
+const RETRY_FOR: Duration = Duration::from_secs(30);
 const BATCH_LINES_MAX: usize = 500;
 /// Below the hub's 8 MiB also where JSON escapes make a line longer.
 const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;

@@ -26,6 +26,7 @@ use crate::{
 
 pub use issuer_rule::{IssuerRule, Secret};
 pub use layer::Layer;
+pub use value::Span;
 
 /// What a hub is to be.
 #[derive(Debug, Clone)]

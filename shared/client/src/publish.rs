@@ -1,6 +1,6 @@
 //! Publishing over HTTP. [PROTOCOL §6]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fanwire_protocol::message::Refusal;
@@ -9,17 +9,20 @@ use hyper::{HeaderMap, Request, StatusCode, header};
 
 use crate::{
     ConnectError, HttpVersion, HubError, Options, Publication, Published, Source,
+    backoff::Backoff,
     http::{HttpConnection, Wanted, hub_error},
     target::{Place, headers},
 };
 
 /// Publishes to one hub, over a connection that is opened with the first request, kept, and opened again when it has ended.
 ///
-/// A request is sent again only if nothing of it had been sent; anything else would publish an event twice. No other retries.
+/// A request is sent again only if nothing of it had been sent; anything else would publish an event twice. No other retries, but with
+/// [`Publisher::retry_for`].
 #[derive(Debug)]
 pub struct Publisher {
     options: Options,
     version: HttpVersion,
+    retry_for: Duration,
     /// Taken out while a request is under way: one that is given up takes its connection with it.
     http: Option<HttpConnection>,
 }
@@ -38,7 +41,15 @@ pub struct HttpAnswer {
 impl Publisher {
     /// A publisher for the hub of these options. Matchers don't matter.
     pub fn new(options: Options, version: HttpVersion) -> Self {
-        Self { options, version, http: None }
+        Self { options, version, retry_for: Duration::ZERO, http: None }
+    }
+
+    /// Tries a request again for so long, from the first failure on, while the hub can't be reached, doesn't answer or asks for patience
+    /// (503). Each request gets an `Idempotency-Key` of its own, so that no event is published twice, whatever was lost; what has a
+    /// key already keeps it. [PROTOCOL §6.4]
+    pub fn retry_for(mut self, time: Duration) -> Self {
+        self.retry_for = time;
+        self
     }
 
     /// Publishes an event as JSON.
@@ -87,10 +98,28 @@ impl Publisher {
         let content_type = header::HeaderValue::from_str(content_type)
             .map_err(|error| ConnectError::http(&self.options.url, error))?;
         request.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        tokio::time::timeout(after, self.exchange(request)).await.unwrap_or_else(|_| {
-            let place = Place::of(&self.options.url)?.to_string();
-            Err(PublishError::Timeout { place, after })
-        })
+        if !self.retry_for.is_zero() && !request.headers().contains_key("idempotency-key") {
+            let random = || getrandom::u64().map_err(|error| PublishError::Entropy(error.to_string()));
+            let key = format!("{:016x}{:016x}", random()?, random()?);
+            let key =
+                header::HeaderValue::try_from(key).map_err(|error| ConnectError::http(&self.options.url, error))?;
+            request.headers_mut().insert("idempotency-key", key);
+        }
+        let (mut backoff, mut deadline) = (Backoff::new(self.options.retry), None);
+        loop {
+            let answer = tokio::time::timeout(after, self.exchange(request.clone())).await.unwrap_or_else(|_| {
+                let place = Place::of(&self.options.url)?.to_string();
+                Err(PublishError::Timeout { place, after })
+            });
+            let Some(asked) = may_work_later(&answer) else { return answer };
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.retry_for);
+            let Some(wait) = backoff.fail(asked, getrandom::u64().unwrap_or(u64::MAX)) else { return answer };
+            if Instant::now() + wait > deadline {
+                return answer;
+            }
+            tracing::debug!(?answer, ?wait, "a publish request is tried again");
+            tokio::time::sleep(wait).await;
+        }
     }
 
     async fn accepted(&mut self, content_type: &str, body: Bytes) -> Result<HttpAnswer, PublishError> {
@@ -148,6 +177,19 @@ impl Publisher {
     }
 }
 
+/// Whether another try may have another outcome, and how long the hub wants to be left alone.
+fn may_work_later(answer: &Result<HttpAnswer, PublishError>) -> Option<Option<Duration>> {
+    match answer {
+        Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
+            let after = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            Some(after.map(Duration::from_secs))
+        }
+        Err(PublishError::Connect(error)) => (!error.is_terminal()).then(|| error.retry_after()),
+        Err(PublishError::Cut { .. } | PublishError::Timeout { .. }) => Some(None),
+        _ => None,
+    }
+}
+
 /// One line of the answer to a batch.
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
@@ -200,6 +242,9 @@ pub enum PublishError {
         /// What is wrong with it.
         why: String,
     },
+    /// The system gives no randomness for a key.
+    #[error("no idempotency key can be made: {0}")]
+    Entropy(String),
     /// Only text can be published as a form.
     #[error("binary data can't be published as a form")]
     NotText,

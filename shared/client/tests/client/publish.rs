@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    hub::{Hub, Script, Serve},
+    hub::{Hub, Script, Serve, Then},
     sample::cursor,
 };
 
@@ -135,4 +135,32 @@ async fn an_answer_that_never_comes_is_given_up() {
     options.request_timeout = Duration::from_millis(50);
     let error = Publisher::new(options, HttpVersion::H1).publish(&Publication::text("a", "")).await.unwrap_err();
     assert!(matches!(error, PublishError::Timeout { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_request_is_tried_again_under_one_key() {
+    let hub = Hub::start(Serve::H1, |connection, _| match connection {
+        0 => Script::answer(
+            503,
+            vec![("retry-after", "0".to_owned())],
+            r#"{"error": {"code": "draining", "message": "later"}}"#,
+        ),
+        1 => Script { bytes_max: 5, then: Then::Cut, ..Script::answer(200, vec![], "{never whole}") },
+        _ => Script::answer(200, vec![], r##"{"id": "mine", "cursor": "#0a1b2c3d4e:42", "repeated": true}"##),
+    })
+    .await;
+    let mut publisher = Publisher::new(hub.options(), HttpVersion::H1).retry_for(Duration::from_secs(30));
+    publisher.publish(&Publication::text("a", "x")).await.unwrap();
+    publisher.publish(&Publication::text("a", "y")).await.unwrap();
+    let keys: Vec<_> = hub.seen().iter().map(|seen| seen.headers["idempotency-key"].clone()).collect();
+    assert_eq!(keys.len(), 4);
+    assert!(keys[0] == keys[1] && keys[1] == keys[2] && keys[2] != keys[3], "{keys:?}");
+}
+
+#[tokio::test]
+async fn what_no_other_try_can_change_is_told_at_once() {
+    let refusal = r#"{"error": {"code": "no_topic", "message": "it needs one"}}"#;
+    let hub = Hub::saying(Serve::H1, Script::answer(400, vec![], refusal)).await;
+    let mut publisher = Publisher::new(hub.options(), HttpVersion::H1).retry_for(Duration::from_secs(3600));
+    assert!(matches!(publisher.publish(&Publication::text("a", "x")).await, Err(PublishError::Refused(_))));
 }
