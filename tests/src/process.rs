@@ -78,7 +78,7 @@ impl HubProcess {
         if line.is_empty() {
             let status = child.wait()?;
             let _ = reader.join();
-            bail!("{status}: {}", self.log().join("\n"));
+            bail!("{status}\n{}", self.log().join("\n"));
         }
         // Its few lines fit into the pipe.
         std::thread::spawn(move || said.read_to_end(&mut Vec::new()));
@@ -138,6 +138,18 @@ impl HubProcess {
     /// What it has logged so far, over all its runs.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for a line of its log that has all of these in it.
+    ///
+    /// # Panics
+    /// If it doesn't come in 5 s.
+    pub async fn logs(&self, all: &[&str]) {
+        let begin = Instant::now();
+        while !self.log().iter().any(|line| all.iter().all(|one| line.contains(one))) {
+            assert!(begin.elapsed() < Duration::from_secs(5), "no {all:?} in {:#?}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// `http://…/events`

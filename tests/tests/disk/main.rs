@@ -5,4 +5,5 @@
 
 mod full;
 mod read_only;
+mod refusals;
 mod watched;

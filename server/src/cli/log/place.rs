@@ -52,7 +52,7 @@ impl Place {
                     bail!("{} is in use, and no hub answers on {}", directory.display(), socket.display());
                 }
                 // It has its source in its own words.
-                Err(error) => bail!("{error}"),
+                Err(error) => return Err(error.into()),
             }
         }
     }

@@ -11,7 +11,7 @@ use rustix::fs::{Advice, fadvise};
 use super::overlay::Overlay;
 
 /// Where the bytes of a store are.
-pub(super) trait Medium: fmt::Debug + Send + Sync {
+pub(super) trait Medium: fmt::Debug + fmt::Display + Send + Sync {
     /// Opens the database as it is on the disk, or makes a new one.
     fn open(&self, builder: &Builder) -> Result<Database, DatabaseError>;
 
@@ -34,6 +34,12 @@ pub(super) struct StoreFile {
 impl StoreFile {
     pub(super) fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
+    }
+}
+
+impl fmt::Display for StoreFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
     }
 }
 

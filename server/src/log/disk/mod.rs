@@ -82,7 +82,7 @@ struct Shared {
 #[derive(Debug, thiserror::Error)]
 pub enum DiskLogError {
     /// The directory can't be made or entered.
-    #[error("the data directory {path} can't be used: {source}", path = .path.display())]
+    #[error("the data directory {path} can't be used", path = .path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum DiskLogError {
         source: io::Error,
     },
     /// The store in it can't be opened.
-    #[error("the log {path} can't be opened: {source}", path = .path.display())]
+    #[error("the log {path} can't be opened", path = .path.display())]
     Store {
         /// The file.
         path: PathBuf,
@@ -98,8 +98,8 @@ pub enum DiskLogError {
         source: OpenError,
     },
     /// No thread can be started.
-    #[error("the log's thread can't be started: {0}")]
-    Thread(io::Error),
+    #[error("the log's thread can't be started")]
+    Thread(#[source] io::Error),
 }
 
 impl DiskLog {
@@ -109,7 +109,7 @@ impl DiskLog {
         let path = directory.join(FILE);
         // Private events are in it.
         let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
-        file.map_err(|source| DiskLogError::Directory { path: directory.to_owned(), source })?;
+        file.map_err(|source| DiskLogError::Store { path: path.clone(), source: store::Failure::from(source).into() })?;
         let shared = Shared::open(Box::new(StoreFile::new(&path)), new_epoch, retention);
         let shared = shared.map_err(|source| DiskLogError::Store { path, source })?;
         let (mut log, writer, inbox) = Self::new(shared, fsync);
@@ -226,13 +226,18 @@ impl Shared {
         self: Arc<Self>,
         work: impl FnOnce(&Self, &Store) -> Result<T, store::Failure> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, LogError>> {
-        let unavailable = |why: String| LogError::Unavailable(why);
+        let unavailable = |why: &str| LogError::Unavailable(why.to_owned());
         async move {
-            let store = self.store().ok_or_else(|| unavailable("it is closed after an error".to_owned()))?;
-            let done = tokio::task::spawn_blocking(move || work(&self, &store)).await;
-            match done {
-                Ok(result) => result.map_err(|error| unavailable(error.to_string())),
-                Err(error) => Err(unavailable(error.to_string())),
+            let store = self.store().ok_or_else(|| unavailable("it is closed after an error"))?;
+            let shared = self.clone();
+            let done = tokio::task::spawn_blocking(move || store::guarded(|| work(&shared, &store))).await;
+            match done.map_err(|error| unavailable(&error.to_string()))? {
+                Ok(done) => Ok(done),
+                Err(store::Failure::Corrupted(what)) => {
+                    tracing::error!(path = %self.medium, "the log is damaged: {what}; put a backup in its place");
+                    Err(unavailable("it is damaged"))
+                }
+                Err(error) => Err(unavailable(&error.to_string())),
             }
         }
         .boxed()

@@ -169,6 +169,12 @@ impl Disk {
     }
 }
 
+impl std::fmt::Display for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a disk in memory")
+    }
+}
+
 impl Medium for Disk {
     fn open(&self, builder: &Builder) -> Result<Database, DatabaseError> {
         let number = {

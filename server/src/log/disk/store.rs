@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
         Arc,
@@ -70,7 +71,7 @@ pub enum OpenError {
     #[error("it isn't a log: move it away, or name another directory")]
     NoLog,
     /// The database can't be opened.
-    #[error("the database can't be opened: {0}")]
+    #[error(transparent)]
     Database(redb::Error),
     /// It holds what no hub wrote, or not all of it.
     #[error("it is damaged: {0}. Restore a backup; `fanwire log verify` tells what is wrong with it")]
@@ -119,8 +120,10 @@ impl Store {
         retention: Arc<Retention>,
         cache_bytes: usize,
     ) -> Result<(Self, Seq), OpenError> {
-        let database = medium.open(Database::builder().set_cache_size(cache_bytes))?;
-        Self::prepare(database, new_epoch, retention)
+        guarded(|| {
+            let database = medium.open(Database::builder().set_cache_size(cache_bytes)).map_err(OpenError::from)?;
+            Self::prepare(database, new_epoch, retention)
+        })
     }
 
     /// Opens what a medium holds, to be read only: nothing is written to it, whatever is done to the store.
@@ -129,8 +132,11 @@ impl Store {
         retention: Arc<Retention>,
         cache_bytes: usize,
     ) -> Result<Self, OpenError> {
-        let database = medium.open_frozen(Database::builder().set_cache_size(cache_bytes))?;
-        Ok(Self::prepare(database, Epoch::from_bits(0), retention)?.0)
+        guarded(|| {
+            let database =
+                medium.open_frozen(Database::builder().set_cache_size(cache_bytes)).map_err(OpenError::from)?;
+            Ok(Self::prepare(database, Epoch::from_bits(0), retention)?.0)
+        })
     }
 
     fn prepare(database: Database, new_epoch: Epoch, retention: Arc<Retention>) -> Result<(Self, Seq), OpenError> {
@@ -744,6 +750,12 @@ fn tell_rotten(page: &mut Page, rotten: Vec<Seq>) {
 
 pub(super) fn get(table: &impl ReadableTable<&'static str, u64>, key: &str) -> Result<Option<u64>, Failure> {
     Ok(table.get(key)?.map(|value| value.value()))
+}
+
+/// Lets the database work; where it finds a page that can't be one, it may panic.
+pub(super) fn guarded<T, E: From<Failure>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let corrupted = |_| Failure::Corrupted("a page of it can't be read".to_owned());
+    catch_unwind(AssertUnwindSafe(work)).map_err(corrupted)?
 }
 
 fn class_range(class: usize) -> std::ops::RangeInclusive<(u32, u64)> {

@@ -9,7 +9,10 @@ use std::{
 use fanwire_protocol::Seq;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{CACHE_BYTES, Fsync, OpenError, Shared, Store, store::Failure};
+use super::{
+    CACHE_BYTES, Fsync, OpenError, Shared, Store,
+    store::{Failure, guarded},
+};
 use crate::log::{AppendError, Appended, Stamped};
 
 /// What the writer is asked for.
@@ -104,7 +107,7 @@ impl Writer {
         if let Some(now_ms) = expire
             && let Some(store) = self.open_store()
         {
-            match store.expire(now_ms, self.fsync == Fsync::Always) {
+            match guarded(|| store.expire(now_ms, self.fsync == Fsync::Always)) {
                 Ok(_) => self.sync_later(),
                 Err(error) => self.give_up(store, &error),
             }
@@ -128,7 +131,7 @@ impl Writer {
         if events.len() as u64 > Seq::MAX.0 - head.0 {
             return Err(AppendError::Exhausted);
         }
-        let (appended, committed) = match store.append(head, events, self.fsync == Fsync::Always) {
+        let (appended, committed) = match guarded(|| store.append(head, events, self.fsync == Fsync::Always)) {
             Ok(done) => done,
             Err(error) => {
                 let said = AppendError::Unavailable(error.to_string());
@@ -148,7 +151,7 @@ impl Writer {
     pub(super) fn sync(&mut self) {
         self.sync_by = None;
         let Some(store) = self.open_store() else { return };
-        if let Err(error) = store.sync() {
+        if let Err(error) = guarded(|| store.sync()) {
             self.give_up(store, &error);
         }
     }
@@ -181,7 +184,7 @@ impl Writer {
                 (trouble.why, trouble.retry_at, trouble.lock) = (error.to_string(), retry_at, lock);
                 if trouble.said_at.elapsed() > COMPLAINT_PAUSE {
                     trouble.said_at = began;
-                    tracing::error!(medium = ?self.shared.medium, %error, "the log still can't be written");
+                    tracing::error!(path = %self.shared.medium, %error, "the log still can't be written");
                 }
                 None
             }
@@ -205,13 +208,13 @@ impl Writer {
     /// After an error the database takes nothing more, and gives nothing, until it is opened anew.
     fn give_up(&mut self, store: Arc<Store>, error: &Failure) {
         let Shared { medium, retention, .. } = &*self.shared;
-        tracing::error!(?medium, %error, "the log can't be written: publishers are refused until it can; feeds go on");
+        tracing::error!(path = %medium, %error, "the log can't be written: publishers are refused until it can; feeds go on");
         self.shared.set_store(None);
         // Readers that still hold it are soon done.
         drop(store);
         match Store::open_frozen(&**medium, retention.clone(), CACHE_BYTES) {
             Ok(frozen) => self.shared.set_store(Some(Arc::new(frozen))),
-            Err(error) => tracing::error!(?medium, %error, "the log can't be read either"),
+            Err(error) => tracing::error!(path = %medium, %error, "the log can't be read either"),
         }
         let now = Instant::now();
         let (why, retry_at, lock) = (error.to_string(), now + self.retry.0, self.shared.medium.lock());

@@ -1,0 +1,188 @@
+//! What a hub says to its operator when it can't start on a directory: which file, what is wrong, what to do.
+
+use std::{fs, path::Path};
+
+use fanwire_client::{ConnectError, Connection, HttpVersion, Item, Publication, Publisher, Transport};
+use fanwire_protocol::{LastEventId, message::ByeCode};
+use fanwire_tests::{HubProcess, Way, is_full, soon};
+
+const EVENTS: usize = 1000;
+
+/// A directory with a log of numbered events, that was closed in order or not.
+async fn written(in_order: bool) -> tempfile::TempDir {
+    let data = tempfile::tempdir().unwrap();
+    let mut hub = HubProcess::start(data.path(), &[]);
+    let mut publisher = Publisher::new(hub.options(Way::SseH1), HttpVersion::H1);
+    for first in (0..EVENTS).step_by(200) {
+        let events = (first..first + 200).map(|number| Publication::text("t", format!("{number:0>200}")));
+        publisher.publish_batch(&events.collect::<Vec<_>>()).await.unwrap();
+    }
+    if in_order {
+        hub.terminate();
+        assert!(hub.ended().await.success());
+    } else {
+        hub.crash();
+    }
+    data
+}
+
+/// The hub doesn't start, says so in one line that names what it is about and what can be done, and leaves it as it is.
+#[track_caller]
+fn refuses(data: &Path, says: &[&str]) {
+    let file = data.join("log.redb");
+    let before = fs::read(&file).ok();
+    let refused = HubProcess::try_start(data, &[]).expect_err("it must not start").to_string();
+    assert_eq!(refused.lines().next(), Some("exit status: 1"), "{refused}");
+    let said: Vec<&str> = refused.lines().filter(|line| line.starts_with("fanwire: ")).collect();
+    assert_eq!(said.len(), 1, "{refused}");
+    assert!(said[0].contains(data.to_str().unwrap()), "{refused}");
+    for says in says {
+        assert_eq!(said[0].matches(says).count(), 1, "{says:?} once: {refused}");
+    }
+    assert!(fs::read(&file).ok() == before, "what can't be read is left alone");
+}
+
+#[tokio::test]
+async fn a_truncated_file() {
+    for in_order in [true, false] {
+        let data = written(in_order).await;
+        let file = fs::OpenOptions::new().write(true).open(data.path().join("log.redb")).unwrap();
+        let len = file.metadata().unwrap().len();
+        for kept in [len - 1, len / 2, 5000, 100] {
+            file.set_len(kept).unwrap();
+            refuses(data.path(), &["log.redb", "damaged", "backup"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_log() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("log.redb");
+    fs::write(&file, "a shopping list, which is longer than what a database begins with".repeat(100)).unwrap();
+    refuses(data.path(), &["log.redb", "isn't a log"]);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    refuses(data.path(), &["log.redb"]);
+    fs::remove_dir(&file).unwrap();
+    let file = data.path().join("file");
+    fs::write(&file, "").unwrap();
+    refuses(&file, &["can't be used"]);
+}
+
+/// Wherever a bit is wrong: the hub says so at its start or when it comes to it, to its operator and to subscribers as a gap, and tells
+/// nobody anything that wasn't published. Only where an index is wrong in a way that makes sense, events are left out unnoticed:
+/// nothing but `fanwire log verify` finds that.
+#[tokio::test]
+async fn a_file_with_a_flipped_bit() {
+    let whole = written(true).await;
+    let whole = fs::read(whole.path().join("log.redb")).unwrap();
+    let seed = std::env::var("TESTS_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    eprintln!("TESTS_SEED={seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    // What is zero is seldom used.
+    let used: Vec<usize> = (0..whole.len()).filter(|&at| whole[at] != 0).collect();
+    let (mut refused, mut told, mut gaps, mut left_out, mut harmless) = (0, 0, 0, 0, 0);
+    for round in 0..if is_full() { 400 } else { 18 } {
+        // The first bytes say what the file is, and where everything begins.
+        let at = if round % 3 == 0 { rng.usize(0..192) } else { *rng.choice(&used).unwrap() };
+        let data = tempfile::tempdir().unwrap();
+        let file = data.path().join("log.redb");
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << rng.u8(0..8);
+        fs::write(&file, &bytes).unwrap();
+        match HubProcess::try_start(data.path(), &[]) {
+            Err(_) => {
+                fs::write(&file, &bytes).unwrap();
+                refuses(data.path(), &["log.redb"]);
+                refused += 1;
+            }
+            Ok(hub) => match read_all(&hub).await {
+                Read::All => harmless += 1,
+                Read::Some => left_out += 1,
+                Read::WithGap => {
+                    hub.logs(&["ERROR", "can't be read", "gap"]).await;
+                    gaps += 1;
+                }
+                Read::Refused => {
+                    hub.logs(&["damaged", "log.redb"]).await;
+                    told += 1;
+                }
+            },
+        }
+    }
+    eprintln!(
+        "{refused} at the start, {gaps} as a gap, {told} when it was read, {left_out} left out, {harmless} harmless"
+    );
+    assert!(refused > 0 && gaps > 0);
+}
+
+enum Read {
+    All,
+    WithGap,
+    Some,
+    Refused,
+}
+
+/// Reads everything, and sees that it was published, in order.
+async fn read_all(hub: &HubProcess) -> Read {
+    let options = hub.options(Way::SseH1).topic("t").unwrap().last_event_id(LastEventId::Earliest);
+    let mut connection = match soon(Connection::connect(Transport::SseH1, &options)).await {
+        Ok(connection) => connection,
+        Err(ConnectError::Refused(refused)) if refused.code == "log_unavailable" => return Read::Refused,
+        Err(error) => panic!("{error}"),
+    };
+    let (mut next, mut gap, mut left_out) = (0, false, false);
+    while next < EVENTS {
+        match soon(connection.next()).await.unwrap() {
+            Item::Event(event) => {
+                let text = str::from_utf8(event.event.draft.data.bytes()).unwrap();
+                let number: usize = text.parse().expect("what was published");
+                assert!(text == format!("{number:0>200}") && number >= next, "{text}");
+                left_out |= number > next;
+                next = number + 1;
+            }
+            // Numbers begin with 1.
+            Item::Gap(told) => {
+                left_out |= told.from != Some(next as u64 + 1);
+                (gap, next) = (true, told.to as usize);
+            }
+            Item::Bye(bye) => {
+                assert_eq!(bye.code, ByeCode::LogUnavailable as u32, "{bye:?}");
+                return Read::Refused;
+            }
+            Item::Ping(_) => return Read::Some,
+            _ => {}
+        }
+    }
+    match (gap, left_out) {
+        (_, true) => Read::Some,
+        (true, false) => Read::WithGap,
+        (false, false) => Read::All,
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_format() {
+    let data = written(true).await;
+    let database = redb::Database::open(data.path().join("log.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let meta: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("meta");
+    transaction.open_table(meta).unwrap().insert("format", 99).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let refused = HubProcess::try_start(data.path(), &[]).unwrap_err().to_string();
+    assert!(
+        refused.contains("log.redb") && refused.contains("format 99") && refused.contains("newer hub"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn two_hubs_on_one_directory() {
+    let data = tempfile::tempdir().unwrap();
+    let first = HubProcess::start(data.path(), &[]);
+    refuses(data.path(), &["log.redb", "another hub"]);
+    let mut publisher = Publisher::new(first.options(Way::SseH1), HttpVersion::H1);
+    publisher.publish(&Publication::text("t", "still here")).await.expect("the first isn't disturbed");
+}
