@@ -6,14 +6,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fanwire_client::{
-    Choice, Feed, FeedError, HttpVersion, Item, Options, Publication as Draft, PublishError, Publisher, ReceiveError,
-    Update,
+    Choice, Feed, FeedError, HttpVersion, Item, Options, Publication as Draft, PublishError, Published, Publisher,
+    ReceiveError, Update,
 };
-use fanwire_protocol::Cursor;
+use fanwire_protocol::{Cursor, message::Refusal};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::checker::{History, Keeps, Outcome, Publication, Subscriber, Told, Try};
@@ -49,6 +49,8 @@ pub enum Manner {
     Form,
     /// So many events a request, as NDJSON.
     Batch(usize),
+    /// So many events a request, as NDJSON, each with an idempotency key; tried again until they are acknowledged, and sometimes once more.
+    Keyed(usize),
 }
 
 /// A publisher that goes on until it is stopped.
@@ -91,7 +93,7 @@ impl Recorder {
             let mut publisher = Publisher::new(options, HttpVersion::H1);
             let mut number = 0;
             while !stopped.load(Relaxed) {
-                let count = if let Manner::Batch(count) = manner { count } else { 1 };
+                let count = if let Manner::Batch(count) | Manner::Keyed(count) = manner { count } else { 1 };
                 let texts: Vec<String> = (number..number + count).map(|number| format!("{name}/{number}")).collect();
                 number += count;
                 let cursors = recorder.publish(&mut publisher, manner, &topic, &texts).await;
@@ -104,7 +106,8 @@ impl Recorder {
         Load { stop, task }
     }
 
-    /// Publishes events in one request, and writes down what became of them: their positions, if they were acknowledged.
+    /// Publishes events in one request, and writes down what became of them: their positions, if they were acknowledged. With
+    /// [`Manner::Keyed`] it tries again until they are, for as long as the hub can be expected to be away.
     pub async fn publish(
         &self,
         publisher: &mut Publisher,
@@ -112,45 +115,68 @@ impl Recorder {
         topic: &str,
         texts: &[String],
     ) -> Vec<Option<Cursor>> {
-        let drafts: Vec<Draft> = texts.iter().map(|text| Draft::text(topic, text.clone())).collect();
-        let begun = self.moment();
-        let answer = match manner {
-            Manner::Single => publisher.publish(&drafts[0]).await.map(|one| vec![Ok(one)]),
-            Manner::Form => publisher.publish_form(&drafts[0]).await.map(|one| vec![Ok(one)]),
-            Manner::Batch(_) => publisher.publish_batch(&drafts).await,
-        };
-        if let Err(PublishError::Connect(_)) = answer {
-            // Nobody was asked.
-            return vec![None; texts.len()];
-        }
-        let outcomes: Vec<Outcome> = match answer {
-            Ok(lines) => lines
-                .into_iter()
-                .map(|line| match line {
-                    Ok(published) => Outcome::Acknowledged(published.cursor.expect("no publisher's id was given")),
-                    Err(refusal) => self.refused(&refusal.code),
-                })
-                .collect(),
-            Err(PublishError::Refused(refusal)) => vec![self.refused(&refusal.code); texts.len()],
-            Err(PublishError::Cut { .. } | PublishError::Timeout { .. }) => vec![Outcome::Unknown; texts.len()],
-            Err(error) => {
-                self.state().faults.push(format!("a publisher: {error}"));
-                vec![Outcome::Unknown; texts.len()]
+        let keyed = matches!(manner, Manner::Keyed(_));
+        let drafts: Vec<Draft> = texts
+            .iter()
+            .map(|text| Draft { idempotency_key: keyed.then(|| text.clone()), ..Draft::text(topic, text.clone()) })
+            .collect();
+        let mut tries = vec![Vec::new(); texts.len()];
+        let give_up_at = Instant::now() + PATIENCE;
+        loop {
+            let begun = self.moment();
+            let outcomes = self.attempt(publisher, manner, &drafts).await;
+            let ended = self.moment();
+            for (tries, outcome) in tries.iter_mut().zip(outcomes.iter().flatten()) {
+                tries.push(Try { begun, ended, outcome: *outcome });
             }
-        };
-        let cursors: Vec<Option<Cursor>> = outcomes.iter().map(Outcome::cursor).collect();
+            let is_acknowledged = outcomes.is_some_and(|all| all.iter().all(|one| one.cursor().is_some()));
+            // Now and then the answer is as good as lost.
+            if !keyed || Instant::now() > give_up_at || is_acknowledged && fastrand::u8(..) < 230 {
+                break;
+            }
+            if !is_acknowledged {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        let cursors: Vec<Option<Cursor>> = tries.iter().map(|tries| tries.last()?.outcome.cursor()).collect();
         if !cursors.iter().flatten().is_sorted_by(|one, other| one.seq < other.seq) {
             self.state().faults.push(format!("the lines of a batch are out of order: {cursors:?}"));
         }
-        let ended = self.moment();
-        let publications = texts.iter().zip(outcomes).map(|(text, outcome)| Publication {
+        let publications = texts.iter().zip(tries).filter(|(_, tries)| !tries.is_empty());
+        let publications = publications.map(|(text, tries)| Publication {
             text: text.clone(),
             topics: vec![topic.to_owned()],
-            keyed: false,
-            tries: vec![Try { begun, ended, outcome }],
+            keyed,
+            tries,
         });
         self.state().publications.extend(publications);
         cursors
+    }
+
+    /// One request. None if there was nobody to ask.
+    async fn attempt(&self, publisher: &mut Publisher, manner: Manner, drafts: &[Draft]) -> Option<Vec<Outcome>> {
+        let answer = match manner {
+            Manner::Single => publisher.publish(&drafts[0]).await.map(|one| vec![Ok(one)]),
+            Manner::Form => publisher.publish_form(&drafts[0]).await.map(|one| vec![Ok(one)]),
+            Manner::Batch(_) | Manner::Keyed(_) => publisher.publish_batch(drafts).await,
+        };
+        let all = |outcome| Some(vec![outcome; drafts.len()]);
+        match answer {
+            Ok(lines) => {
+                let outcome = |line: Result<Published, Refusal>| match line {
+                    Ok(published) => Outcome::Acknowledged(published.cursor.expect("no publisher's id was given")),
+                    Err(refusal) => self.refused(&refusal.code),
+                };
+                Some(lines.into_iter().map(outcome).collect())
+            }
+            Err(PublishError::Connect(_)) => None,
+            Err(PublishError::Refused(refusal)) => all(self.refused(&refusal.code)),
+            Err(PublishError::Cut { .. } | PublishError::Timeout { .. }) => all(Outcome::Unknown),
+            Err(error) => {
+                self.state().faults.push(format!("a publisher: {error}"));
+                all(Outcome::Unknown)
+            }
+        }
     }
 
     /// Waits until every subscriber is connected.

@@ -12,7 +12,7 @@ use fanwire_client::{Choice, HttpVersion, Publisher};
 use fanwire_protocol::{Cursor, LastEventId, Seq};
 use fanwire_tests::{
     HubProcess, Manner, Recorder, Way,
-    checker::{Keeps, Told},
+    checker::{Keeps, Outcome, Publication, Told},
     is_full,
 };
 use tokio::task::LocalSet;
@@ -58,7 +58,7 @@ impl Crash {
             recorder.follow(&format!("{way:?}"), Choice::Only(way.transport()), from_earliest(&hub, way));
         }
         recorder.all_connected().await;
-        let manners = [Manner::Single, Manner::Single, Manner::Form, Manner::Batch(7)];
+        let manners = [Manner::Single, Manner::Form, Manner::Batch(7), Manner::Keyed(1), Manner::Keyed(3)];
         let load = manners.into_iter().enumerate().map(|(index, manner)| {
             let name = format!("{manner:?} {index}");
             recorder.load(&name, "load", manner, hub.options(Way::SseH1))
@@ -101,6 +101,8 @@ impl Crash {
         let hellos: Vec<usize> = hellos.take(Way::ALL.len()).collect();
         eprintln!("{rounds} kills: {acknowledged} events acknowledged, {open} left open; hellos: {hellos:?}");
         assert!(acknowledged > rounds && open > 0, "there was no load");
+        let is_retry = |one: &&Publication| one.tries.len() > 1 && one.tries[0].outcome == Outcome::Unknown;
+        assert!(history.publications.iter().filter(is_retry).count() > 0, "nobody had to try again");
         assert!(hellos.iter().all(|&hellos| hellos > rounds / 4), "somebody didn't come back between the kills");
         Self { recorder, last }
     }

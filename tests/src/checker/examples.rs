@@ -278,6 +278,20 @@ fn a_keyed_event_whose_retry_was_acknowledged_is_there_exactly_once() {
 }
 
 #[test]
+fn a_key_may_be_lost_with_its_event_and_only_so() {
+    let mut history = abc(vec![event(1, "a"), event(2, "b"), event(3, "c"), gap(4, 4), event(5, "x")]);
+    history.publications.push(tried("x", 4, true, &[Outcome::Unknown, Outcome::Acknowledged(at(5))]));
+    history.subscribers.push(subscriber(vec![hello(3, Verdict::Live), event(4, "x"), event(5, "x")]));
+    let sentence = "\"x\" has the numbers #0000000001:4 #0000000001:5, and may have 1";
+    assert_eq!(history.judge()[0].to_string(), sentence);
+    let mut history = with_gaps(history);
+    right(&history);
+    // Nobody was told that the first is lost, so it isn't.
+    history.subscribers[0].told[4] = Told::Watermark(at(3));
+    assert_eq!(history.judge()[0].to_string(), sentence);
+}
+
+#[test]
 fn out_of_time() {
     let mut history = abc(vec![event(1, "a"), event(2, "b"), event(3, "c")]);
     // c was sent and acknowledged before b was sent.

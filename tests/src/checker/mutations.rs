@@ -175,6 +175,12 @@ fn certain(history: &History) -> Vec<String> {
     certain.map(|one| one.text.clone()).collect()
 }
 
+/// Those of them that had no key: a key may be lost with its event, and the event be published again.
+fn certain_without_key(history: &History) -> Vec<String> {
+    let keyed = |text: &String| history.publications.iter().any(|one| one.keyed && one.text == *text);
+    certain(history).into_iter().filter(|text| !keyed(text)).collect()
+}
+
 fn is_one_of(told: &Told, texts: &[String]) -> bool {
     text(told).is_some_and(|text| texts.iter().any(|one| one == text))
 }
@@ -216,7 +222,7 @@ fn reorder(history: &mut History, rng: &mut Rng) -> Option<()> {
 }
 
 fn renumber(history: &mut History, rng: &mut Rng) -> Option<()> {
-    let certain = certain(history);
+    let certain = certain_without_key(history);
     let (who, place) = pick(history, rng, |subscriber, at| is_one_of(&subscriber.told[at], &certain))?;
     if let Told::Event { cursor, .. } = &mut history.subscribers[who].told[place] {
         *cursor = at(1000);
@@ -294,7 +300,7 @@ fn allow_no_loss(history: &mut History, rng: &mut Rng) -> Option<()> {
 }
 
 fn acknowledge_other(history: &mut History, rng: &mut Rng) -> Option<()> {
-    let certain = certain(history);
+    let certain = certain_without_key(history);
     let (who, place) = pick(history, rng, |subscriber, at| is_one_of(&subscriber.told[at], &certain))?;
     let text = text(&history.subscribers[who].told[place])?.to_owned();
     let publication = history.publications.iter_mut().find(|one| one.text == text)?;
