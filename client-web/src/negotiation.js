@@ -317,7 +317,8 @@ export class Negotiation {
       const backoffMs = lane.backoff.nextMs(this.#random(), maxMs);
       this.#wait(lane, nowMs, Math.max(retryMs ?? backoffMs, this.#notBeforeMs - nowMs));
     }
-    if (lane === webtransport && !wasReady) {
+    // A hub that says why it ends the feed was reached.
+    if (lane === webtransport && !wasReady && end.code == null) {
       lane.hasFailed = true;
       if (this.live === 'sse') this.#out.push({ do: 'remember', works: false });
     }

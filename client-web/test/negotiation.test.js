@@ -125,6 +125,13 @@ test('a failure is remembered once SSE shows that the hub is there, whichever co
   assert.ok(after.wanted().includes('remember false'));
 });
 
+test('a hub that refuses a session was reached: that is no proof that WebTransport fails', () => {
+  const { hello, say, wanted } = negotiation();
+  hello('sse', 0);
+  say('webtransport', { name: 'bye', code: 4, reason: 'limit', retryMs: 1000 });
+  assert.ok(!wanted().includes('remember false'));
+});
+
 test('a session that worked and was lost is no proof that WebTransport fails', () => {
   const { hello, end, wanted } = negotiation();
   hello('webtransport', 0);

@@ -172,6 +172,7 @@ class FakeWebTransport {
     this.closed = new Promise((resolve, reject) => Object.assign(this, { end: resolve, fail: reject }));
     this.feed = new ReadableStream({ start: (controller) => (this.feedController = controller) });
     this.incomingUnidirectionalStreams = new ReadableStream({ start: (controller) => controller.enqueue(this.feed) });
+    this.createBidirectionalStream = async () => ({ readable: new ReadableStream(), writable: new WritableStream() });
     FakeWebTransport.all.push(this);
   }
   close() {
@@ -293,6 +294,32 @@ test('WebTransport: it has no cookies, so a feed that needs them is asked for as
   assert.deepEqual(await authOf({ withCredentials: true }), ['required']);
   const url = new URL('https://hub.example/events?topic=a&auth=required');
   assert.deepEqual(await authOf({ url, token: async () => 'x' }), ['inband']);
+});
+
+test('WebTransport: a token that the hub refuses is asked for anew, and one that stays the same is the end', async () => {
+  const frame = (type, body) => {
+    const payload = Buffer.from(JSON.stringify(body));
+    return Uint8Array.from([type, 0x40 | (payload.length >> 8), payload.length & 0xff, ...payload]);
+  };
+  for (const [next, isTerminal] of [['new', false], ['old', true]]) {
+    const asked = [];
+    const token = async (isRefused) => {
+      asked.push(isRefused);
+      return isRefused ? next : 'old';
+    };
+    const time = new FakeTime();
+    const sent = request({ ...time.environment(), WebTransport: FakeWebTransport, fetch: discovery(offer) }, { token });
+    connectWebTransport(sent);
+    await turn();
+    const session = FakeWebTransport.all.at(-1);
+    session.beReady();
+    session.feedController.enqueue(frame(5, { code: 3, reason: 'no valid token', retry_ms: null }));
+    session.end({ closeCode: 3, reason: 'no valid token' });
+    await turn();
+    time.advance(1000);
+    assert.deepEqual(asked, [false, true]);
+    assert.deepEqual(sent.got, [{ reason: 'no valid token', code: 3, isTerminal }]);
+  }
 });
 
 test('WebTransport: what the hub said before is not asked again; what is no offer is', async () => {

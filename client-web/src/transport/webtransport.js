@@ -46,6 +46,16 @@ export function connectWebTransport(request) {
     request.onEnd(end);
   };
 
+  /** Whether another token was asked for, in the place of one that the hub refused. */
+  let isAsking = false;
+  /** @param {string} refused @param {string} reason */
+  const askAgain = async (refused, reason) => {
+    isAsking = true;
+    // The next attempt shows what is given now. Where that is the same there is no use in one.
+    const given = await request.token?.(true).catch(() => null);
+    finish({ reason, code: UNAUTHORIZED, isTerminal: given === refused });
+  };
+
   const run = async () => {
     const { WebTransport } = request.environment;
     if (!WebTransport) throw new Error('WebTransport is not available here');
@@ -63,8 +73,8 @@ export function connectWebTransport(request) {
     // Both reject when a session fails, and an unhandled one is an error on the application's page.
     session.closed.then(
       // A moment for what the feed still holds: the reason of a close comes there first, as BYE.
-      (info) => request.environment.setTimer(() => finish(endOf(info)), CLOSE_GRACE_MS),
-      (error) => finish({ reason: reasonOf(error) }),
+      (info) => request.environment.setTimer(() => isAsking || finish(endOf(info)), CLOSE_GRACE_MS),
+      (error) => isAsking || finish({ reason: reasonOf(error) }),
     );
     await session.ready;
     isReady = true;
@@ -78,15 +88,18 @@ export function connectWebTransport(request) {
     const { value: feed } = await streams.read();
     if (!feed) throw new Error('the session ended before its feed began');
     await readFeed(feed, (message) => {
-      if (!isOver) request.onMessage(message);
-      return !isOver;
+      const isRefused = message.name === 'bye' && message.code === UNAUTHORIZED && token !== undefined;
+      if (isRefused) askAgain(token, message.reason);
+      else if (!isOver) request.onMessage(message);
+      return !isOver && !isRefused;
     });
+    if (isOver || isAsking) return;
     throw new Error('the feed ended');
   };
   run().catch((error) => {
     const end = { reason: reasonOf(error) };
     // A session's end fails its streams too; what `closed` says of it is worth a moment.
-    if (session && !(error instanceof Malformed)) request.environment.setTimer(() => finish(end), 2 * CLOSE_GRACE_MS);
+    if (session && !(error instanceof Malformed)) request.environment.setTimer(() => isAsking || finish(end), 2 * CLOSE_GRACE_MS);
     else finish(end);
   });
   // Every type comes over this stream, whoever listens.
@@ -166,4 +179,5 @@ function endOf(info) {
 
 /** `bad_request` and `unauthorized`. [PROTOCOL §3.5] */
 const TERMINAL_CODES = new Set([2, 3]);
+const UNAUTHORIZED = 3;
 const CLOSE_GRACE_MS = 50;
