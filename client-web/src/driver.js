@@ -133,7 +133,7 @@ export class Driver {
         this.#isOfferOld = false;
         this.#tried = said;
       },
-      token: this.token && (async (isRefused) => (await /** @type {Promise<Token>} */ (this.token)).get(isRefused)),
+      token: this.token && (async (refused) => (await /** @type {Promise<Token>} */ (this.token)).get(refused)),
       onExpiry: (expiresAtMs) => this.token?.then((token) => token.expires(expiresAtMs)),
       ...particulars,
     };

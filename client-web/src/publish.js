@@ -34,7 +34,7 @@ export async function publishFrom({ url, environment, options, token }, draft, s
   return publish(url, draft, {
     environment,
     withCredentials: options.withCredentials ?? false,
-    token: await (await token)?.get(false),
+    token: await (await token)?.get(),
     ...(signal && { signal }),
   });
 }

@@ -15,20 +15,16 @@ export class Token {
   }
 
   /**
-   * @param {boolean} isRefused what was given before is of no use
+   * @param {string | null} [refused] is of no use, and neither is what is about to expire
    * @returns {Promise<string>}
    */
-  async get(isRefused) {
-    const { wallMs } = this.#environment;
-    if (isRefused || wallMs() >= this.#staleMs) this.#asked = null;
-    // Both transports ask at once: for one answer.
-    const asked = (this.#asked ??= this.#ask());
-    try {
-      return await asked;
-    } catch (error) {
-      if (this.#asked === asked) this.#asked = null;
-      throw error;
-    }
+  async get(refused = null) {
+    if (this.#environment.wallMs() >= this.#staleMs) this.#asked = null;
+    // Both transports ask at once, and both may be refused: for one answer.
+    const token = await this.#ask();
+    if (token !== refused) return token;
+    if (this.#newest === refused) this.#newest = this.#asked = null;
+    return this.#ask();
   }
 
   /** @param {number} expiresAtMs what the hub says, or the token itself */
@@ -49,7 +45,8 @@ export class Token {
   async #renew() {
     const { negotiation, connections } = this.#driver;
     try {
-      const token = await this.get(true);
+      this.#asked = null;
+      const token = await this.#ask();
       const connection = negotiation.live && connections.get(negotiation.live);
       if (connection && connection.request) await connection.request(FRAME.AUTH, { token });
       else this.#driver.run(negotiation.reopen(this.#driver.nowMs()));
@@ -59,8 +56,19 @@ export class Token {
   }
 
   async #ask() {
+    const asked = (this.#asked ??= this.#fetch());
+    try {
+      return await asked;
+    } catch (error) {
+      if (this.#asked === asked) this.#asked = null;
+      throw error;
+    }
+  }
+
+  async #fetch() {
     const answer = typeof this.#provider === 'function' ? await this.#provider() : this.#provider;
     const { token, expiresAtMs = expiryOf(token) } = typeof answer === 'string' ? { token: answer } : answer;
+    this.#newest = token;
     this.#staleMs = Infinity;
     if (expiresAtMs !== null) this.expires(expiresAtMs);
     return token;
@@ -71,6 +79,8 @@ export class Token {
   #environment;
   /** @type {Promise<string> | null} */
   #asked = null;
+  /** @type {string | null} */
+  #newest = null;
   #staleMs = Infinity;
   #isClosed = false;
   /** @type {unknown} */

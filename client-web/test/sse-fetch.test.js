@@ -82,11 +82,7 @@ test('a feed by fetch: the same messages, and an end', async () => {
 });
 
 test('a token goes in a header; one that is refused is asked for anew, once', async () => {
-  const tokens = [];
-  const token = async (isRefused) => {
-    tokens.push(isRefused);
-    return isRefused ? 'new' : 'old';
-  };
+  const token = async (refused) => (refused === 'old' ? 'new' : 'old');
   const refusal = () => Response.json({ error: { code: 'invalid_token', message: 'no' } }, { status: 401 });
   const once = connect([refusal(), stream(messages[0].sse_control)], { token });
   await until(() => once.got.length === 2);

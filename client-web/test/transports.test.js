@@ -303,9 +303,9 @@ test('WebTransport: a token that the hub refuses is asked for anew, and one that
   };
   for (const [next, isTerminal] of [['new', false], ['old', true]]) {
     const asked = [];
-    const token = async (isRefused) => {
-      asked.push(isRefused);
-      return isRefused ? next : 'old';
+    const token = async (refused) => {
+      asked.push(refused);
+      return refused ? next : 'old';
     };
     const time = new FakeTime();
     const sent = request({ ...time.environment(), WebTransport: FakeWebTransport, fetch: discovery(offer) }, { token });
@@ -317,7 +317,7 @@ test('WebTransport: a token that the hub refuses is asked for anew, and one that
     session.end({ closeCode: 3, reason: 'no valid token' });
     await turn();
     time.advance(1000);
-    assert.deepEqual(asked, [false, true]);
+    assert.deepEqual(asked, [null, 'old']);
     assert.deepEqual(sent.got, [{ reason: 'no valid token', code: 3, isTerminal }]);
   }
 });

@@ -32,13 +32,15 @@ export function connectSseFetch(request) {
     close();
     request.onEnd(end);
   };
-  /** @param {boolean} isRefused what was shown before wasn't taken */
-  const ask = async (isRefused) => {
+  /** @type {string | null} */
+  let shown = null;
+  const ask = async () => {
     const { fetch } = environment;
     if (!fetch) throw new Error('fetch is not available here');
     /** @type {Record<string, string>} */
     const headers = { Accept: EVENT_STREAM };
-    if (token) headers.Authorization = `Bearer ${await token(isRefused)}`;
+    // Where one was shown before, it wasn't taken.
+    if (token) headers.Authorization = `Bearer ${(shown = await token(shown))}`;
     return fetch(sseUrl(request), {
       headers,
       credentials: withCredentials ? 'include' : 'same-origin',
@@ -47,9 +49,9 @@ export function connectSseFetch(request) {
     });
   };
   const run = async () => {
-    let response = await ask(false);
+    let response = await ask();
     // The token may have expired, or its keys been changed: a new one is worth one more request.
-    if (response.status === UNAUTHORIZED && token && !isOver) response = await ask(true);
+    if (response.status === UNAUTHORIZED && token && !isOver) response = await ask();
     const isStream = response.headers.get('Content-Type')?.startsWith(EVENT_STREAM);
     if (response.status !== OK || !response.body || !isStream) return finish(await endOfResponse(response));
     const reader = new SseReader();

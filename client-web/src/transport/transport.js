@@ -24,7 +24,7 @@
  * @property {Environment} environment
  * @property {unknown} offer what the hub said of its WebTransport before; null where it is to be asked
  * @property {(offer: unknown) => void} onOffer what it says now
- * @property {((isRefused: boolean) => Promise<string>) | null} token what to show; another one, where that was refused
+ * @property {((refused: string | null) => Promise<string>) | null} token what to show; another one than what was refused, if there is one
  * @property {(expiresAtMs: number) => void} onExpiry until when what was shown holds, where the hub says so
  * @property {(message: Message) => void} onMessage in the feed's order; never again after `onEnd` or `close()`
  * @property {(end: End) => void} onEnd once, and never after `close()`

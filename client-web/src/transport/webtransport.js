@@ -52,7 +52,7 @@ export function connectWebTransport(request) {
   const askAgain = async (refused, reason) => {
     isAsking = true;
     // The next attempt shows what is given now. Where that is the same there is no use in one.
-    const given = await request.token?.(true).catch(() => null);
+    const given = await request.token?.(refused).catch(() => refused);
     finish({ reason, code: UNAUTHORIZED, isTerminal: given === refused });
   };
 
@@ -60,7 +60,7 @@ export function connectWebTransport(request) {
     const { WebTransport } = request.environment;
     if (!WebTransport) throw new Error('WebTransport is not available here');
     const endpoint = await findEndpoint(request, aborter.signal);
-    const token = await request.token?.(false);
+    const token = await request.token?.(null);
     if (isOver) return;
     const query = feedQuery(request);
     // A browser sends no header with it, and a URL is written down in too many places.
