@@ -1,6 +1,10 @@
 //! Fanwire measured, as a user would run it: the real binary in a process of its own.
 
+mod hub;
+mod publish;
+mod resume;
 mod soak;
+mod spread;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -16,10 +20,21 @@ struct Cli {
 enum Command {
     /// Serve the live input to many subscribers for long, and watch the hub's memory, its log and what it delivers
     Soak(soak::Soak),
+    /// Publish as fast as the hub answers, to a log in memory and on disk, and measure throughput and latency
+    Publish(publish::Publish),
+    /// Come back at the newest event of a log on disk that grows, and measure what that costs
+    Resume(resume::Resume),
 }
 
 fn main() -> Result<()> {
-    let Cli { command: Command::Soak(soak) } = Cli::parse();
+    let Cli { command } = Cli::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(soak.run())
+    // Publishers are many and small: they share a thread.
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        match command {
+            Command::Soak(soak) => soak.run().await,
+            Command::Publish(publish) => publish.run().await,
+            Command::Resume(resume) => resume.run().await,
+        }
+    })
 }

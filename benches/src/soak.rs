@@ -1,6 +1,5 @@
 //! The soak: does the hub stay as it is when nothing changes?
 
-mod hub;
 mod reader;
 
 use std::{
@@ -12,7 +11,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use fanwire_client::Transport;
 
-use hub::Hub;
+use crate::hub::Hub;
 use reader::{Counts, read};
 
 #[derive(Debug, Args)]
@@ -32,7 +31,7 @@ pub(crate) struct Soak {
 
 impl Soak {
     pub(crate) async fn run(self) -> Result<()> {
-        let mut hub = Hub::start(self.hub.as_deref()).await?;
+        let mut hub = Hub::start(self.hub.as_deref(), &[]).await?;
         let tasks: Vec<_> = Transport::ALL
             .into_iter()
             .flat_map(|transport| (0..self.subscribers).map(move |_| transport))

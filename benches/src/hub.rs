@@ -14,7 +14,7 @@ use tokio::{
 };
 
 #[derive(Debug)]
-pub(super) struct Hub {
+pub(crate) struct Hub {
     child: Child,
     url: String,
     complaints: JoinHandle<Vec<String>>,
@@ -22,7 +22,8 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) async fn start(binary: Option<&Path>) -> Result<Self> {
+    /// Starts a hub with these arguments besides its addresses.
+    pub(crate) async fn start(binary: Option<&Path>, arguments: &[&str]) -> Result<Self> {
         let binary = match binary {
             Some(binary) => binary.to_owned(),
             None => beside_this_one()?,
@@ -31,6 +32,7 @@ impl Hub {
         let mut child = Command::new(&binary)
             .args(["serve", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--dev-identity-dir"])
             .arg(state.path())
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -54,17 +56,17 @@ impl Hub {
         Ok(Self { child, url, complaints, _state: state })
     }
 
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub(super) fn resident_kib(&self) -> Result<u64> {
+    pub(crate) fn resident_kib(&self) -> Result<u64> {
         let status = fs::read_to_string(self.proc("status")?)?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches("kB").trim().parse()?)
     }
 
-    pub(super) fn cpu_seconds(&self) -> Result<f64> {
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let stat = fs::read_to_string(self.proc("stat")?)?;
         let after_name = stat.rsplit(')').next().context("no fields")?;
         let fields: Vec<&str> = after_name.split_whitespace().collect();
@@ -73,7 +75,7 @@ impl Hub {
     }
 
     /// Stops the hub, and tells what it had to complain about.
-    pub(super) async fn stop(&mut self) -> Result<Vec<String>> {
+    pub(crate) async fn stop(&mut self) -> Result<Vec<String>> {
         let pid = self.child.id().context("the hub has ended by itself")?;
         let killed = Command::new("kill").arg(pid.to_string()).status().await?;
         ensure!(killed.success(), "the hub can't be told to stop");

@@ -1,0 +1,45 @@
+//! Numbers of several rounds.
+
+use std::time::Duration;
+
+/// The value below which a part of the sorted values lies.
+pub(crate) fn quantile<T: Copy + Default>(sorted: &[T], part: f64) -> T {
+    let at = (sorted.len() as f64 * part) as usize;
+    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+/// The median of some rounds, with the lowest and the highest.
+pub(crate) fn median(mut rounds: Vec<f64>) -> String {
+    rounds.sort_by(f64::total_cmp);
+    let (low, high) = (quantile(&rounds, 0.0), quantile(&rounds, 1.0));
+    format!("{} ({}–{})", short(quantile(&rounds, 0.5)), short(low), short(high))
+}
+
+pub(crate) fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// Three digits are all that such a machine can tell.
+fn short(value: f64) -> String {
+    match value {
+        value if value >= 1_000_000.0 => format!("{:.2} M", value / 1_000_000.0),
+        value if value >= 10_000.0 => format!("{:.0} k", value / 1000.0),
+        value if value >= 1_000.0 => format!("{:.1} k", value / 1000.0),
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_told_short() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), "2.00 (1.00–3.00)");
+        assert_eq!(median(vec![1_234_567.0]), "1.23 M (1.23 M–1.23 M)");
+        assert_eq!(quantile(&[1, 2, 3, 4], 0.99), 4);
+        assert_eq!(quantile::<u32>(&[], 0.5), 0);
+    }
+}
