@@ -45,7 +45,7 @@ impl Cli {
             Some(Command::Serve(layer)) => serve::run(*layer)?,
             Some(Command::Pub(publish)) => on_runtime(publish.run())?,
             Some(Command::Sub(subscribe)) => on_runtime(subscribe.run())?,
-            Some(Command::Log(log)) => return on_runtime(log.run()),
+            Some(Command::Log(log)) => return log::run(log),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Cli;
 use crate::{
@@ -26,8 +26,10 @@ pub(super) fn run(flags: Layer) -> Result<()> {
         let deadline = config.drain_deadline;
         let demo = config.demo;
         let running = App::bind(config)?.start()?;
+        // Before anybody is told that there is something to stop.
+        let signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         announce(&running, demo);
-        wait_for_signal().await?;
+        wait_for(signals).await;
         tracing::info!("draining: telling the subscribers, at most {deadline:?}");
         if running.drain(deadline).await {
             tracing::info!("drained");
@@ -53,14 +55,11 @@ fn announce(running: &Running, demo: bool) {
     }
 }
 
-async fn wait_for_signal() -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+async fn wait_for((mut interrupt, mut terminate): (Signal, Signal)) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    Ok(())
 }
 
 /// A misspelt variable must not be silently nothing.

@@ -76,7 +76,7 @@ pub(super) fn read(line: &[u8], now_ms: u64, limits: &Limits) -> Result<Stamped,
     let malformed = |error: serde_json::Error| Refused::bad_request("malformed", error.to_string());
     let Origin { cursor, at } = serde_json::from_slice(line).map_err(malformed)?;
     let name = cursor.map(|cursor| cursor.to_string()).or(key.map(|key| key.text));
-    let key = name.map(|name| IdempotencyKey::new(SCOPE, &name, None, &draft));
+    let key = name.map(|name| IdempotencyKey::new(SCOPE, &name, None, &draft).given_at(now_ms));
     Ok(Stamped { draft, at_ms: at.unwrap_or(now_ms), key })
 }
 

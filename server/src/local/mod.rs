@@ -7,6 +7,7 @@ mod client;
 mod export;
 mod import;
 mod line;
+mod long;
 mod message;
 mod refused;
 mod socket;
@@ -26,6 +27,7 @@ use crate::{
 
 pub use client::{Answer, Client, Fault};
 pub use import::Imported;
+pub use long::BackupRequest;
 pub use message::{Exported, Message};
 pub use socket::{Listener, SOCKET};
 
@@ -42,6 +44,9 @@ pub fn router(log: Arc<dyn Admin>, limits: hub::Limits) -> Router {
         .route("/log/stat", get(stat))
         .route("/log/export", get(export::get))
         .route("/log/import", post(import::post).layer(import::body_limit()))
+        .route("/log/verify", post(long::verify))
+        .route("/log/compact", post(long::compact))
+        .route("/log/backup", post(long::backup))
         .with_state(Desk { log, limits })
 }
 

@@ -11,8 +11,13 @@ impl From<AdminError> for Refused {
             AdminError::Open(_) | AdminError::Read(_) | AdminError::Append(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable")
             }
+            AdminError::Compact(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_compacted"),
+            AdminError::Busy => (StatusCode::CONFLICT, "busy"),
+            AdminError::Exists { .. } => (StatusCode::CONFLICT, "exists"),
+            AdminError::Backup { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "not_backed_up"),
             AdminError::Cancelled => (StatusCode::INTERNAL_SERVER_ERROR, "cancelled"),
         };
-        Self::new(status, code, error.to_string())
+        // With what was behind it.
+        Self::new(status, code, format!("{:#}", anyhow::Error::new(error)))
     }
 }

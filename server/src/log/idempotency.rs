@@ -20,6 +20,8 @@ pub struct IdempotencyKey {
     pub(super) name: KeyDigest,
     /// The event, without the time.
     pub(super) event: KeyDigest,
+    /// When it was given, in milliseconds since the Unix epoch, if not when the hub took the event.
+    pub(super) given_ms: Option<u64>,
 }
 
 /// Half of a SHA-256: nobody finds a second key or event with the same one.
@@ -75,7 +77,12 @@ impl IdempotencyKey {
         event.put(&draft.retry.map_or(u64::MAX, |retry| retry.as_millis() as u64).to_be_bytes());
         event.put(&[u8::from(draft.private), u8::from(draft.data.is_binary())]);
         event.put(draft.data.bytes());
-        Self { name: name.digest(), event: event.digest() }
+        Self { name: name.digest(), event: event.digest(), given_ms: None }
+    }
+
+    /// The same, given at this time, and not when the hub took the event: of an event that was another log's before.
+    pub fn given_at(self, given_ms: u64) -> Self {
+        Self { given_ms: Some(given_ms), ..self }
     }
 }
 

@@ -55,7 +55,7 @@ impl MemoryLog {
             }
             let event = kept.history.append(event).ok_or(AppendError::Exhausted)?;
             if let Some(key) = &key {
-                kept.keys.insert(key, event.seq(), at_ms);
+                kept.keys.insert(key, event.seq(), key.given_ms.unwrap_or(at_ms));
             }
             appended.push(Appended::New(event.cursor));
             committed.push(event);

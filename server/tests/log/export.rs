@@ -123,11 +123,20 @@ fn an_import_of_an_export_gives_the_same_events() {
     let hub = Hub::start(&place.path("two"), &[]);
     assert_eq!(place.ok("two", &["import", &file]), "2504 events imported, 0 were in the log already\n");
     assert_eq!(without_cursors(&place.export("two", &[])), expected);
-    assert_eq!(crate::support::feed(&hub, "topic=many&last_event_id=earliest", 2500).len(), 2500);
+    // Again it doubles nothing, and what has another event's cursor is refused.
+    let changed = lines.replacen("\"data\":\"2499\"", "\"data\":\"changed\"", 1);
+    assert_eq!(place.ok("two", &["import", &file]), "0 events imported, 2504 were in the log already\n");
+    let output = place.log("two", &["import", &place.write("changed", &changed)]);
+    assert_eq!(text(&output.stdout), "0 events imported, 2503 were in the log already\n");
+    assert!(text(&output.stderr).starts_with("fanwire: line 2504: its cursor stands for another event"), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(without_cursors(&place.export("two", &[])), expected);
+    assert_eq!(crate::support::feed(&hub.url, "topic=many&last_event_id=earliest", 2500).len(), 2500);
     hub.stop();
     // into one that none does,
     Hub::start(&place.path("three"), &[]).stop();
     assert_eq!(place.ok("three", &["import", &file]), "2504 events imported, 0 were in the log already\n");
+    assert_eq!(place.ok("three", &["import", &file]), "0 events imported, 2504 were in the log already\n");
     assert_eq!(without_cursors(&place.export("three", &[])), expected);
     // and a hub goes on with it.
     let hub = Hub::start(&place.path("three"), &[]);

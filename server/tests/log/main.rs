@@ -5,4 +5,5 @@
 
 mod access;
 mod export;
+mod maintain;
 mod support;

@@ -148,8 +148,8 @@ pub(crate) fn without_cursors(events: &[Value]) -> Vec<Value> {
 }
 
 /// Reads a feed until it has `count` events: the SSE ids, and the reasons of the gaps, in order.
-pub(crate) fn feed(hub: &Hub, query: &str, count: usize) -> Vec<String> {
-    let rest = hub.url.strip_prefix("http://").unwrap();
+pub(crate) fn feed(url: &str, query: &str, count: usize) -> Vec<String> {
+    let rest = url.strip_prefix("http://").unwrap();
     let (address, path) = rest.split_once('/').unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -19,6 +19,18 @@ impl Bar {
         Self(bar)
     }
 
+    /// None to be seen: where it would be drawn among what is written.
+    pub(super) fn hidden() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
+    /// A wheel for work without steps.
+    pub(super) fn wheel(title: &'static str) -> Self {
+        let bar = Self::new(title, "");
+        bar.0.set_style(style(PLAIN_WHEEL));
+        bar
+    }
+
     pub(super) fn show(&self, step: Step) {
         if let Some(total) = step.total
             && self.0.length() != Some(total)
@@ -50,6 +62,7 @@ fn style(template: &str) -> ProgressStyle {
     style.with_key("count", count).progress_chars("━╸─")
 }
 
+const PLAIN_WHEEL: &str = "{spinner} {msg}, {elapsed}";
 const WHEEL: &str = "{spinner} {msg}: {count} {prefix}, {elapsed}";
 const BAR: &str = "{msg} {bar:40} {percent:>3} %, {eta} left";
 const TICK: Duration = Duration::from_millis(100);

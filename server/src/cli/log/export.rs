@@ -1,7 +1,7 @@
 //! `fanwire log export`.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use clap::Args;
 use tempfile::NamedTempFile;
 
-use super::{bar::Bar, unless_interrupted};
+use super::{GONE, bar::Bar, unless_interrupted};
 use crate::local::{Client, Exported, Fault, Message};
 
 #[derive(Debug, Args)]
@@ -42,7 +42,8 @@ impl Export {
         let path = self.path();
         let Some(file) = &self.output else {
             let mut out = io::BufWriter::new(io::stdout());
-            let copied = unless_interrupted(copy(&mut client, &path, &mut out)).await;
+            let bar = if io::stdout().is_terminal() { Bar::hidden() } else { Bar::new(TITLE, COUNTED) };
+            let copied = unless_interrupted(copy(&mut client, &path, &mut out, bar)).await;
             let done = copied.and_then(|done| out.flush().map(|()| done).map_err(Into::into));
             return match done {
                 Ok(done) => Ok(done.code()),
@@ -52,7 +53,7 @@ impl Export {
             };
         };
         let mut partial = Partial::create(file)?;
-        let copied = unless_interrupted(copy(&mut client, &path, &mut partial.out)).await?;
+        let copied = unless_interrupted(copy(&mut client, &path, &mut partial.out, Bar::new(TITLE, COUNTED))).await?;
         partial.finish()?;
         Ok(copied.code())
     }
@@ -77,9 +78,8 @@ impl Copied {
     }
 }
 
-async fn copy(client: &mut Client, path: &str, out: &mut impl Write) -> Result<Copied> {
+async fn copy(client: &mut Client, path: &str, out: &mut impl Write, bar: Bar) -> Result<Copied> {
     let mut answer = client.follow("GET", path, Bytes::new()).await?;
-    let bar = Bar::new("exporting", "events");
     let mut gaps = 0;
     while let Some(lines) = answer.lines().await? {
         // Most lines are events, and go out as they came: the longest stretches of them at a time.
@@ -109,7 +109,7 @@ async fn copy(client: &mut Client, path: &str, out: &mut impl Write) -> Result<C
         }
         out.write_all(&lines[events..])?;
     }
-    bail!("the hub was gone before it had finished")
+    bail!(GONE)
 }
 
 /// The lines with their ends, and where they start.
@@ -153,6 +153,8 @@ impl Partial {
     }
 }
 
+const TITLE: &str = "exporting";
+const COUNTED: &str = "events";
 /// How the line of an event begins, and no message.
 const EVENT: &[u8] = b"{\"cursor\":";
 /// The exit code of an export that isn't all of what was asked for.

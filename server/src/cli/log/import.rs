@@ -20,6 +20,8 @@ use crate::{
 #[command(after_help = "\
 The events get new numbers, and keep their time, topics, id, type and data; subscribers get them as any others. Lines as `fanwire pub \
 --ndjson` takes them are taken too, at the time of the import.\n\n\
+What is older than its retention class keeps goes again soon after. What was imported before is known by its cursor, for as long as \
+idempotency keys last, and isn't imported again.\n\n\
 It stops at the first line that is none, and says how to go on.")]
 pub(super) struct Import {
     /// What `export` wrote, or - for standard input

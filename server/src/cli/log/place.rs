@@ -23,23 +23,24 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Place {
     /// The directory that the log is in, as of `fanwire serve`
-    #[arg(long, env = "FANWIRE_DATA_DIR", value_name = "DIR", global = true)]
+    #[arg(long, env = "FANWIRE_DATA_DIR", value_name = "DIR", global = true, help_heading = HEADING)]
     data_dir: Option<PathBuf>,
 
     /// Take data_dir from this TOML file
-    #[arg(long, env = "FANWIRE_CONFIG", value_name = "FILE", global = true)]
+    #[arg(long, env = "FANWIRE_CONFIG", value_name = "FILE", global = true, help_heading = HEADING)]
     config: Option<PathBuf>,
 }
 
 impl Place {
-    pub(super) async fn open(&self) -> Result<Client> {
+    /// `check_file`: where no hub runs, checks the log's file before anything in it is trusted.
+    pub(super) async fn open(&self, check_file: bool) -> Result<Client> {
         let directory = Config::data_dir(self.data_dir.clone(), self.config.as_deref())?;
         let began = Instant::now();
         loop {
             if let Some(client) = connect(&directory).await? {
                 return Ok(client);
             }
-            match StoppedLog::open(&directory) {
+            match StoppedLog::open(&directory, check_file) {
                 Ok(log) => {
                     let event = fanwire_protocol::Limits { data_bytes_max: EVENT_BYTES_MAX, ..Default::default() };
                     let limits = hub::Limits { event, ..Default::default() };
@@ -51,7 +52,6 @@ impl Place {
                     let socket = directory.join(SOCKET);
                     bail!("{} is in use, and no hub answers on {}", directory.display(), socket.display());
                 }
-                // It has its source in its own words.
                 Err(error) => return Err(error.into()),
             }
         }
@@ -76,6 +76,7 @@ fn is_in_use(error: &AdminError) -> bool {
     matches!(error, AdminError::Open(DiskLogError::Store { source: OpenError::InUse, .. }))
 }
 
+const HEADING: &str = "Which log";
 /// What any hub may be told to take.
 const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 const STARTING_MAX: Duration = Duration::from_secs(2);

@@ -23,7 +23,7 @@ pub(super) struct StatCommand {
 
 impl StatCommand {
     pub(super) async fn run(self, mut client: Client) -> Result<ExitCode> {
-        let bar = Bar::new("looking at every page", "");
+        let bar = Bar::wheel("looking at every page");
         let stat: Stat = unless_interrupted(async { Ok(client.ask("GET", "/log/stat", Bytes::new()).await?) }).await?;
         drop(bar);
         let mut out = io::stdout().lock();

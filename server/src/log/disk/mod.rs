@@ -4,7 +4,6 @@
 //! that has come back answers them and feeds the tail. Reads run on the runtime's blocking threads, on a snapshot each.
 
 pub mod admin;
-#[allow(dead_code, reason = "for a verify command, which comes")]
 mod check;
 mod classes;
 mod format;
@@ -39,7 +38,7 @@ use std::{
 
 use fanwire_protocol::{Cursor, Epoch, LastEventId, Matchers, Seq};
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{AppendError, Appended, Log, LogError, Replay, Retention, Stamped, Tail, TailBuffer, page::Place};
 use crate::core::{Page, Read, Start};
@@ -76,6 +75,8 @@ struct Shared {
     tail: Arc<TailBuffer>,
     /// While the disk takes nothing, what it last took, to be read; none if it can't even be read.
     store: RwLock<Option<Arc<Store>>>,
+    /// There is no store, and there will be one again soon.
+    is_compacting: watch::Sender<bool>,
 }
 
 /// Why a log on disk can't be opened.
@@ -211,11 +212,30 @@ impl Shared {
             head: AtomicU64::new(head.0),
             tail: TailBuffer::new(head),
             store: RwLock::new(Some(Arc::new(store))),
+            is_compacting: watch::Sender::new(false),
         }))
     }
 
     fn store(&self) -> Option<Arc<Store>> {
         self.store.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The store, once it isn't being compacted.
+    async fn store_soon(&self) -> Option<Arc<Store>> {
+        let mut compacting = self.is_compacting.subscribe();
+        loop {
+            // Raised before the store is taken away, and lowered when there is one again.
+            let is_compacting = *compacting.borrow_and_update();
+            let store = self.store();
+            if store.is_some() {
+                return store;
+            }
+            if is_compacting {
+                compacting.changed().await.ok()?;
+            } else if !compacting.has_changed().ok()? {
+                return None;
+            }
+        }
     }
 
     fn set_store(&self, store: Option<Arc<Store>>) {
@@ -228,7 +248,7 @@ impl Shared {
     ) -> BoxFuture<'static, Result<T, LogError>> {
         let unavailable = |why: &str| LogError::Unavailable(why.to_owned());
         async move {
-            let store = self.store().ok_or_else(|| unavailable("it is closed after an error"))?;
+            let store = self.store_soon().await.ok_or_else(|| unavailable("it is closed after an error"))?;
             let shared = self.clone();
             let done = tokio::task::spawn_blocking(move || store::guarded(|| work(&shared, &store))).await;
             match done.map_err(|error| unavailable(&error.to_string()))? {

@@ -48,7 +48,7 @@ pub(super) struct Store {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another hub has it.
-    #[error("another hub is running on this directory")]
+    #[error("another hub is running on this directory, or `fanwire log` is at work on it")]
     InUse,
     /// A newer hub made it.
     #[error("it has format {found}, and this hub knows formats up to {FORMAT}: run a newer hub")]
@@ -155,6 +155,7 @@ impl Store {
             tables.set("epoch", epoch.bits()).map_err(fail)?;
             tables.adopt(&retention).map_err(fail)?;
             let head = tables.recover(&retention).map_err(fail)?;
+            let head = tables.leave_original(head, &retention).map_err(fail)?;
             if head > Seq::MAX {
                 return Err(OpenError::Damaged("its newest number is beyond the last".into()));
             }
@@ -167,7 +168,9 @@ impl Store {
     /// Opens what a hub left in a file, to be read only: nothing is written to it. The classes are those of the last run, without limits, and
     /// no other program can use the file meanwhile. Returns it with the newest number that was shown to anyone, which after a crash is
     /// higher than the newest event's.
-    pub(super) fn inspect(path: &Path, cache_bytes: usize) -> Result<(Self, Seq), OpenError> {
+    ///
+    /// `check_file`: checks every page's checksum first, so that a damaged file is an error and no panic.
+    pub(super) fn inspect(path: &Path, check_file: bool, cache_bytes: usize) -> Result<(Self, Seq), OpenError> {
         let fail = |error: std::io::Error| OpenError::from(redb::Error::from(error));
         let file = std::fs::File::open(path).map_err(fail)?;
         file.try_lock().map_err(|error| match error {
@@ -176,6 +179,7 @@ impl Store {
         })?;
         let database = Database::builder()
             .set_cache_size(cache_bytes)
+            .set_check_integrity_on_open(check_file)
             .create_with_backend(Overlay::new(file).map_err(fail)?)
             .map_err(|error| OpenError::from(redb::Error::from(error)))?;
         let (epoch, head, retention) = {
@@ -202,6 +206,11 @@ impl Store {
             let retention = classes::stored(&transaction.open_table(NAMES).map_err(fail)?)?;
             (Epoch::from_bits(epoch), Seq(head), retention)
         };
+        let fail = OpenError::from;
+        let transaction = database.begin_write().map_err(|error| fail(Failure::from(error)))?;
+        // A table that came later may be missing.
+        drop(Tables::open(&transaction).map_err(fail)?);
+        transaction.commit().map_err(|error| fail(error.into()))?;
         Ok((
             Self {
                 database,
@@ -258,7 +267,7 @@ impl Store {
                 let class = self.retention.class_of(draft.canonical());
                 tables.insert(seq, class, &draft, at_ms)?;
                 if let Some(key) = &key {
-                    tables.insert_key(key, seq, at_ms, self.retention.keys().keys_max)?;
+                    tables.insert_key(key, seq, key.given_ms.unwrap_or(at_ms), self.retention.keys().keys_max)?;
                 }
                 let cursor = Cursor { epoch: self.epoch, seq };
                 appended.push(Appended::New(cursor));
@@ -280,6 +289,12 @@ impl Store {
             self.reserved.store(last.0 + RESERVED_BLOCK, Relaxed);
         }
         Ok((appended, committed))
+    }
+
+    /// Gives the free space in the file back, and makes everything durable. Needs the database alone.
+    pub(super) fn compact(&mut self) -> Result<(), Failure> {
+        self.database.compact()?;
+        Ok(())
     }
 
     /// Makes everything that was appended before durable.
@@ -409,6 +424,13 @@ impl Store {
     }
 }
 
+/// Gives the free space in the file of a stopped log back, and changes nothing that is in it.
+pub(super) fn compact_file(path: &Path, cache_bytes: usize) -> Result<(), OpenError> {
+    let mut database = StoreFile::new(path).open(Database::builder().set_cache_size(cache_bytes))?;
+    database.compact().map_err(Failure::from)?;
+    Ok(database.close()?)
+}
+
 /// The tables, to be written.
 struct Tables<'t> {
     meta: Table<'t, &'static str, u64>,
@@ -513,6 +535,21 @@ impl<'t> Tables<'t> {
         self.set("head", reserved)?;
         self.set("reserved", 0)?;
         Ok(Seq(reserved))
+    }
+
+    /// A backup's original may have gone on, and so may another log that the same backup was made to: the numbers go on far beyond theirs, at
+    /// random, and the stretch between is a gap for every class.
+    fn leave_original(&mut self, head: Seq, retention: &Retention) -> Result<Seq, Failure> {
+        if self.meta.remove(BACKUP_AT)?.is_none() {
+            return Ok(head);
+        }
+        let entropy = getrandom::u64().map_err(|error| Failure::Io(std::io::Error::other(error.to_string())))?;
+        let head = Seq(head.0 + BACKUP_JUMP + entropy % BACKUP_JUMP);
+        for class in 0..retention.classes().len() {
+            self.change_stat(class, |(_, _, floor)| *floor = head.0)?;
+        }
+        self.set("head", head.0)?;
+        Ok(head)
     }
 
     fn insert(&mut self, seq: Seq, class: usize, draft: &Draft, at_ms: u64) -> Result<(), Failure> {
@@ -787,6 +824,10 @@ pub(super) type StoredKey = (&'static [u8; 16], u64, u64);
 
 /// How many numbers are reserved at a time: one sync for so many events, and so large a gap after a crash.
 const RESERVED_BLOCK: u64 = 10_000;
+/// A number of [`META`] that only a backup has which no hub has opened: when it was made, in milliseconds since the Unix epoch.
+pub(super) const BACKUP_AT: &str = "backup_at";
+/// More events than a log gets while its backups are kept; there is room for 4,096 times twice as many.
+const BACKUP_JUMP: u64 = 1 << 40;
 /// No event has this number.
 pub(super) const EVICTED_USE: u64 = 0;
 /// How many events an append evicts at the most for each event that it adds.

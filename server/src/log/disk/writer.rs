@@ -19,6 +19,18 @@ use crate::log::{AppendError, Appended, Stamped};
 pub(super) enum Job {
     Append { events: Vec<Stamped>, answer: oneshot::Sender<Result<Vec<Appended>, AppendError>> },
     Expire { now_ms: u64 },
+    Compact { answer: oneshot::Sender<Result<(), CompactError>> },
+}
+
+/// Why a log wasn't compacted. It goes on as it was.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CompactError {
+    /// It takes nothing now.
+    #[error("the log can't be written now: {0}")]
+    Unavailable(String),
+    /// Reads of history that don't end.
+    #[error("the log is being read, and compacting it needs it alone; try again")]
+    BeingRead,
 }
 
 type Waiting = Vec<(usize, oneshot::Sender<Result<Vec<Appended>, AppendError>>)>;
@@ -90,7 +102,7 @@ impl Writer {
 
     /// Does what is asked, all appends in one transaction, and answers.
     pub(super) fn work(&mut self, jobs: impl Iterator<Item = Job>) {
-        let (mut events, mut waiting, mut expire) = (Vec::new(), Waiting::new(), None);
+        let (mut events, mut waiting, mut expire, mut compact) = (Vec::new(), Waiting::new(), None, Vec::new());
         for job in jobs {
             match job {
                 Job::Append { events: more, answer } => {
@@ -98,6 +110,7 @@ impl Writer {
                     events.extend(more);
                 }
                 Job::Expire { now_ms } => expire = Some(now_ms),
+                Job::Compact { answer } => compact.push(answer),
             }
         }
         if !waiting.is_empty() {
@@ -112,6 +125,11 @@ impl Writer {
                 Err(error) => self.give_up(store, &error),
             }
         }
+        for answer in compact {
+            let compacted = self.compact();
+            // Who asked may be gone; it is done all the same.
+            let _ = answer.send(compacted);
+        }
     }
 
     /// What was written is synced within the interval, where there is one.
@@ -119,6 +137,34 @@ impl Writer {
         if let Fsync::Interval(interval) = self.fsync {
             self.sync_by.get_or_insert(Instant::now() + interval);
         }
+    }
+
+    /// Gives free space in the file back. The database has to be alone: readers wait until it is done.
+    fn compact(&mut self) -> Result<(), CompactError> {
+        let Some(store) = self.open_store() else {
+            let why = self.trouble.as_ref().map_or("", |trouble| &trouble.why);
+            return Err(CompactError::Unavailable(why.to_owned()));
+        };
+        self.shared.is_compacting.send_replace(true);
+        self.shared.set_store(None);
+        let compacted = match alone(store) {
+            Ok(mut store) => {
+                let compacted = guarded(|| store.compact());
+                self.shared.set_store(Some(Arc::new(store)));
+                compacted.map_err(|error| {
+                    if let Some(store) = self.shared.store() {
+                        self.give_up(store, &error);
+                    }
+                    CompactError::Unavailable(error.to_string())
+                })
+            }
+            Err(store) => {
+                self.shared.set_store(Some(store));
+                Err(CompactError::BeingRead)
+            }
+        };
+        self.shared.is_compacting.send_replace(false);
+        compacted
     }
 
     fn append(&mut self, events: Vec<Stamped>) -> Result<Vec<Appended>, AppendError> {
@@ -222,6 +268,19 @@ impl Writer {
     }
 }
 
+/// The store, once nobody reads it any more.
+fn alone(mut store: Arc<Store>) -> Result<Store, Arc<Store>> {
+    let began = Instant::now();
+    loop {
+        match Arc::try_unwrap(store) {
+            Ok(alone) => return Ok(alone),
+            Err(shared) if began.elapsed() > READERS_MAX => return Err(shared),
+            Err(shared) => store = shared,
+        }
+        std::thread::park_timeout(READERS_PAUSE);
+    }
+}
+
 fn answer(waiting: Waiting, outcome: Result<Vec<Appended>, AppendError>) {
     let mut appended = outcome.as_ref().map(Vec::as_slice).unwrap_or_default();
     for (count, answer) in waiting {
@@ -237,5 +296,8 @@ const BATCH_MAX: usize = 1024;
 /// See [`Writer::retry`].
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const RETRY_PAUSE_TRIES: u32 = 4;
+/// How long readers of bounded pages may take.
+const READERS_MAX: Duration = Duration::from_secs(10);
+const READERS_PAUSE: Duration = Duration::from_millis(2);
 /// From one complaint about the same trouble to the next.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);

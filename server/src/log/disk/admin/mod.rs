@@ -1,9 +1,12 @@
 //! What an operator does to a log on disk: the same whether a hub serves it ([`ServedLog`]) or not ([`StoppedLog`]).
 
+mod backup;
+mod compact;
 mod online;
 mod progress;
 mod stat;
 mod stopped;
+mod verify;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -15,10 +18,13 @@ use crate::{
     log::{AppendError, Appended, DiskLogError, LogError, Stamped},
 };
 
+pub use backup::Backup;
+pub use compact::Compacted;
 pub use online::ServedLog;
 pub use progress::{Progress, Step};
 pub use stat::{ClassStat, FileStat, LimitsStat, Stat};
 pub use stopped::StoppedLog;
+pub use verify::Verdict;
 
 /// What an operator does to a log.
 pub trait Admin: std::fmt::Debug + Send + Sync + 'static {
@@ -33,6 +39,20 @@ pub trait Admin: std::fmt::Debug + Send + Sync + 'static {
 
     /// Appends events, in order, all that are new or none; they keep their times.
     fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AdminError>>;
+
+    /// Reads everything of one moment, and says what is wrong. Space that is freed meanwhile isn't used again before it is done.
+    fn verify(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Verdict, AdminError>>;
+
+    /// Gives the free space in the file back. Publishers and readers wait, and live feeds stay. Progress is the file's length.
+    fn compact(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Compacted, AdminError>>;
+
+    /// Copies what the log holds at this moment into a new data directory, an absolute path. Space that is freed meanwhile isn't used again
+    /// before it is done.
+    fn backup(
+        self: Arc<Self>,
+        destination: PathBuf,
+        progress: Progress,
+    ) -> BoxFuture<'static, Result<Backup, AdminError>>;
 }
 
 /// Where a log begins and ends.
@@ -64,6 +84,26 @@ pub enum AdminError {
     /// The log can't be written.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// The log can't be compacted now.
+    #[error("{0}")]
+    Compact(String),
+    /// One work at a time.
+    #[error("the log is being backed up, checked or compacted already; try again when that is done")]
+    Busy,
+    /// What is to be made is there.
+    #[error("{path} exists", path = .path.display())]
+    Exists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The backup can't be made. Nothing is left of it.
+    #[error("the backup {destination} can't be made: {why}", destination = .destination.display())]
+    Backup {
+        /// Where.
+        destination: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// Nobody waits for it any more.
     #[error("it was given up")]
     Cancelled,

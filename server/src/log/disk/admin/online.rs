@@ -1,17 +1,28 @@
 //! The operator's work on a log that a hub serves.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use fanwire_protocol::Seq;
 use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::{Mutex, OwnedMutexGuard, RwLock, oneshot};
 
-use super::{super::FILE, Admin, AdminError, Bounds, Stat};
+use super::{
+    super::{
+        FILE,
+        store::{Store, guarded},
+        writer::Job,
+    },
+    Admin, AdminError, Backup, Bounds, Compacted, Progress, Stat, Verdict, backup, verify,
+};
 use crate::{
     core::{Page, Read},
-    log::{Appended, DiskLog, Log, Stamped},
+    hub::now_ms,
+    log::{Appended, DiskLog, Log, LogError, Stamped},
 };
 
 /// A log on disk that a hub serves.
@@ -19,23 +30,65 @@ use crate::{
 pub struct ServedLog {
     log: Arc<DiskLog>,
     path: PathBuf,
+    /// Held by work that takes long: one at a time.
+    work: Arc<Mutex<()>>,
+    /// Shared by reads that may take a while, so that compacting the log begins when they are done.
+    reads: Arc<RwLock<()>>,
 }
 
 impl ServedLog {
     /// The log that a hub has opened in a directory.
     pub fn new(log: Arc<DiskLog>, directory: &Path) -> Self {
-        Self { log, path: directory.join(FILE) }
+        Self { log, path: directory.join(FILE), work: Arc::default(), reads: Arc::default() }
+    }
+
+    /// Does long work on one moment of the store. It ends with an error if the disk fails meanwhile, since the file may change then.
+    async fn long_work<T: Send + 'static>(
+        &self,
+        progress: Progress,
+        work: impl FnOnce(&Store, &mut dyn FnMut(u64, u64) -> Result<(), AdminError>) -> Result<T, AdminError>
+        + Send
+        + 'static,
+    ) -> Result<T, AdminError> {
+        let alone = self.alone()?;
+        let shared = self.log.shared.clone();
+        let unavailable = |why: &str| AdminError::Read(LogError::Unavailable(why.to_owned()));
+        let store = shared.store_soon().await.ok_or_else(|| unavailable("it is closed after an error"))?;
+        let run = move || {
+            // For as long as it runs, also when nobody waits for it any more.
+            let _alone = alone;
+            let mut tick = |done, total| {
+                if !shared.store().is_some_and(|current| Arc::ptr_eq(&current, &store)) {
+                    return Err(unavailable("its disk failed meanwhile"));
+                }
+                progress.report(done, Some(total))
+            };
+            guarded(|| work(&store, &mut tick))
+        };
+        tokio::task::spawn_blocking(run).await.unwrap_or_else(|error| Err(unavailable(&error.to_string())))
+    }
+
+    fn alone(&self) -> Result<OwnedMutexGuard<()>, AdminError> {
+        self.work.clone().try_lock_owned().map_err(|_| AdminError::Busy)
+    }
+
+    fn file_bytes(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |file| file.len())
     }
 }
 
 impl Admin for ServedLog {
     fn stat(self: Arc<Self>) -> BoxFuture<'static, Result<Stat, AdminError>> {
-        let shared = self.log.shared.clone();
-        let stat = shared.blocking(move |shared, store| {
-            let head = Seq(shared.head.load(Relaxed));
-            Stat::of(store, &self.path, head, true)
-        });
-        stat.map(|stat| Ok(stat?)).boxed()
+        let stat = async move {
+            let reading = self.reads.clone().read_owned().await;
+            let stat = self.log.shared.clone().blocking(move |shared, store| {
+                let _reading = reading;
+                let head = Seq(shared.head.load(Relaxed));
+                Stat::of(store, &self.path, head, true)
+            });
+            Ok(stat.await?)
+        };
+        stat.boxed()
     }
 
     fn bounds(&self) -> BoxFuture<'_, Result<Bounds, AdminError>> {
@@ -53,4 +106,50 @@ impl Admin for ServedLog {
     fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AdminError>> {
         self.log.append(events).map(|appended| Ok(appended?)).boxed()
     }
+
+    fn verify(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Verdict, AdminError>> {
+        let work = async move {
+            self.long_work(progress, |store, tick| verify::verify(store.database(), store.retention(), false, tick))
+                .await
+        };
+        work.boxed()
+    }
+
+    fn compact(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Compacted, AdminError>> {
+        let work = async move {
+            let alone = self.alone()?;
+            let reads = self.reads.write().await;
+            let bytes_before = self.file_bytes();
+            let closed = || AdminError::Compact("the log is closed".to_owned());
+            let (answer, mut answered) = oneshot::channel();
+            self.log.jobs.send(Job::Compact { answer }).await.map_err(|_| closed())?;
+            let mut look = tokio::time::interval(LOOK_PAUSE);
+            let outcome = loop {
+                tokio::select! {
+                    biased;
+                    outcome = &mut answered => break outcome,
+                    // It can't be stopped half-way, whoever waits for it.
+                    _ = look.tick() => drop(progress.report(self.file_bytes(), None)),
+                }
+            };
+            drop((alone, reads));
+            outcome.map_err(|_| closed())?.map_err(|error| AdminError::Compact(error.to_string()))?;
+            Ok(Compacted { bytes_before, bytes_after: self.file_bytes() })
+        };
+        work.boxed()
+    }
+
+    fn backup(
+        self: Arc<Self>,
+        destination: PathBuf,
+        progress: Progress,
+    ) -> BoxFuture<'static, Result<Backup, AdminError>> {
+        let work = async move {
+            self.long_work(progress, move |store, tick| backup::backup(store.database(), &destination, now_ms(), tick))
+                .await
+        };
+        work.boxed()
+    }
 }
+
+const LOOK_PAUSE: Duration = Duration::from_millis(200);

@@ -103,11 +103,11 @@ impl Stat {
             events: events.len()?,
             bytes: classes.iter().map(|class| class.bytes).sum(),
             topics: count_topics(&transaction)?,
-            publisher_ids: transaction.open_table(store::IDS)?.len()?,
+            publisher_ids: count_ids(&transaction)?,
             classes,
             file: FileStat::of(&transaction, path)?,
             is_served,
-            backup_at: meta("backup_at")?,
+            backup_at: meta(store::BACKUP_AT)?,
         })
     }
 }
@@ -145,6 +145,15 @@ fn used_bytes(transaction: &ReadTransaction) -> Result<u64, Failure> {
         used += stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
     }
     Ok(used)
+}
+
+fn count_ids(transaction: &ReadTransaction) -> Result<u64, Failure> {
+    let mut count = 0;
+    for entry in transaction.open_table(store::IDS)?.iter()? {
+        // Some say only that there was an event.
+        count += u64::from(entry?.0.value().1 != store::EVICTED_USE);
+    }
+    Ok(count)
 }
 
 /// Goes from topic to topic, not from event to event.

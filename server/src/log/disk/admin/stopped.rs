@@ -1,19 +1,25 @@
 //! The operator's work on a log that no hub serves.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use fanwire_protocol::Seq;
 use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
-    super::{CACHE_BYTES, DiskLogError, FILE, store::Store},
-    Admin, AdminError, Bounds, Stat,
+    super::{
+        CACHE_BYTES, DiskLogError, FILE,
+        store::{self, Store, guarded},
+    },
+    Admin, AdminError, Backup, Bounds, Compacted, Progress, Stat, Verdict, backup, verify,
 };
 use crate::{
     core::{Page, Read},
+    hub::now_ms,
     log::{AppendError, Appended, LogError, Stamped},
 };
 
@@ -35,20 +41,21 @@ struct State {
     head: Seq,
     /// It is open to be written, and to be closed in order.
     is_writable: bool,
+    has_checked_file: bool,
 }
 
 impl StoppedLog {
-    /// Opens the log in a directory; there has to be one.
-    pub fn open(directory: &Path) -> Result<Self, AdminError> {
+    /// Opens the log in a directory; there has to be one. `check_file`: checks its file first, checksum by checksum.
+    pub fn open(directory: &Path, check_file: bool) -> Result<Self, AdminError> {
         let path = directory.join(FILE);
         let found = path.try_exists();
         let found = found.map_err(|source| DiskLogError::Directory { path: directory.to_owned(), source })?;
         if !found {
             return Err(AdminError::NoLog { directory: directory.to_owned() });
         }
-        let (store, head) =
-            Store::inspect(&path, CACHE_BYTES).map_err(|source| DiskLogError::Store { path: path.clone(), source })?;
-        let state = Mutex::new(State { store: Some(store), head, is_writable: false });
+        let inspected = guarded(|| Store::inspect(&path, check_file, CACHE_BYTES));
+        let (store, head) = inspected.map_err(|source| DiskLogError::Store { path: path.clone(), source })?;
+        let state = Mutex::new(State { store: Some(store), head, is_writable: false, has_checked_file: check_file });
         Ok(Self { opened: Arc::new(Opened { path, state }) })
     }
 
@@ -57,7 +64,10 @@ impl StoppedLog {
         work: impl FnOnce(&Path, &mut State) -> Result<T, AdminError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, AdminError>> {
         let opened = self.opened.clone();
-        let run = move || work(&opened.path, &mut opened.state.lock().unwrap_or_else(PoisonError::into_inner));
+        let run = move || {
+            let mut state = opened.state.lock().unwrap_or_else(PoisonError::into_inner);
+            guarded(|| work(&opened.path, &mut state))
+        };
         let done = tokio::task::spawn_blocking(run);
         done.map(|done| done.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string()).into()))).boxed()
     }
@@ -82,6 +92,46 @@ impl Admin for StoppedLog {
     fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AdminError>> {
         self.blocking(move |path, state| state.append(path, events))
     }
+
+    fn verify(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Verdict, AdminError>> {
+        self.blocking(move |_, state| {
+            let store = state.store()?;
+            let tick = |done, total| progress.report(done, Some(total));
+            verify::verify(store.database(), store.retention(), state.has_checked_file, tick)
+        })
+    }
+
+    fn compact(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Compacted, AdminError>> {
+        let path = self.opened.path.clone();
+        let bytes = move || fs::metadata(&path).map_or(0, |file| file.len());
+        let bytes_before = bytes();
+        let mut compact = self.blocking(|path, state| state.compact(path));
+        let work = async move {
+            let mut look = tokio::time::interval(LOOK_PAUSE);
+            loop {
+                tokio::select! {
+                    biased;
+                    compacted = &mut compact => {
+                        compacted?;
+                        return Ok(Compacted { bytes_before, bytes_after: bytes() });
+                    }
+                    _ = look.tick() => drop(progress.report(bytes(), None)),
+                }
+            }
+        };
+        work.boxed()
+    }
+
+    fn backup(
+        self: Arc<Self>,
+        destination: PathBuf,
+        progress: Progress,
+    ) -> BoxFuture<'static, Result<Backup, AdminError>> {
+        self.blocking(move |_, state| {
+            let tick = |done, total| progress.report(done, Some(total));
+            backup::backup(state.store()?.database(), &destination, now_ms(), tick)
+        })
+    }
 }
 
 impl State {
@@ -100,6 +150,14 @@ impl State {
         let (store, head) = opened.map_err(|source| DiskLogError::Store { path: path.to_owned(), source })?;
         (self.store, self.head, self.is_writable) = (Some(store), head, true);
         Ok(())
+    }
+
+    fn compact(&mut self, path: &Path) -> Result<(), AdminError> {
+        self.store()?;
+        // What reads it holds the lock.
+        self.store = None;
+        let compacted = guarded(|| store::compact_file(path, CACHE_BYTES));
+        compacted.map_err(|source| DiskLogError::Store { path: path.to_owned(), source }.into())
     }
 
     fn append(&mut self, path: &Path, events: Vec<Stamped>) -> Result<Vec<Appended>, AdminError> {
@@ -130,3 +188,5 @@ impl std::fmt::Debug for State {
         f.debug_struct("State").field("head", &self.head).finish_non_exhaustive()
     }
 }
+
+const LOOK_PAUSE: Duration = Duration::from_millis(200);

@@ -1,0 +1,29 @@
+//! `fanwire log compact`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bytes::Bytes;
+use bytesize::ByteSize;
+use clap::Args;
+
+use super::{bar::Bar, follow};
+use crate::{local::Client, log::admin::Compacted};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Space that evicted events leave is used again, so a log that keeps its size needs no compacting. `stat` says how much is free.\n\n\
+While it runs, publishers and subscribers that need history wait; live feeds stay connected. It can't be interrupted: to give up waiting \
+doesn't stop it.")]
+pub(super) struct Compact {}
+
+impl Compact {
+    pub(super) async fn run(self, mut client: Client) -> Result<ExitCode> {
+        let bar = Bar::new("compacting", "bytes in the file");
+        let Compacted { bytes_before, bytes_after } = follow(&mut client, "/log/compact", Bytes::new(), &bar).await?;
+        drop(bar);
+        let size = |bytes: u64| ByteSize(bytes).display().iec().to_string();
+        println!("from {} to {}", size(bytes_before), size(bytes_after));
+        Ok(ExitCode::SUCCESS)
+    }
+}
