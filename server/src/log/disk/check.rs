@@ -52,6 +52,7 @@ pub(super) fn check_stoppably<E: From<Failure>>(
     let (head, epoch) = walk.check_meta(&mut findings)?;
     let total = walk.events.len().map_err(Failure::from)?;
     let mut expected = Entries { classes: walk.class_counts()?, ..Entries::default() };
+    let mut next = walk.highest_floor()? + 1;
     let mut done = 0;
     for entry in walk.events.iter().map_err(Failure::from)? {
         let (seq, record) = entry.map_err(Failure::from)?;
@@ -59,6 +60,10 @@ pub(super) fn check_stoppably<E: From<Failure>>(
         if seq > head || seq.0 == EVICTED_USE {
             findings.add(|| format!("event {seq}: its number isn't one up to the newest, {head}"));
         }
+        if next < seq.0 {
+            findings.add(|| format!("events {next} to {}: they aren't there, and weren't evicted", seq.0 - 1));
+        }
+        next = next.max(seq.0.saturating_add(1));
         match record::decode(Cursor { epoch, seq }, record.value()) {
             Some(event) => walk.check_event(&event, &mut expected, &mut findings)?,
             None => {
@@ -70,6 +75,9 @@ pub(super) fn check_stoppably<E: From<Failure>>(
         if done % PROGRESS_STEP == 0 {
             progress(done, total)?;
         }
+    }
+    if next <= head.0 {
+        findings.add(|| format!("events {next} to {head}: they aren't there, and weren't evicted"));
     }
     findings.events = done - expected.unreadable;
     walk.check_indexes(&expected, &mut findings)?;
@@ -146,6 +154,15 @@ impl<'r> Walk<'r> {
             findings.add(|| format!("its newest number, {head}, is beyond the last"));
         }
         Ok((head, Epoch::from_bits(epoch.unwrap_or(0))))
+    }
+
+    /// Above it, every number has its event.
+    fn highest_floor(&self) -> Result<u64, Failure> {
+        let mut highest = 0;
+        for entry in self.stats.iter()? {
+            highest = highest.max(entry?.1.value().2);
+        }
+        Ok(highest)
     }
 
     fn class_counts(&self) -> Result<Vec<(u64, u64)>, Failure> {
@@ -340,10 +357,11 @@ mod tests {
     /// What is damaged, and a word of what is said of it.
     type Case = (fn(&Store), &'static str);
 
-    const CASES: [Case; 14] = [
+    const CASES: [Case; 15] = [
         (|store| damage(store, META, |table| drop(table.remove("epoch").unwrap())), "no epoch"),
         (|store| damage(store, META, |table| drop(table.insert("head", 19).unwrap())), "event 20"),
         (|store| damage(store, EVENTS, |table| drop(table.remove(20).unwrap())), "event 20, which isn't kept"),
+        (|store| damage(store, EVENTS, |table| drop(table.remove(19).unwrap())), "events 19 to 19"),
         (
             |store| damage(store, EVENTS, |table| drop(table.insert(20, [9].as_slice()).unwrap())),
             "event 20: it isn't what",

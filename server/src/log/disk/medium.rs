@@ -18,8 +18,8 @@ pub(super) trait Medium: fmt::Debug + fmt::Display + Send + Sync {
     /// Opens what there is of it, to be read: nothing is written, whatever is done to the database.
     fn open_frozen(&self, builder: &Builder) -> Result<Database, DatabaseError>;
 
-    /// Whether it is there, as far as one can see.
-    fn exists(&self) -> bool;
+    /// How much there is of it; none if nothing is there, as far as one can see.
+    fn bytes(&self) -> io::Result<Option<u64>>;
 
     /// Keeps other programs away from it while it isn't open, if it can.
     fn lock(&self) -> Option<fs::File>;
@@ -62,8 +62,12 @@ impl Medium for StoreFile {
         builder.create_with_backend(Overlay::new(fs::File::open(&self.path)?)?)
     }
 
-    fn exists(&self) -> bool {
-        self.path.try_exists().unwrap_or(true)
+    fn bytes(&self) -> io::Result<Option<u64>> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn lock(&self) -> Option<fs::File> {

@@ -6,9 +6,13 @@
 pub mod admin;
 mod check;
 mod classes;
+#[cfg(test)]
+mod damage_test;
 mod format;
 #[cfg(test)]
 mod format_test;
+#[cfg(test)]
+mod measure_test;
 mod medium;
 #[cfg(test)]
 mod model_test;
@@ -20,6 +24,8 @@ mod power_test;
 mod record;
 #[cfg(test)]
 mod rot_test;
+#[cfg(test)]
+mod space_test;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -98,6 +98,11 @@ impl Disk {
         disk
     }
 
+    /// What is on it.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.lock().durable.clone()
+    }
+
     /// How many syncs there were.
     pub(super) fn syncs(&self) -> u64 {
         self.lock().syncs
@@ -198,8 +203,8 @@ impl Medium for Disk {
         builder.create_with_backend(copy)
     }
 
-    fn exists(&self) -> bool {
-        true
+    fn bytes(&self) -> io::Result<Option<u64>> {
+        Ok(Some(self.len()))
     }
 
     fn lock(&self) -> Option<fs::File> {

@@ -88,7 +88,8 @@ impl From<redb::Error> for OpenError {
             }
             // A database without its magic number.
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Self::NoLog,
-            error => Self::Database(error),
+            redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::UpgradeRequired(_) => Self::Database(error),
+            error => Self::Damaged(error.to_string().into()),
         }
     }
 }
@@ -120,10 +121,16 @@ impl Store {
         retention: Arc<Retention>,
         cache_bytes: usize,
     ) -> Result<(Self, Seq), OpenError> {
-        guarded(|| {
-            let database = medium.open(Database::builder().set_cache_size(cache_bytes)).map_err(OpenError::from)?;
-            Self::prepare(database, new_epoch, retention)
-        })
+        let bytes = medium.bytes().ok().flatten().unwrap_or(0);
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache_bytes).set_check_integrity_on_open(bytes <= CHECKED_BYTES_MAX);
+        builder.set_repair_callback(move |repair| {
+            if bytes > CHECKED_BYTES_MAX {
+                let (mebibytes, percent) = (bytes >> 20, (repair.progress() * 100.0) as u64);
+                tracing::info!(mebibytes, percent, "the log wasn't closed in order, and is looked through");
+            }
+        });
+        guarded(|| Self::prepare(medium.open(&builder)?, new_epoch, retention))
     }
 
     /// Opens what a medium holds, to be read only: nothing is written to it, whatever is done to the store.
@@ -412,13 +419,13 @@ impl Store {
     pub(super) fn read(&self, read: &Read) -> Result<Page, Failure> {
         let reader = Reader::open(&self.database.begin_read()?)?;
         let floors = reader.floors(&self.retention)?;
-        let found = reader.matching(read, self.epoch)?;
+        let highest_floor = floors.iter().copied().max().unwrap_or_default();
+        let found = reader.matching(read, self.epoch, highest_floor)?;
         let floors = untold_floors(read, &self.retention, |class| floors[class]);
         let upto = Read { upto: found.upto.unwrap_or(read.upto), ..read.clone() };
         let mut page = build_page(&upto, floors, found.events, found.upto.is_some());
         if !found.rotten.is_empty() {
-            tracing::error!(events = ?found.rotten, "events on the disk can't be read, and are told as gaps");
-            tell_rotten(&mut page, found.rotten);
+            tell_rotten(&mut page, &found.rotten);
         }
         Ok(page)
     }
@@ -710,7 +717,7 @@ impl Reader {
     }
 
     /// The events that a read wants.
-    fn matching(&self, read: &Read, epoch: Epoch) -> Result<Found, Failure> {
+    fn matching(&self, read: &Read, epoch: Epoch, highest_floor: Seq) -> Result<Found, Failure> {
         let mut found = Found::default();
         if read.after >= read.upto {
             return Ok(Found { upto: Some(read.upto), ..found });
@@ -728,25 +735,38 @@ impl Reader {
             for entry in self.events.range(first..=last)?.take(read.events_max + 1) {
                 seqs.push(entry?.0.value());
             }
+            are_ordered(&seqs, first, last)?;
+            // Above all that was evicted, every number has its event.
+            let mut next = first.max(highest_floor.0 + 1);
+            let end = (seqs.len() <= read.events_max).then_some(last + 1);
+            for seq in seqs.iter().copied().chain(end) {
+                if next < seq {
+                    found.rotten.push((Seq(next), Seq(seq - 1)));
+                }
+                next = next.max(seq + 1);
+            }
         } else {
             for matcher in read.matchers.as_slice() {
                 let Matcher::Exact(topic) = matcher else { continue };
                 let range = (topic.as_str(), first)..=(topic.as_str(), last);
+                let from = seqs.len();
                 for entry in self.topics.range(range)?.take(read.events_max + 1) {
                     seqs.push(entry?.0.value().1);
                 }
+                are_ordered(&seqs[from..], first, last)?;
             }
             seqs.sort_unstable();
             seqs.dedup();
         }
         let mut bytes = 0;
-        for seq in seqs.into_iter().map(Seq) {
-            let taken = found.events.len() + found.rotten.len();
-            let Some(event) = self.event(seq, epoch)? else {
+        for (taken, seq) in seqs.into_iter().map(Seq).enumerate() {
+            // An index that rots may lead to what nobody here has asked for.
+            let event = self.event(seq, epoch)?.filter(|event| read.matchers.matches(event.draft.topics()));
+            let Some(event) = event else {
                 if taken >= read.events_max {
                     return Ok(found);
                 }
-                found.rotten.push(seq);
+                found.rotten.push((seq, seq));
                 found.upto = Some(seq);
                 continue;
             };
@@ -765,22 +785,33 @@ impl Reader {
 #[derive(Default)]
 struct Found {
     events: Vec<Arc<Committed>>,
-    /// Events that can't be read, or that only an index knows.
-    rotten: Vec<Seq>,
+    /// Stretches of events that can't be read, or that only an index knows, or none; some may be beyond what was read.
+    rotten: Vec<(Seq, Seq)>,
     /// There is nothing else up to here; none: up to the last event.
     upto: Option<Seq>,
 }
 
+/// Whether an index gave what it was asked for: a damaged one may give anything.
+fn are_ordered(seqs: &[u64], first: u64, last: u64) -> Result<(), Failure> {
+    let are_within = seqs.iter().all(|seq| (first..=last).contains(seq));
+    if are_within && seqs.is_sorted_by(|one, other| one < other) {
+        return Ok(());
+    }
+    Err(redb::Error::Corrupted("an index isn't in order".to_owned()))
+}
+
 /// What can't be read is a gap.
-fn tell_rotten(page: &mut Page, rotten: Vec<Seq>) {
-    for seq in rotten {
+fn tell_rotten(page: &mut Page, rotten: &[(Seq, Seq)]) {
+    for &(from, to) in rotten {
+        let to = to.min(page.reached);
         let at = page.items.partition_point(|item| match item {
-            PageItem::Event(event) => event.seq() < seq,
-            PageItem::Gap { to, .. } => *to < seq,
+            PageItem::Event(event) => event.seq() < from,
+            PageItem::Gap { to, .. } => *to < from,
         });
-        let is_told = matches!(page.items.get(at), Some(PageItem::Gap { from, .. }) if *from <= seq);
-        if !is_told {
-            page.items.insert(at, PageItem::Gap { from: seq, to: seq });
+        let is_told = matches!(page.items.get(at), Some(PageItem::Gap { from: told, .. }) if *told <= from);
+        if from <= to && !is_told {
+            tracing::error!(%from, %to, "events on the disk can't be read, and are told as a gap");
+            page.items.insert(at, PageItem::Gap { from, to });
         }
     }
 }
@@ -822,6 +853,9 @@ pub(super) const KEY_ORDER: TableDefinition<'static, u64, (&'static [u8; 16], u6
     TableDefinition::new("idempotency_key_order");
 pub(super) type StoredKey = (&'static [u8; 16], u64, u64);
 
+/// The largest file whose every page is looked at when it is opened, which takes some seconds for a gibibyte. Of a larger one that was
+/// closed in order, only the events are checked, when they are read.
+const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How many numbers are reserved at a time: one sync for so many events, and so large a gap after a crash.
 const RESERVED_BLOCK: u64 = 10_000;
 /// A number of [`META`] that only a backup has which no hub has opened: when it was made, in milliseconds since the Unix epoch.

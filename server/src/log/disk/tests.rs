@@ -124,14 +124,66 @@ async fn a_run_that_ends_in_order_leaves_no_gap_at_any_interval() {
 }
 
 #[test]
-fn what_is_no_log_is_refused_with_its_name() {
+fn what_is_no_log_is_refused_with_its_name_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("log.redb"), "no database").unwrap();
-    let error = open(directory.path(), 1, Fsync::Always).unwrap_err();
-    assert!(error.to_string().contains("log.redb"), "{error}");
     let file = directory.path().join("log.redb");
-    let error = open(&file, 1, Fsync::Always).unwrap_err();
-    assert!(matches!(error, DiskLogError::Directory { .. }), "{error}");
+    let refused = |directory: &std::path::Path| {
+        let error = open(directory, 1, Fsync::Always).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains(directory.to_str().unwrap()), "{said}");
+        error
+    };
+    let source = |error| match error {
+        DiskLogError::Store { source, .. } => source,
+        error => panic!("{error}"),
+    };
+    for content in [b"no database".as_slice(), &[7; 100_000]] {
+        std::fs::write(&file, content).unwrap();
+        let error = source(refused(directory.path()));
+        assert!(matches!(error, OpenError::NoLog), "{error}");
+        assert_eq!(std::fs::read(&file).unwrap(), content);
+    }
+    std::fs::remove_file(&file).unwrap();
+    let database = redb::Database::create(&file).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(redb::TableDefinition::<u64, u64>::new("theirs")).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let error = source(refused(directory.path()));
+    assert!(matches!(error, OpenError::NoLog), "{error}");
+    // A file where a directory should be; a directory that nobody can make; a file that nobody can write, not even root.
+    assert!(matches!(refused(&file), DiskLogError::Directory { .. }));
+    assert!(matches!(refused(std::path::Path::new("/proc/no/such")), DiskLogError::Directory { .. }));
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/sys/kernel/uevent_seqnum", &file).unwrap();
+    refused(directory.path());
+}
+
+#[tokio::test]
+async fn an_empty_file_is_a_new_log() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("log.redb"), "").unwrap();
+    let log = open(directory.path(), 1, Fsync::Always).unwrap();
+    assert_eq!(publish(&log, 0..1).await[0].seq.0, 1);
+}
+
+#[tokio::test]
+async fn a_log_that_was_cut_off_is_refused_at_every_length_and_told_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path(), 1, Fsync::Always).unwrap();
+    publish(&log, 0..100).await;
+    drop(log);
+    let file = directory.path().join("log.redb");
+    let whole = std::fs::read(&file).unwrap();
+    for len in [320, 4096, 10_000, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
+        std::fs::write(&file, &whole[..len]).unwrap();
+        let error = open(directory.path(), 1, Fsync::Always).unwrap_err();
+        let said = format!("{:#}", anyhow::Error::from(error));
+        assert!(said.contains("log.redb") && said.contains("it is damaged"), "{len}: {said}");
+        assert!(said.contains("backup") && said.contains("fanwire log verify"), "{len}: {said}");
+    }
+    std::fs::write(&file, &whole).unwrap();
+    assert_eq!(read_all(&open(directory.path(), 1, Fsync::Always).unwrap()).await.items.len(), 100);
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ impl Writer {
     /// Leaves everything durable.
     pub(super) fn close(self) {
         let Some(store) = self.shared.store() else { return };
-        if let Err(error) = store.close() {
+        if let Err(error) = guarded(|| store.close()) {
             tracing::error!(%error, "the log wasn't closed in order");
         }
     }
@@ -240,7 +240,7 @@ impl Writer {
     /// Opens the log that was served before, and no other.
     fn reopen(&self) -> Result<(Arc<Store>, Seq), OpenError> {
         let Shared { medium, epoch, retention, .. } = &*self.shared;
-        if !medium.exists() {
+        if matches!(medium.bytes(), Ok(None)) {
             // A new one would give the same numbers again.
             return Err(OpenError::Gone);
         }
@@ -257,7 +257,10 @@ impl Writer {
         tracing::error!(path = %medium, %error, "the log can't be written: publishers are refused until it can; feeds go on");
         self.shared.set_store(None);
         // Readers that still hold it are soon done.
-        drop(store);
+        let _ = guarded(|| -> Result<(), Failure> {
+            drop(store);
+            Ok(())
+        });
         match Store::open_frozen(&**medium, retention.clone(), CACHE_BYTES) {
             Ok(frozen) => self.shared.set_store(Some(Arc::new(frozen))),
             Err(error) => tracing::error!(path = %medium, %error, "the log can't be read either"),
