@@ -1,8 +1,8 @@
 // Which transport is tried when, which one delivers, and what becomes of what they bring. Pure: what happens, and when, comes
 // in; what is to be done goes out, in order. It has no timers, no DOM and no randomness of its own.
 //
-// SSE is the floor: it is tried at once. WebTransport is tried beside it and takes over with its hello; when it is lost, SSE
-// goes on at the cursor, and WebTransport is tried again later. What is remembered of WebTransport moves only the beginning: a
+// SSE is the floor: it is tried at once. WebTransport is tried beside it, a moment later, and takes over with its hello; when it is
+// lost, SSE goes on at the cursor, and WebTransport is tried again later. What is remembered of WebTransport moves only the beginning: a
 // head start where it worked, a later try where it failed.
 
 import { Backoff } from './backoff.js';
@@ -84,7 +84,9 @@ export class Negotiation {
     if (webtransport && works) webtransport.hasWorked = true;
     for (const lane of this.#lanes) {
       if (lane.isEnded) continue;
-      if (canChoose && lane === sse && works === true) this.#wait(lane, nowMs, HEAD_START_MS);
+      // What WebTransport takes of the processor mustn't delay the first event where nobody knows whether it is of use.
+      const isSecond = works === true ? lane === sse : works === null && lane === webtransport;
+      if (canChoose && isSecond) this.#wait(lane, nowMs, HEAD_START_MS, true);
       else if (canChoose && lane === webtransport && works === false) {
         lane.backoff.begin(PROBE_ATTEMPTS);
         this.#wait(lane, nowMs, lane.backoff.nextMs(this.#random(), PROBE_MS_MAX));
@@ -369,12 +371,11 @@ export class Negotiation {
     this.#out.push({ do: 'connect', kind: lane.kind, attempt: lane.attempt }, { do: 'state' });
   }
 
-  /** @param {Lane} lane @param {number} nowMs @param {number} waitMs */
-  #wait(lane, nowMs, waitMs) {
+  /** @param {Lane} lane @param {number} nowMs @param {number} waitMs @param {boolean} [isHeldBack] and has not failed */
+  #wait(lane, nowMs, waitMs, isHeldBack = false) {
     this.#drop(lane);
     lane.state = 'waiting';
-    // Held back, and not failed.
-    lane.isHeldBack = waitMs === HEAD_START_MS && lane.kind === 'sse';
+    lane.isHeldBack = isHeldBack;
     lane.retryMs = waitMs;
     lane.dueMs = nowMs + waitMs;
   }
@@ -461,7 +462,7 @@ class Lane {
   }
 }
 
-/** What worked here before gets so long before SSE is opened as well: what a wrong memory costs. */
+/** WebTransport that worked here before gets so long before SSE is opened as well: what a wrong memory costs. Else it is SSE's. */
 export const HEAD_START_MS = 100;
 /** A heartbeat and a half of silence: the next event still comes within 1.5 heartbeats and a second of a cut. [PROTOCOL §3.3] */
 const SILENT_HEARTBEATS = 1.5;

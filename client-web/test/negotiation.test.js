@@ -2,12 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Negotiation } from '../src/negotiation.js';
+import { HEAD_START_MS, Negotiation } from '../src/negotiation.js';
 import { Position } from '../src/position.js';
 import { EPOCH, cursor } from './support/fakes.js';
 
 /** A negotiation under a test's hand: its clock, and what it wanted done since it was last asked. */
-function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = null } = {}) {
+function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = null, isBeside = works === null } = {}) {
   const position = new Position(startId);
   const machine = new Negotiation({ kinds, position, random: () => 0.5, connectTimeoutMs: 10_000 });
   const attempts = {};
@@ -56,12 +56,25 @@ function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = 
     state: () => [machine.status('sse')?.state, machine.status('webtransport')?.state, machine.live],
   };
   take(machine.start(nowMs, works));
+  if (isBeside) all.advance(HEAD_START_MS);
   return all;
 }
 
-test('nothing known: both at once, SSE first', () => {
-  const { wanted } = negotiation();
-  assert.deepEqual(wanted(), ['connect sse', 'connect webtransport']);
+test('nothing known: SSE at once, and WebTransport beside it when the first event is no longer in its way', () => {
+  const { wanted, advance } = negotiation({ isBeside: false });
+  assert.deepEqual(wanted(), ['connect sse']);
+  advance(HEAD_START_MS - 1);
+  assert.deepEqual(wanted(), []);
+  advance(1);
+  assert.deepEqual(wanted(), ['connect webtransport']);
+});
+
+test('nothing known: WebTransport at once where SSE fails, or is not there', () => {
+  const { wanted, end } = negotiation({ isBeside: false });
+  wanted();
+  end('sse');
+  assert.deepEqual(wanted(), ['drop sse', 'connect webtransport']);
+  assert.deepEqual(negotiation({ isBeside: false, kinds: ['webtransport'] }).wanted(), ['connect webtransport']);
 });
 
 test('WebTransport takes over with its hello, and SSE is dropped before anything of it is told', () => {

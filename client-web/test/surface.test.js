@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Fanwire } from '../src/fanwire.js';
 import { FRAME } from '../src/frames.js';
+import { HEAD_START_MS } from '../src/negotiation.js';
 import { EPOCH, FakeTime, FakeTransport, cursor } from './support/fakes.js';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -27,6 +28,8 @@ function start(options = {}, time = new FakeTime(), environment = {}) {
   });
   const got = [];
   fanwire.onmessage = ({ fanwire: { seq } }) => got.push(seq);
+  // Where nothing is remembered, WebTransport begins a moment later than SSE.
+  if (sse.connections.length === 1) time.advance(HEAD_START_MS);
   return { time, sse, wt, fanwire, got };
 }
 
