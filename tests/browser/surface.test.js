@@ -114,6 +114,22 @@ browserTest('a page of another site listens over every transport, where the hub 
   assert.deepEqual(transports, ['x', 'x', 'x', 'x']);
 });
 
+browserTest('a dashboard begins with the newest of each topic, once, though two transports begin', async (t, { page }) => {
+  const hub = await startHub(t);
+  await visit(page, hub.http);
+  for (let n = 0; n < 30; n++) await hub.publishJson({ topic: `gauge/${n % 3}`, data: `${n}` });
+  for (const options of [{}, { transport: 'sse' }, { transport: 'webtransport' }]) {
+    const feed = await openFeed(page, { kind: 'client', url: feedUrl(['gauge/0', 'gauge/1', 'gauge/2'], { replay: 'latest' }), ...options });
+    await hub.publishJson({ topic: 'gauge/1', data: 'new' });
+    const got = (await feed.receivedUpTo('new')).map(({ data }) => data);
+    assert.deepEqual(got, ['27', '28', '29', 'new']);
+    await feed.close();
+    await hub.publishJson({ topic: 'gauge/0', data: '27' });
+    await hub.publishJson({ topic: 'gauge/1', data: '28' });
+    await hub.publishJson({ topic: 'gauge/2', data: '29' });
+  }
+});
+
 browserTest('a page iterates over a feed, and in a worker too', async (t, { page }) => {
   const hub = await startHub(t);
   await visit(page, hub.http);
