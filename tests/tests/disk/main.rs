@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod full;
+mod large;
 mod read_only;
 mod refusals;
 mod watched;

@@ -1,6 +1,13 @@
 //! What a hub says to its operator when it can't start on a directory: which file, what is wrong, what to do.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use fanwire_client::{Connection, HttpVersion, Item, Publication, Publisher, Transport};
 use fanwire_protocol::LastEventId;
@@ -136,6 +143,20 @@ async fn a_file_of_a_newer_format() {
         refused.contains("log.redb") && refused.contains("format 99") && refused.contains("newer hub"),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn a_hub_that_ends_in_order_leaves_nothing_to_repair() {
+    // A repair reads everything, so that a start would take the longer the more is kept.
+    for (in_order, is_repaired) in [(true, false), (false, true)] {
+        let data = written(in_order).await;
+        let repaired = Arc::new(AtomicBool::new(false));
+        let seen = repaired.clone();
+        let mut builder = redb::Database::builder();
+        builder.set_repair_callback(move |_| seen.store(true, Relaxed));
+        builder.open(data.path().join("log.redb")).unwrap();
+        assert_eq!(repaired.load(Relaxed), is_repaired, "in order: {in_order}");
+    }
 }
 
 #[tokio::test]
