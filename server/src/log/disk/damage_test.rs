@@ -1,16 +1,14 @@
 //! Logs whose files are damaged: torn, cut, overwritten, rotten in any place. They are refused with a clear error, or what they still
 //! give is what was published; the process goes on either way.
 
-use std::{collections::BTreeMap, fs, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fanwire_protocol::{Cursor, Data, Draft, Epoch, Event, EventId, LastEventId, Matcher, Matchers, Seq, Topic};
 use futures_util::FutureExt as _;
-use redb::{Builder, Database, DatabaseError};
 use tokio::sync::mpsc;
 
 use super::{
     DiskLog, Fsync, OpenError, Shared,
-    medium::Medium,
     power_disk::Disk,
     store::Store,
     writer::{Job, Writer},
@@ -36,45 +34,17 @@ struct Told {
 
 #[test]
 fn a_damaged_log_is_refused() {
-    let told = damage_and_judge(|disk| Box::new(disk));
+    let told = damage_and_judge(false);
     assert!(told.refused > told.whole && told.whole > 0 && told.told + told.silent == 0, "{told:?}");
 }
 
 #[test]
 fn a_damaged_log_that_is_too_large_to_be_checked_gives_only_what_was_published() {
-    let told = damage_and_judge(|disk| Box::new(TooLarge(disk)));
+    let told = damage_and_judge(true);
     assert!(told.refused > 0 && told.whole > 0 && told.told > told.silent, "{told:?}");
 }
 
-/// A disk that says that there is more on it.
-#[derive(Debug)]
-struct TooLarge(Disk);
-
-impl std::fmt::Display for TooLarge {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Medium for TooLarge {
-    fn open(&self, builder: &Builder) -> Result<Database, DatabaseError> {
-        self.0.open(builder)
-    }
-
-    fn open_frozen(&self, builder: &Builder) -> Result<Database, DatabaseError> {
-        self.0.open_frozen(builder)
-    }
-
-    fn bytes(&self) -> io::Result<Option<u64>> {
-        Ok(Some(1 << 40))
-    }
-
-    fn lock(&self) -> Option<fs::File> {
-        None
-    }
-}
-
-fn damage_and_judge(medium: fn(Disk) -> Box<dyn Medium>) -> Told {
+fn damage_and_judge(looks_large: bool) -> Told {
     let one = std::env::var("SIMULATION_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
     let count = std::env::var("SIMULATION_SEEDS").ok().map_or(SEEDS, |count| count.parse::<u64>().unwrap());
     let (bytes, published) = log();
@@ -84,7 +54,7 @@ fn damage_and_judge(medium: fn(Disk) -> Box<dyn Medium>) -> Told {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut bytes = bytes.clone();
         damage(&mut bytes, &mut rng);
-        let judged = judge(medium(Disk::with(bytes, seed)), &published, &runtime, &mut told);
+        let judged = judge(Disk::with(bytes, seed).looking_large(looks_large), &published, &runtime, &mut told);
         judged.unwrap_or_else(|wrong| panic!("SIMULATION_SEED={seed}: {wrong}"));
     }
     eprintln!("{told:?}");
@@ -116,12 +86,12 @@ fn damage(bytes: &mut Vec<u8>, rng: &mut fastrand::Rng) {
 }
 
 fn judge(
-    medium: Box<dyn Medium>,
+    disk: Disk,
     published: &BTreeMap<u64, Event>,
     runtime: &tokio::runtime::Runtime,
     told: &mut Told,
 ) -> Result<(), String> {
-    let (shared, mut writer, mut inbox, log) = match Shared::open(medium, Epoch::from_bits(2), retention()) {
+    let (shared, mut writer, mut inbox, log) = match Shared::open(Box::new(disk), Epoch::from_bits(2), retention()) {
         Ok(shared) => {
             let (log, writer, inbox) = DiskLog::new(shared.clone(), Fsync::Always);
             (shared, writer, inbox, log)

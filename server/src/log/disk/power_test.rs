@@ -92,6 +92,44 @@ fn nothing_is_synced_between_two_intervals() {
 }
 
 #[test]
+fn what_is_due_is_synced_while_publishers_keep_coming() {
+    let disk = Disk::new(1, Honesty::Honest);
+    let mut hub = hub(&disk, Fsync::Interval(Duration::ZERO));
+    hub.append(vec![vec![numbered(0)]])[0].as_ref().unwrap();
+    for number in 1..5 {
+        let syncs = disk.syncs();
+        hub.append(vec![vec![numbered(number)]])[0].as_ref().unwrap();
+        assert_eq!(disk.syncs(), syncs + SYNCS_PER_COMMIT);
+    }
+}
+
+#[test]
+fn a_large_log_opens_after_a_crash_without_being_looked_through() {
+    for fsync in [Fsync::Always, Fsync::Interval(Duration::from_secs(3600))] {
+        for looks_large in [false, true] {
+            let disk = Disk::new(1, Honesty::Honest);
+            let mut writing = hub(&disk, fsync);
+            for batch in 0..20 {
+                // It grows beyond the limit as it runs.
+                if batch == 10 {
+                    disk.clone().looking_large(looks_large);
+                    writing.log.expire(0);
+                }
+                let events = (0..100).map(|number| numbered(100 * batch + number)).collect();
+                writing.append(vec![events]).remove(0).unwrap();
+            }
+            writing.writer.sync();
+            disk.cycle_power();
+            // Nothing of this is on the disk.
+            let mut builder = Database::builder();
+            builder.set_repair_callback(|repair| repair.abort());
+            assert_eq!(disk.open(&builder).is_ok(), looks_large, "{fsync:?}");
+            assert_eq!(kept(&hub(&disk, fsync)), 2000);
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_takes_nothing_keeps_everything_and_goes_on_when_it_has_room() {
     let disk = Disk::new(1, Honesty::Honest);
     let mut hub = hub(&disk, Fsync::Always);
@@ -234,7 +272,7 @@ impl Run {
         let noisy = Class { events_max: rng.usize(0..8), ..noisy };
         let other = Class { events_max: rng.usize(1..60), ..other };
         Self {
-            disk: Disk::new(rng.u64(..), honesty),
+            disk: Disk::new(rng.u64(..), honesty).looking_large(rng.bool()),
             retention: Retention::new(vec![noisy], other).with_keys(KEYS),
             epoch: Epoch::from_bits(seed + 1),
             runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),

@@ -42,6 +42,8 @@ pub(super) struct Store {
     reserved: AtomicU64,
     /// There is what a loss of power takes away.
     unsynced: AtomicBool,
+    /// It is too large to be looked through when it opens.
+    is_large: AtomicBool,
 }
 
 /// Why a store can't be opened.
@@ -130,7 +132,8 @@ impl Store {
                 tracing::info!(mebibytes, percent, "the log wasn't closed in order, and is looked through");
             }
         });
-        guarded(|| Self::prepare(medium.open(&builder)?, new_epoch, retention))
+        let is_large = bytes > CHECKED_BYTES_MAX;
+        guarded(|| Self::prepare(medium.open(&builder)?, new_epoch, retention, is_large))
     }
 
     /// Opens what a medium holds, to be read only: nothing is written to it, whatever is done to the store.
@@ -142,14 +145,20 @@ impl Store {
         guarded(|| {
             let database =
                 medium.open_frozen(Database::builder().set_cache_size(cache_bytes)).map_err(OpenError::from)?;
-            Ok(Self::prepare(database, Epoch::from_bits(0), retention)?.0)
+            Ok(Self::prepare(database, Epoch::from_bits(0), retention, false)?.0)
         })
     }
 
-    fn prepare(database: Database, new_epoch: Epoch, retention: Arc<Retention>) -> Result<(Self, Seq), OpenError> {
+    fn prepare(
+        database: Database,
+        new_epoch: Epoch,
+        retention: Arc<Retention>,
+        is_large: bool,
+    ) -> Result<(Self, Seq), OpenError> {
         format::migrate(&database)?;
         let fail = OpenError::from;
-        let transaction = database.begin_write().map_err(|error| fail(error.into()))?;
+        let mut transaction = database.begin_write().map_err(|error| fail(error.into()))?;
+        transaction.set_quick_repair(is_large);
         let (epoch, head) = {
             let mut tables = Tables::open(&transaction).map_err(fail)?;
             let format = get(&tables.meta, "format").map_err(fail)?;
@@ -169,7 +178,8 @@ impl Store {
             (epoch, head)
         };
         transaction.commit().map_err(|error| fail(error.into()))?;
-        Ok((Self { database, retention, epoch, reserved: AtomicU64::new(0), unsynced: AtomicBool::new(false) }, head))
+        let (reserved, unsynced, is_large) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(is_large));
+        Ok((Self { database, retention, epoch, reserved, unsynced, is_large }, head))
     }
 
     /// Opens what a hub left in a file, to be read only: nothing is written to it. The classes are those of the last run, without limits, and
@@ -225,6 +235,7 @@ impl Store {
                 epoch,
                 reserved: AtomicU64::new(0),
                 unsynced: AtomicBool::new(false),
+                is_large: AtomicBool::new(false),
             },
             head,
         ))
@@ -253,12 +264,9 @@ impl Store {
         events: Vec<Stamped>,
         durable: bool,
     ) -> Result<(Vec<Appended>, Vec<Arc<Committed>>), Failure> {
-        let mut transaction = self.database.begin_write()?;
         let last = Seq(head.0 + events.len() as u64);
         let reserve = !durable && self.reserved.load(Relaxed) < last.0;
-        if !durable && !reserve {
-            transaction.set_durability(Durability::None)?;
-        }
+        let transaction = self.begin(durable || reserve)?;
         let (mut appended, mut committed) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         {
             let mut tables = Tables::open(&transaction)?;
@@ -304,17 +312,33 @@ impl Store {
         Ok(())
     }
 
+    fn begin(&self, durable: bool) -> Result<WriteTransaction, Failure> {
+        let mut transaction = self.database.begin_write()?;
+        if durable {
+            transaction.set_quick_repair(self.is_large.load(Relaxed));
+        } else {
+            transaction.set_durability(Durability::None)?;
+        }
+        Ok(transaction)
+    }
+
+    /// Tells it how large its file is by now. Behind the commits of a large one the database needn't look through the whole of it after
+    /// a crash; each takes a second sync.
+    pub(super) fn set_bytes(&self, bytes: u64) {
+        self.is_large.store(bytes > CHECKED_BYTES_MAX, Relaxed);
+    }
+
     /// Makes everything that was appended before durable.
     pub(super) fn sync(&self) -> Result<(), Failure> {
         if self.unsynced.swap(false, Relaxed) {
-            self.database.begin_write()?.commit()?;
+            self.begin(true)?.commit()?;
         }
         Ok(())
     }
 
     /// Makes everything durable, and gives reserved numbers back: the next run goes on right behind the newest event.
     pub(super) fn close(&self) -> Result<(), Failure> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.begin(true)?;
         Tables::open(&transaction)?.set("reserved", 0)?;
         Ok(transaction.commit()?)
     }
@@ -325,10 +349,7 @@ impl Store {
         if !self.has_expired(now_ms)? {
             return Ok(false);
         }
-        let mut transaction = self.database.begin_write()?;
-        if !durable {
-            transaction.set_durability(Durability::None)?;
-        }
+        let transaction = self.begin(durable)?;
         let mut left = EXPIRE_MAX;
         {
             let mut tables = Tables::open(&transaction)?;
@@ -853,8 +874,8 @@ pub(super) const KEY_ORDER: TableDefinition<'static, u64, (&'static [u8; 16], u6
     TableDefinition::new("idempotency_key_order");
 pub(super) type StoredKey = (&'static [u8; 16], u64, u64);
 
-/// The largest file whose every page is looked at when it is opened, which takes some seconds for a gibibyte. Of a larger one that was
-/// closed in order, only the events are checked, when they are read.
+/// The largest file whose every page is looked at when it is opened, which takes about a second. Of a larger one only the events are
+/// checked, when they are read, and its commits leave what it takes to open it at once.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How many numbers are reserved at a time: one sync for so many events, and so large a gap after a crash.
 const RESERVED_BLOCK: u64 = 10_000;

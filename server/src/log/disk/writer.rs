@@ -120,6 +120,9 @@ impl Writer {
         if let Some(now_ms) = expire
             && let Some(store) = self.open_store()
         {
+            if let Ok(Some(bytes)) = self.shared.medium.bytes() {
+                store.set_bytes(bytes);
+            }
             match guarded(|| store.expire(now_ms, self.fsync == Fsync::Always)) {
                 Ok(_) => self.sync_later(),
                 Err(error) => self.give_up(store, &error),
@@ -129,6 +132,10 @@ impl Writer {
             let compacted = self.compact();
             // Who asked may be gone; it is done all the same.
             let _ = answer.send(compacted);
+        }
+        // While jobs keep coming, nobody waits for the moment.
+        if self.sync_by.is_some_and(|by| by <= Instant::now()) {
+            self.sync();
         }
     }
 
