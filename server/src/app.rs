@@ -13,17 +13,21 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
 use fanwire_certs::{CertResolver, Reload, quic_server_config, tcp_server_config};
-use fanwire_protocol::Epoch;
+use fanwire_protocol::{
+    Epoch,
+    message::{Bye, ByeCode},
+};
 use http::HeaderValue;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     admission::Admission,
-    auth::Auth,
+    auth::{Auth, PageOrigin},
     config::Config,
     demo,
-    fanout::{self, Counted, LocalShard, Shards},
+    fanout::{self, Counted, Feeds, Gate, LocalShard, Shards},
     http::{Access, Discovery, Edge, router},
     hub::{Hub, now_ms},
     local,
@@ -47,10 +51,19 @@ pub struct Running {
     https: Option<SocketAddr>,
     certificate: Option<Arc<CertResolver>>,
     hub: Arc<Hub>,
+    in_force: InForce,
     shards: Arc<Shards>,
     endpoint: Option<quinn::Endpoint>,
     /// Accept loops and what goes on in the background; aborted when the hub drains.
     tasks: JoinSet<()>,
+}
+
+/// What a reload replaces.
+#[derive(Debug)]
+struct InForce {
+    auth: Arc<Auth>,
+    access: Arc<ArcSwap<Access>>,
+    feeds: Feeds,
 }
 
 impl App {
@@ -98,17 +111,19 @@ impl App {
             limits: config.feed_limits,
             drain_spread_ms: config.limits.retry.as_millis() as u64,
         };
-        let shards = Arc::new(Shards::start(&shards, &log, entropy).context("can't start the shards' threads")?);
-        let hub = Arc::new(Hub::new(log.clone(), config.limits));
         let ports = [http_address, https_address].into_iter().flatten().map(|address| address.port());
+        let auth = Arc::new(Auth::new(config.auth.clone()));
+        let access = Arc::new(ArcSwap::from_pointee(access(&config, ports.collect())));
+        let gate = gate(auth.clone(), access.clone());
+        let shards = Shards::start(&shards, &log, &gate, entropy).context("can't start the shards' threads")?;
+        let feeds = shards.feeds();
+        let shards = Arc::new(shards);
+        let hub = Arc::new(Hub::new(log.clone(), config.limits));
         let edge = Edge {
             hub: hub.clone(),
-            auth: Arc::new(Auth::new(config.auth.clone())),
-            access: Arc::new(Access {
-                loopback_only: config.is_loopback_only() && !config.allow_anonymous && config.auth.issuers.is_empty(),
-                allowed_origins: config.allowed_origins.clone(),
-                own_ports: ports.collect(),
-            }),
+            auth: auth.clone(),
+            access: access.clone(),
+            feeds: feeds.clone(),
             discovery: Arc::new(Discovery {
                 quic_port: https_address.map(|address| address.port()),
                 certificate: certificate.clone(),
@@ -142,10 +157,12 @@ impl App {
         if let Some(certificate) = &certificate {
             tasks.spawn(reload(certificate.clone()));
         }
+        tasks.spawn(close_the_withdrawn(auth.clone(), feeds.clone()));
         if config.demo {
             tasks.spawn(demo::publish(hub.clone()));
         }
-        Ok(Running { http: http_address, https: https_address, certificate, hub, shards, endpoint, tasks })
+        let in_force = InForce { auth, access, feeds };
+        Ok(Running { http: http_address, https: https_address, certificate, hub, in_force, shards, endpoint, tasks })
     }
 }
 
@@ -170,9 +187,32 @@ impl Running {
         &self.hub
     }
 
+    /// Whether the hub looks at tokens.
+    pub fn has_keys(&self) -> bool {
+        self.in_force.auth.has_keys()
+    }
+
     /// How many connections are open.
     pub fn connections(&self) -> usize {
         self.shards.connections()
+    }
+
+    /// Takes up who may use the hub from another configuration: issuers and what else is about tokens, origins, whether strangers may
+    /// come. Feeds that it wouldn't let in any more are closed; says how many. Certificate files are looked at again, too. Nothing
+    /// else changes.
+    pub async fn reload(&self, config: &Config) -> usize {
+        let InForce { auth, access: in_force, feeds } = &self.in_force;
+        auth.replace(config.auth.clone());
+        in_force.store(Arc::new(access(config, in_force.load().own_ports.clone())));
+        if let Some(certificate) = &self.certificate {
+            reload_certificate(certificate.clone()).await;
+        }
+        feeds.recheck().await
+    }
+
+    /// Every feed that is open.
+    pub fn feeds(&self) -> &Feeds {
+        &self.in_force.feeds
     }
 
     /// Takes no more connections, tells every subscriber, and waits for the connections to end; ends them after the
@@ -281,18 +321,50 @@ async fn expire(log: SharedLog) {
 
 /// Rotates the development identity, and takes renewed certificate files up.
 async fn reload(certificate: Arc<CertResolver>) {
-    every(RELOAD_INTERVAL, || async {
-        let certificate = certificate.clone();
-        match tokio::task::spawn_blocking(move || certificate.reload(SystemTime::now())).await {
-            Ok(Ok(Reload::Replaced)) => tracing::info!("the certificate was replaced"),
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the certificate stays as it was")
-            }
-            Err(error) => tracing::error!(%error, "the reload of the certificate failed"),
+    every(RELOAD_INTERVAL, || reload_certificate(certificate.clone())).await;
+}
+
+async fn reload_certificate(certificate: Arc<CertResolver>) {
+    match tokio::task::spawn_blocking(move || certificate.reload(SystemTime::now())).await {
+        Ok(Ok(Reload::Replaced)) => tracing::info!("the certificate was replaced"),
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the certificate stays as it was")
+        }
+        Err(error) => tracing::error!(%error, "the reload of the certificate failed"),
+    }
+}
+
+/// Who may ask from where.
+fn access(config: &Config, own_ports: Vec<u16>) -> Access {
+    Access {
+        loopback_only: config.is_loopback_only() && !config.allow_anonymous && config.auth.issuers.is_empty(),
+        allowed_origins: config.allowed_origins.clone(),
+        own_ports,
+    }
+}
+
+/// Whether what a feed was let in with still holds.
+fn gate(auth: Arc<Auth>, access: Arc<ArcSwap<Access>>) -> Gate {
+    Gate::new(move |pass| {
+        let allows = |page: &PageOrigin| access.load().allows_text(&page.origin, page.host.as_deref());
+        if auth.withdrawn(pass) {
+            Some(Bye::terminal(ByeCode::Revoked, "what had let this feed in was withdrawn"))
+        } else if !pass.origin.as_ref().is_none_or(allows) {
+            Some(Bye::terminal(ByeCode::Revoked, "pages of this origin may not use the hub any more"))
+        } else {
+            None
         }
     })
-    .await;
+}
+
+/// Closes what a key had let in that its issuer has taken back.
+async fn close_the_withdrawn(auth: Arc<Auth>, feeds: Feeds) {
+    loop {
+        auth.keys_lost().await;
+        let closed = feeds.recheck().await;
+        tracing::info!(closed, "an issuer has taken a key back");
+    }
 }
 
 async fn every<F: Future<Output = ()>>(period: Duration, mut act: impl FnMut() -> F) {

@@ -169,6 +169,58 @@ fn a_hub_whose_output_nobody_reads_serves() {
 }
 
 #[test]
+fn tokens_are_made_taken_and_withdrawn() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("fanwire.toml");
+    let write = |secret: &str| {
+        let issuer = format!("[[issuer]]\niss = 'https://app.example'\nsecret = '{secret}'\n");
+        fs::write(&file, format!("resource = 'https://hub.example'\n{issuer}")).unwrap();
+    };
+    let (secret, other) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+    write(secret);
+    let hub = Hub::start(&["--no-demo", "--config", path(&file)]);
+    let token = |secret: &str| {
+        let (resource, issuer) = ("https://hub.example", "https://app.example");
+        let who = ["token", "--resource", resource, "--issuer", issuer, "--secret", secret];
+        ok(fanwire(&[&who[..], &["--publish", "*", "--subscribe", "news"]].concat(), "")).trim().to_owned()
+    };
+    let good = token(secret);
+    let subscribers: Vec<Subscriber> = TRANSPORTS
+        .into_iter()
+        .map(|transport| {
+            let arguments = ["--transport", transport, "--topic", "news", "--token", &good];
+            Subscriber::start(&hub.https, &arguments)
+        })
+        .collect();
+    for subscriber in &subscribers {
+        subscriber.told("connected over");
+    }
+    let publish = |token: &[&str]| fanwire(&[&["pub", &hub.http, "-t", "news", "-d", "x"], token].concat(), "");
+    one_line(&publish(&[]), "no_token");
+    one_line(&publish(&["--token", &token(other)]), "invalid_token");
+    ok(publish(&["--token", &good]));
+    for subscriber in &subscribers {
+        assert_eq!(subscriber.line()["data"], "x");
+    }
+    // What can't be read changes nothing.
+    fs::write(&file, "nonsense").unwrap();
+    let hang_up = || {
+        let id = hub.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "HUP", &id]).status().unwrap().success());
+    };
+    hang_up();
+    ok(publish(&["--token", &good]));
+    write(other);
+    hang_up();
+    for subscriber in subscribers {
+        subscriber.told("bye: what had let this feed in was withdrawn");
+        assert!(!subscriber.finish().0.success());
+    }
+    one_line(&publish(&["--token", &good]), "invalid_token");
+    ok(publish(&["--token", &token(other)]));
+}
+
+#[test]
 fn what_is_wrong_is_said_in_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();

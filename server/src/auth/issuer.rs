@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
+use tokio::sync::Notify;
 use url::Url;
 
 use super::{
-    Identity, Jwks, JwksLimits, Key, Rights, TokenError,
+    Config, Identity, Jwks, Key, Rights, TokenError,
     token::{Rules, Unverified},
 };
 
@@ -33,14 +34,15 @@ pub enum KeySource {
 pub struct Issuer {
     name: String,
     given: Vec<Arc<Key>>,
-    published: Vec<Jwks>,
+    published: Vec<Arc<Jwks>>,
 }
 
 impl Issuer {
     /// Puts the keys of each issuer together, and begins to fetch those that are published.
-    pub(super) fn start_all(configs: &[IssuerConfig], limits: JwksLimits) -> Vec<Self> {
+    /// Those of `before` that are still published go on.
+    pub(super) fn start_all(auth: &Config, before: &[Self], keys_lost: &Arc<Notify>) -> Vec<Self> {
         let mut issuers: Vec<Self> = Vec::new();
-        for config in configs {
+        for config in &auth.issuers {
             let known = issuers.iter().position(|issuer| issuer.name == config.name);
             let at = known.unwrap_or_else(|| {
                 issuers.push(Self { name: config.name.clone(), given: vec![], published: vec![] });
@@ -49,7 +51,10 @@ impl Issuer {
             match &config.keys {
                 KeySource::Given(keys) => issuers[at].given.extend_from_slice(keys),
                 KeySource::Url(url, allowed) => {
-                    issuers[at].published.push(Jwks::start(url.clone(), allowed.clone(), limits));
+                    let same_issuer = before.iter().filter(|issuer| issuer.name == config.name);
+                    let known = same_issuer.flat_map(|issuer| &issuer.published).find(|set| set.is_of(url, allowed));
+                    let start = || Jwks::start(url.clone(), allowed.clone(), auth.jwks, keys_lost.clone());
+                    issuers[at].published.push(known.cloned().unwrap_or_else(|| Arc::new(start())));
                 }
             }
         }
@@ -62,9 +67,15 @@ impl Issuer {
     }
 
     pub(super) fn verify(&self, token: &Unverified<'_>, rules: &Rules<'_>) -> Result<(Identity, Rights), TokenError> {
-        let published: Vec<_> = self.published.iter().filter_map(Jwks::keys).collect();
+        let published: Vec<_> = self.published.iter().filter_map(|set| set.keys()).collect();
         let keys = self.given.iter().chain(published.iter().flat_map(|set| set.iter()));
         token.verify(&token.candidates(keys), rules)
+    }
+
+    /// Whether a key is one of its.
+    pub(super) fn holds(&self, key: &Key) -> bool {
+        let published = self.published.iter().filter_map(|set| set.keys());
+        self.given.iter().any(|given| **given == *key) || published.flat_map(|set| set.to_vec()).any(|its| *its == *key)
     }
 
     /// Fetches the keys that are published, if it may be time. False if there are none to fetch.

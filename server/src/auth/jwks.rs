@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::Instant,
 };
 use tokio_rustls::TlsConnector;
@@ -53,10 +53,14 @@ impl Default for Limits {
 /// The keys at a URL, kept fresh for as long as this lives.
 pub struct Jwks {
     url: Url,
-    keys: Arc<ArcSwapOption<Vec<Arc<Key>>>>,
+    allowed: Vec<Algorithm>,
+    keys: Fetched,
     ask: mpsc::Sender<oneshot::Sender<()>>,
     _task: AbortOnDropHandle<()>,
 }
+
+/// None until there were any.
+type Fetched = Arc<ArcSwapOption<Vec<Arc<Key>>>>;
 
 /// A URL that keys can't be fetched from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,12 +96,17 @@ pub fn parse_set(json: &[u8], allowed: &[Algorithm]) -> Result<Vec<Key>, serde_j
 }
 
 impl Jwks {
-    /// Begins to fetch. Must be called on a tokio runtime.
-    pub fn start(url: Url, allowed: Vec<Algorithm>, limits: Limits) -> Self {
+    /// Begins to fetch. Must be called on a tokio runtime. `lost` is told when a key isn't published any more.
+    pub fn start(url: Url, allowed: Vec<Algorithm>, limits: Limits, lost: Arc<Notify>) -> Self {
         let keys = Arc::new(ArcSwapOption::empty());
         let (ask, asked) = mpsc::channel(ASKED_MAX);
-        let task = tokio::spawn(keep_fresh(url.clone(), allowed, limits, keys.clone(), asked));
-        Self { url, keys, ask, _task: AbortOnDropHandle::new(task) }
+        let task = tokio::spawn(keep_fresh(url.clone(), allowed.clone(), limits, (keys.clone(), lost), asked));
+        Self { url, allowed, keys, ask, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// Whether these are the keys of a URL, for these algorithms.
+    pub(super) fn is_of(&self, url: &Url, allowed: &[Algorithm]) -> bool {
+        (&self.url, &*self.allowed) == (url, allowed)
     }
 
     /// The keys as they were fetched last; none if they never could be.
@@ -125,7 +134,7 @@ async fn keep_fresh(
     url: Url,
     allowed: Vec<Algorithm>,
     limits: Limits,
-    keys: Arc<ArcSwapOption<Vec<Arc<Key>>>>,
+    (keys, lost): (Fetched, Arc<Notify>),
     mut asked: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
     // Those who wait for the fetch that is under way. They are told by being dropped.
@@ -141,7 +150,10 @@ async fn keep_fresh(
                 if set.is_empty() {
                     tracing::warn!(url = url.as_str(), "no key there can be used; the keys stay as they were");
                 } else {
-                    keys.store(Some(Arc::new(set.into_iter().map(Arc::new).collect())));
+                    let before = keys.swap(Some(Arc::new(set.iter().cloned().map(Arc::new).collect())));
+                    if before.is_some_and(|before| before.iter().any(|key| !set.contains(key))) {
+                        lost.notify_one();
+                    }
                 }
             }
             Err(error) => tracing::warn!(url = url.as_str(), error = &*error, "the keys stay as they were"),

@@ -10,11 +10,14 @@ mod jwks;
 mod key;
 pub mod mint;
 mod pass;
+mod revoked;
+mod ticket;
 mod token;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::core::{Lease, LeaseOf};
 
@@ -23,10 +26,15 @@ pub use issuer::{Issuer, IssuerConfig, KeySource};
 pub use jsonwebtoken::Algorithm;
 pub use jwks::{BadUrl, Jwks, Limits as JwksLimits, parse_set, parse_url};
 pub use key::{Key, KeyError};
-pub use pass::{Identity, PageOrigin, Pass, Payload, Rights};
+pub use pass::{Holder, Identity, PageOrigin, Pass, Payload, Rights};
+pub use revoked::{Revocation, TooManyRevocations};
+pub use ticket::TICKET_LIFE;
+pub(crate) use ticket::random_u128;
 pub use token::TokenError;
 
 use pass::Anonymous;
+use revoked::Revoked;
+use ticket::Tickets;
 use token::{Rules, Unverified};
 
 /// Whom the hub lets in.
@@ -67,6 +75,10 @@ impl Default for Config {
 #[derive(Debug)]
 pub struct Auth {
     rules: ArcSwap<InForce>,
+    revoked: Revoked,
+    tickets: Tickets,
+    /// An issuer has published keys without one that it had published before.
+    keys_lost: Arc<Notify>,
 }
 
 /// The configuration that holds now.
@@ -83,6 +95,8 @@ pub enum Shown<'a> {
     Nothing,
     /// An access token.
     Token(&'a str),
+    /// A ticket.
+    Ticket(&'a str),
 }
 
 /// Why somebody isn't let in, or may not do something. [RFC 6750 §3.1]
@@ -105,6 +119,9 @@ pub enum Denied {
         "a cookie is taken only from pages of the hub's own and the allowed origins, and the request doesn't say that it is of one"
     )]
     ForeignPage,
+    /// There are as many tickets as may be.
+    #[error("too many tickets wait to be used")]
+    TooManyTickets,
     /// The issuer's keys couldn't be had so far.
     #[error("the keys of the token's issuer can't be had now")]
     NoKeys,
@@ -113,7 +130,54 @@ pub enum Denied {
 impl Auth {
     /// Must be called on a tokio runtime, on which keys are fetched.
     pub fn new(config: Config) -> Self {
-        Self { rules: ArcSwap::from_pointee(InForce::new(config)) }
+        let keys_lost = Arc::new(Notify::new());
+        let rules = ArcSwap::from_pointee(InForce::new(config, &[], &keys_lost));
+        Self { rules, revoked: Revoked::default(), tickets: Tickets::new(), keys_lost }
+    }
+
+    /// Goes on with another configuration. Whom it wouldn't let in any more is [`Auth::withdrawn`]. Must be called on a tokio runtime.
+    pub fn replace(&self, config: Config) {
+        let before = self.rules.load();
+        self.rules.store(Arc::new(InForce::new(config, &before.issuers, &self.keys_lost)));
+    }
+
+    /// Waits until an issuer has taken back a key.
+    pub async fn keys_lost(&self) {
+        self.keys_lost.notified().await;
+    }
+
+    /// Whether what somebody was let in with is good no more: it was revoked, its key or its issuer is gone, or strangers aren't let
+    /// in any more.
+    pub fn withdrawn(&self, pass: &Pass) -> bool {
+        let rules = self.rules.load();
+        match &pass.identity {
+            Some(identity) => {
+                let issuer = rules.issuers.iter().find(|issuer| issuer.name() == &*identity.issuer);
+                self.revoked.covers(identity) || !issuer.is_some_and(|issuer| issuer.holds(identity.key()))
+            }
+            None if rules.issuers.is_empty() => false,
+            None => pass.anonymous == Anonymous::Everything || !rules.config.allow_anonymous,
+        }
+    }
+
+    /// Makes tokens of an issuer invalid, whatever they say. The feeds that they let in are still to be ended. `until_ms`: when they have
+    /// expired, and this can be forgotten.
+    pub fn revoke(
+        &self,
+        issuer: &str,
+        revocation: Revocation,
+        until_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Result<(), TooManyRevocations> {
+        self.revoked.add(issuer, revocation, until_ms, now_ms)
+    }
+
+    /// A ticket for one connection of the next [`TICKET_LIFE`], with the rights of this pass.
+    pub fn issue_ticket(&self, pass: Pass, now_ms: u64) -> Result<String, Denied> {
+        if pass.identity.is_none() {
+            return Err(Denied::NoToken);
+        }
+        self.tickets.issue(pass, now_ms)
     }
 
     /// Whether the hub looks at tokens.
@@ -144,17 +208,24 @@ impl Auth {
         if rules.issuers.is_empty() {
             return Ok(Pass::anonymous(Anonymous::Everything));
         }
-        match shown {
+        let pass = match shown {
             Shown::Nothing if rules.config.allow_anonymous => Ok(Pass::anonymous(Anonymous::Subscribe)),
             Shown::Nothing => Ok(Pass::anonymous(Anonymous::Nothing)),
             Shown::Token(text) => rules.verify(text, now_ms).await,
+            Shown::Ticket(text) => self.tickets.redeem(text, now_ms),
+        }?;
+        let expired = pass.identity.as_ref().is_some_and(|identity| identity.expires_at_ms <= now_ms);
+        if pass.identity.is_some() && (expired || self.withdrawn(&pass)) {
+            tracing::debug!("a token was refused: it was revoked");
+            return Err(Denied::InvalidToken);
         }
+        Ok(pass)
     }
 }
 
 impl InForce {
-    fn new(config: Config) -> Self {
-        let issuers = Issuer::start_all(&config.issuers, config.jwks);
+    fn new(config: Config, before: &[Issuer], keys_lost: &Arc<Notify>) -> Self {
+        let issuers = Issuer::start_all(&config, before, keys_lost);
         Self { config, issuers }
     }
 

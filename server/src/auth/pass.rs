@@ -9,7 +9,7 @@ use super::{Denied, Key};
 use crate::core::{self, Scope};
 
 /// What a request or a feed was let in with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Pass {
     /// Whose token it was; none for those who showed none.
     pub identity: Option<Identity>,
@@ -18,6 +18,15 @@ pub struct Pass {
     /// The page that asked, if it was one.
     pub origin: Option<PageOrigin>,
     pub(super) anonymous: Anonymous,
+}
+
+/// Whom a feed is for.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// Names the feed; nobody guesses it.
+    pub id: u128,
+    /// What it was let in with, last.
+    pub pass: Arc<Pass>,
 }
 
 /// What those may do who show no token.

@@ -62,9 +62,6 @@ pub enum TokenError {
     /// Its time hasn't come.
     #[error("it isn't valid yet")]
     NotYet,
-    /// It, or its subject, was revoked.
-    #[error("it was revoked")]
-    Revoked,
     /// Its grants can't be understood.
     #[error("its authorization_details: {0}")]
     Details(#[from] details::DetailsError),

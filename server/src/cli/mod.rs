@@ -5,6 +5,7 @@ mod publish;
 mod serve;
 mod subscribe;
 mod target;
+mod token;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ enum Command {
     Sub(subscribe::Subscribe),
     /// Look after a log on disk, whether a hub is running on it or not
     Log(log::LogCommand),
+    /// Make an access token, for trying
+    Token(token::MakeToken),
 }
 
 impl Cli {
@@ -45,6 +48,7 @@ impl Cli {
             Some(Command::Serve(layer)) => serve::run(*layer)?,
             Some(Command::Pub(publish)) => on_runtime(publish.run())?,
             Some(Command::Sub(subscribe)) => on_runtime(subscribe.run())?,
+            Some(Command::Token(token)) => token.run()?,
             Some(Command::Log(log)) => return log::run(log),
         }
         Ok(ExitCode::SUCCESS)

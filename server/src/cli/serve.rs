@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) fn run(flags: Layer) -> Result<()> {
     check_environment()?;
-    let config = Config::load(flags)?;
+    let config = Config::load(flags.clone())?;
     telemetry::start_logging(&config.log_filter)?;
     // Every connection takes a descriptor.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -27,9 +27,9 @@ pub(super) fn run(flags: Layer) -> Result<()> {
         let demo = config.demo;
         let running = App::bind(config)?.start()?;
         // Before anybody is told that there is something to stop.
-        let signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let signals = Signals::listen()?;
         announce(&running, demo);
-        wait_for(signals).await;
+        wait(signals, &running, &flags).await;
         tracing::info!("draining: telling the subscribers, at most {deadline:?}");
         if running.drain(deadline).await {
             tracing::info!("drained");
@@ -40,11 +40,31 @@ pub(super) fn run(flags: Layer) -> Result<()> {
     })
 }
 
+/// What people and supervisors say.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 fn announce(running: &Running, demo: bool) {
     let lines = [
         running.http().map(|address| format!("page and HTTP/1, h2c:          http://{address}/\n")),
         running.https().map(|address| format!("HTTP/1, 2, 3 and WebTransport: https://{address}/\n")),
-        running.http().map(|address| format!("publish: curl http://{address}/events -d topic=hello -d data=world\n")),
+        running.http().map(|address| {
+            let token = if running.has_keys() { "-H \"Authorization: Bearer $FANWIRE_TOKEN\" " } else { "" };
+            format!("publish: curl http://{address}/events {token}-d topic=hello -d data=world\n")
+        }),
         demo.then(|| "live input on host/… (--no-demo turns it off)\n".to_owned()),
     ];
     // At once, and come what may: that nobody reads it, as behind `| head -1`, is no reason not to serve.
@@ -55,17 +75,29 @@ fn announce(running: &Running, demo: bool) {
     }
 }
 
-async fn wait_for((mut interrupt, mut terminate): (Signal, Signal)) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// Waits until the hub is to end. When it is told to hang up, it reads the configuration again.
+async fn wait(signals: Signals, running: &Running, flags: &Layer) {
+    let Signals { mut interrupt, mut terminate, mut hangup } = signals;
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => return,
+            _ = terminate.recv() => return,
+            _ = hangup.recv() => match Config::load(flags.clone()) {
+                Ok(config) => {
+                    let closed = running.reload(&config).await;
+                    tracing::info!(closed, "issuers, origins and certificates were read again; other keys need a restart");
+                }
+                Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+            },
+        }
     }
 }
 
 /// A misspelt variable must not be silently nothing.
 fn check_environment() -> Result<()> {
     let command = Cli::command();
-    let known: Vec<_> = command.get_arguments().filter_map(|argument| argument.get_env()).collect();
+    let all = command.get_arguments().chain(command.get_subcommands().flat_map(|sub| sub.get_arguments()));
+    let known: Vec<_> = all.filter_map(|argument| argument.get_env()).collect();
     for (name, _) in std::env::vars_os() {
         let ours = name.to_str().is_some_and(|name| name.starts_with("FANWIRE_"));
         if ours && !known.contains(&name.as_os_str()) {

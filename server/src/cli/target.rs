@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use fanwire_client::{CertificateHash, Options, Trust};
+use fanwire_client::{CertificateHash, Options, Token, Trust};
 
 #[derive(Debug, Args)]
 pub(super) struct Target {
@@ -17,6 +17,10 @@ pub(super) struct Target {
     /// Take the certificate with this SHA-256 hash, in hex or base64; may be repeated
     #[arg(long, value_name = "HASH")]
     cert_hash: Vec<CertificateHash>,
+
+    /// The access token to be let in with; better as a variable than as a flag, which others can see
+    #[arg(long, env = "FANWIRE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<Token>,
 }
 
 impl Target {
@@ -28,6 +32,8 @@ impl Target {
             (false, false) => Trust::Pinned(self.cert_hash.clone()),
             (false, true) => Trust::System,
         };
-        Ok(Options::new(&url).context("the first argument")?.trust(trust))
+        let mut options = Options::new(&url).context("the first argument")?.trust(trust);
+        options.token = self.token.clone();
+        Ok(options)
     }
 }

@@ -155,14 +155,23 @@ impl Shard {
     }
 
     /// Ends a feed with a bye that nothing comes before: what waits in it is dropped. A reader that doesn't take the bye is cut soon:
-    /// see [`Shard::is_cut`].
-    pub fn dismiss(&mut self, id: FeedId, bye: Bye, now: Time) {
+    /// see [`Shard::is_cut`]. False if it had its bye before.
+    pub fn dismiss(&mut self, id: FeedId, bye: Bye, now: Time) -> bool {
+        if self.get(id).is_none_or(|feed| matches!(feed.phase, Phase::Ended) && feed.is_empty()) {
+            return false;
+        }
         self.with(id, |feed| {
             feed.dismiss(bye);
             feed.cut_at = Some(Time(now.0 + LINGER_MS));
         });
         self.wake(id);
         self.set_alarm(id, now);
+        true
+    }
+
+    /// Whether a feed has ended, though its reader may not know yet.
+    pub fn is_over(&self, id: FeedId) -> bool {
+        self.get(id).is_none_or(|feed| matches!(feed.phase, Phase::Ended))
     }
 
     /// Closes a feed; what waits in it is dropped.
@@ -400,7 +409,8 @@ impl Shard {
         if let Some((_, of)) = feed.ends_at.take_if(|(at, _)| now >= *at)
             && !ended
         {
-            return self.dismiss(id, of.bye(retry_ms), now);
+            self.dismiss(id, of.bye(retry_ms), now);
+            return;
         }
         if feed.ping_due || matches!(feed.phase, Phase::Ended) {
             // Also a feed that was woken already: its reader may be gone.

@@ -3,13 +3,17 @@
 use std::{
     future::poll_fn,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use fanwire_protocol::{Matchers, Seq, message::Bye};
 
 use super::LocalShard;
-use crate::core::{ChangeError, FeedId, Item, Lease, Rights, Taken};
+use crate::{
+    auth::{Holder, Pass},
+    core::{ChangeError, FeedId, Item, Lease, Taken},
+};
 
 /// A feed of this thread's shard. Dropping it closes the feed.
 #[derive(Debug)]
@@ -51,10 +55,19 @@ impl Feed {
         self.shard.with_core(|core| core.end(self.id, bye));
     }
 
-    /// Changes the rights, and when the feed ends; see [`crate::core::Shard::authorize`].
-    pub fn authorize(&self, request_id: u64, rights: Rights, lease: Option<Lease>) -> Result<Seq, ChangeError> {
-        let now = self.shard.now();
-        self.shard.with_core(|core| core.authorize(self.id, request_id, (rights, lease), now))
+    /// Whether the feed has ended, though its reader may not know yet.
+    pub fn is_over(&self) -> bool {
+        self.shard.with_core(|core| core.is_over(self.id))
+    }
+
+    /// Goes on with another pass: other rights, and another end; see [`crate::core::Shard::authorize`].
+    pub fn authorize(&self, request_id: u64, pass: Arc<Pass>, lease: Option<Lease>) -> Result<Seq, ChangeError> {
+        let (now, rights) = (self.shard.now(), pass.feed_rights());
+        let from = self.shard.with_core(|core| core.authorize(self.id, request_id, (rights, lease), now))?;
+        if let Some(holder) = self.shard.holder(self.id) {
+            self.shard.hold(self.id, Holder { pass, ..holder });
+        }
+        Ok(from)
     }
 
     /// Changes the matchers; see [`crate::core::Shard::change`].
@@ -66,6 +79,6 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         self.shard.with_core(|core| core.close(self.id));
-        self.shard.forget_waker(self.id);
+        self.shard.forget(self.id);
     }
 }

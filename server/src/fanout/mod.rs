@@ -4,6 +4,7 @@
 //! there is no lock and no wake-up per subscriber and event across threads. The log's tail reaches each shard once.
 
 mod feed;
+mod feeds;
 mod shard;
 
 use std::{
@@ -22,7 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{core, log::SharedLog};
 
+use feeds::{COMMANDS_MAX, Command};
+
 pub use feed::Feed;
+pub use feeds::{Feeds, Gate};
 pub use shard::{Counted, LocalShard};
 
 /// Every shard of a hub.
@@ -46,6 +50,7 @@ pub struct Config {
 #[derive(Debug)]
 struct Remote {
     jobs: mpsc::Sender<(Job, Counted)>,
+    commands: mpsc::Sender<Command>,
     connections: Arc<AtomicUsize>,
     /// None once it was joined.
     thread: Option<JoinHandle<()>>,
@@ -58,15 +63,17 @@ type Job = Box<dyn FnOnce(Rc<LocalShard>, Counted) + Send>;
 
 impl Shards {
     /// Starts the threads.
-    pub fn start(config: &Config, log: &SharedLog, mut entropy: impl FnMut() -> u64) -> io::Result<Self> {
+    pub fn start(config: &Config, log: &SharedLog, gate: &Gate, mut entropy: impl FnMut() -> u64) -> io::Result<Self> {
         let drain = CancellationToken::new();
         let shards = (0..config.count.max(1))
             .map(|index| {
                 let (jobs, inbox) = mpsc::channel(JOBS_MAX);
+                let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
                 let (finished, done) = oneshot::channel();
                 let (connections, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
                 let setup = shard::Setup {
                     log: log.clone(),
+                    gate: gate.clone(),
                     tail: log.tail(),
                     limits: config.limits,
                     seed: entropy(),
@@ -75,10 +82,10 @@ impl Shards {
                     stop: stop.clone(),
                 };
                 let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
-                    shard::run(setup, inbox);
+                    shard::run(setup, inbox, commanded);
                     let _ = finished.send(());
                 })?;
-                Ok(Remote { jobs, connections, thread: Some(thread), done: Some(done), stop })
+                Ok(Remote { jobs, commands, connections, thread: Some(thread), done: Some(done), stop })
             })
             .collect::<io::Result<_>>()?;
         Ok(Self { shards, drain })
@@ -92,6 +99,11 @@ impl Shards {
             let counted = Counted::new(shard.connections.clone());
             let _ = shard.jobs.send((Box::new(serve), counted)).await;
         }
+    }
+
+    /// Reaches every feed, for as long as there are shards.
+    pub fn feeds(&self) -> Feeds {
+        Feeds::new(self.shards.iter().map(|shard| shard.commands.clone()))
     }
 
     /// How many connections are open.

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use fanwire_protocol::message::Bye;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::{JoinSet, LocalSet},
@@ -19,8 +21,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Feed, Job};
+use super::{Command, Feed, Gate, Job};
 use crate::{
+    auth::Holder,
     core::{Committed, Effect, FeedId, Limits, ReadRequest, Shard, Subscription, Time},
     log::{SharedLog, Tail, TailStep},
 };
@@ -31,6 +34,9 @@ pub struct LocalShard {
     core: RefCell<Shard>,
     /// By the feeds' index: whom to wake when there is something to take.
     wakers: RefCell<Vec<Option<Waker>>>,
+    /// Whom each open feed is for.
+    holders: RefCell<HashMap<FeedId, Holder>>,
+    gate: Gate,
     log: SharedLog,
     reads: Semaphore,
     tasks: TaskTracker,
@@ -40,6 +46,7 @@ pub struct LocalShard {
 
 pub(super) struct Setup {
     pub(super) log: SharedLog,
+    pub(super) gate: Gate,
     pub(super) tail: Tail,
     pub(super) limits: Limits,
     pub(super) seed: u64,
@@ -49,20 +56,22 @@ pub(super) struct Setup {
 }
 
 /// Runs a shard until it is drained or stopped.
-pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>) {
+pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mpsc::Receiver<Command>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "a shard can't have a runtime"),
     };
-    LocalSet::new().block_on(&runtime, serve(setup, inbox));
+    LocalSet::new().block_on(&runtime, serve(setup, inbox, commands));
 }
 
-async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>) {
-    let Setup { log, tail, limits, seed, drain, drain_spread_ms, stop } = setup;
+async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mpsc::Receiver<Command>) {
+    let Setup { log, gate, tail, limits, seed, drain, drain_spread_ms, stop } = setup;
     let shard = Rc::new(LocalShard {
         core: RefCell::new(Shard::new(log.epoch(), tail.position(), seed, limits)),
         wakers: RefCell::default(),
+        holders: RefCell::default(),
+        gate,
         log,
         reads: Semaphore::new(READS_MAX),
         tasks: TaskTracker::new(),
@@ -72,6 +81,7 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>) {
     let mut background = JoinSet::new();
     background.spawn_local(pump(shard.clone(), tail, drain_spread_ms));
     background.spawn_local(tick(shard.clone()));
+    background.spawn_local(obey(shard.clone(), commands));
     background.spawn_local(begin_connections(shard.clone(), inbox));
     let drained = async {
         drain.cancelled().await;
@@ -105,6 +115,12 @@ async fn begin_connections(shard: Rc<LocalShard>, mut inbox: mpsc::Receiver<(Job
         if catch_unwind(AssertUnwindSafe(move || job(shard, counted))).is_err() {
             tracing::error!("a connection panicked as it began");
         }
+    }
+}
+
+async fn obey(shard: Rc<LocalShard>, mut commands: mpsc::Receiver<Command>) {
+    while let Some(command) = commands.recv().await {
+        command(&shard);
     }
 }
 
@@ -157,10 +173,42 @@ async fn tick(shard: Rc<LocalShard>) {
 
 impl LocalShard {
     /// Opens a feed; it closes when the handle is dropped.
-    pub fn open(self: &Rc<Self>, subscription: Subscription) -> Feed {
+    pub fn open(self: &Rc<Self>, subscription: Subscription, holder: Holder) -> Feed {
         let now = self.now();
         let id = self.with_core(|core| core.open(subscription, now));
+        self.hold(id, holder);
         Feed::new(self.clone(), id)
+    }
+
+    /// Notes whom a feed is for, who may have lost what let them in since it was looked at.
+    pub(super) fn hold(self: &Rc<Self>, id: FeedId, holder: Holder) {
+        let withdrawn = self.gate.check(&holder.pass);
+        self.holders.borrow_mut().insert(id, holder);
+        if let Some(bye) = withdrawn {
+            self.dismiss(id, bye);
+        }
+    }
+
+    pub(super) fn holder(&self, id: FeedId) -> Option<Holder> {
+        self.holders.borrow().get(&id).cloned()
+    }
+
+    /// Ends the feeds of those who wouldn't be let in any more, and says how many.
+    pub(super) fn recheck(self: &Rc<Self>) -> usize {
+        let over = |(id, holder): (&FeedId, &Holder)| Some((*id, self.gate.check(&holder.pass)?));
+        let withdrawn: Vec<(FeedId, Bye)> = self.holders.borrow().iter().filter_map(over).collect();
+        withdrawn.into_iter().filter(|(id, bye)| self.dismiss(*id, bye.clone())).count()
+    }
+
+    /// Ends the feed of this name, if it is here.
+    pub(super) fn end_feed(self: &Rc<Self>, name: u128, bye: &Bye) -> bool {
+        let found = self.holders.borrow().iter().find(|(_, holder)| holder.id == name).map(|(id, _)| *id);
+        found.is_some_and(|id| self.dismiss(id, bye.clone()))
+    }
+
+    fn dismiss(self: &Rc<Self>, id: FeedId, bye: Bye) -> bool {
+        let now = self.now();
+        self.with_core(|core| core.dismiss(id, bye, now))
     }
 
     /// Runs a connection, or a part of one, on this shard; a drain waits for it.
@@ -196,7 +244,8 @@ impl LocalShard {
         }
     }
 
-    pub(super) fn forget_waker(&self, id: FeedId) {
+    pub(super) fn forget(&self, id: FeedId) {
+        self.holders.borrow_mut().remove(&id);
         if let Some(slot) = self.wakers.borrow_mut().get_mut(id.index()) {
             *slot = None;
         }

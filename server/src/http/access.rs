@@ -120,7 +120,7 @@ pub(super) async fn guard(State(edge): State<Edge>, request: Request<Body>, next
         // A load balancer asks by address, and learns nothing but that the process lives.
         return next.run(request).await;
     }
-    if let Err(refused) = edge.access.check(request.uri(), request.headers()) {
+    if let Err(refused) = edge.access.load().check(request.uri(), request.headers()) {
         tracing::debug!(code = refused.code, path, "refused");
         return refused.into_response();
     }

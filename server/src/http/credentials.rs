@@ -26,10 +26,18 @@ impl Edge {
         let mode = AuthMode::of(uri)?;
         let name = self.auth.cookie();
         let shown = if self.auth.has_keys() { shown(headers, uri, &name)? } else { None };
-        if let Some(Credential::Cookie(_)) = shown {
-            check_page(&self.access, method, uri, headers)?;
-        }
-        let shown = shown.as_ref().map_or(Shown::Nothing, |shown| Shown::Token(shown.token()));
+        let shown = match &shown {
+            None => Shown::Nothing,
+            Some(Credential::Header(token)) => Shown::Token(token),
+            Some(Credential::Cookie(token)) => {
+                check_page(&self.access.load(), method, uri, headers)?;
+                Shown::Token(token)
+            }
+            Some(Credential::Ticket(_)) if *method == Method::POST => {
+                return Err(Denied::InvalidRequest("a ticket is for a feed").into());
+            }
+            Some(Credential::Ticket(ticket)) => Shown::Ticket(ticket),
+        };
         let mut pass = self.auth.admit(shown, now_ms()).await?;
         if mode == AuthMode::Required && pass.identity.is_none() && self.auth.has_keys() {
             return Err(Denied::NoToken.into());
@@ -61,27 +69,24 @@ pub(crate) fn page_origin(uri: &Uri, headers: &HeaderMap) -> Option<PageOrigin> 
 enum Credential {
     Header(String),
     Cookie(String),
+    Ticket(String),
 }
 
-impl Credential {
-    fn token(&self) -> &str {
-        match self {
-            Self::Header(token) | Self::Cookie(token) => token,
-        }
-    }
-}
-
-/// The token of a request. A header wins over a cookie, which the browser adds by itself.
+/// The token of a request, or its ticket. Both win over a cookie, which the browser adds by itself.
 fn shown(headers: &HeaderMap, uri: &Uri, cookie: &str) -> Result<Option<Credential>, Denied> {
     let bad = Denied::InvalidRequest;
     // Said, since a request without it would be an anonymous one. [RFC 9700 §4.3.2]
     if query_value(uri, "access_token").is_some() {
         return Err(bad("a token doesn't belong in a url: send it in an Authorization header"));
     }
+    let ticket = query_value(uri, "ticket");
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     if let Some(value) = values.next() {
         if values.next().is_some() {
             return Err(bad("there is more than one Authorization header"));
+        }
+        if ticket.is_some() {
+            return Err(bad("there are a ticket and an Authorization header"));
         }
         let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).unwrap_or_default();
         let token = token.trim_matches(' ');
@@ -89,6 +94,9 @@ fn shown(headers: &HeaderMap, uri: &Uri, cookie: &str) -> Result<Option<Credenti
             return Err(bad("the Authorization header isn't \"Bearer\", a space and a token"));
         }
         return Ok(Some(Credential::Header(token.to_owned())));
+    }
+    if let Some(ticket) = ticket {
+        return Ok(Some(Credential::Ticket(ticket)));
     }
     let mut found: Option<&str> = None;
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());

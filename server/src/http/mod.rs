@@ -7,6 +7,7 @@ mod access;
 mod assets;
 mod credentials;
 mod discovery;
+mod grants;
 mod health;
 mod publish;
 mod refusal;
@@ -14,16 +15,18 @@ mod subscribe;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::{
     Router,
     body::Body,
     middleware,
-    routing::{MethodFilter, get, on},
+    routing::{MethodFilter, get, on, post},
 };
 use http::{Request, Response, StatusCode};
 
 use crate::{
     auth::Auth,
+    fanout::Feeds,
     hub::{Hub, Refused},
 };
 
@@ -41,7 +44,9 @@ pub struct Edge {
     /// Who is let in.
     pub auth: Arc<Auth>,
     /// Who may ask from where.
-    pub access: Arc<Access>,
+    pub access: Arc<ArcSwap<Access>>,
+    /// Every feed that is open.
+    pub feeds: Feeds,
     /// What is told of the other transports.
     pub discovery: Arc<Discovery>,
 }
@@ -62,6 +67,8 @@ pub fn router(edge: Edge) -> Router {
         router = router.route(path, events());
     }
     router
+        .route("/events/ticket", post(grants::ticket).fallback(not_allowed))
+        .route("/events/revocations", post(grants::revoke).fallback(not_allowed))
         .route("/.well-known/fanwire", get(discovery::get).fallback(not_allowed))
         .route("/livez", get(health::live).fallback(not_allowed))
         .route("/readyz", get(health::ready).fallback(not_allowed))
@@ -79,7 +86,11 @@ async fn not_found(request: Request<Body>) -> Refused {
 }
 
 async fn not_allowed(request: Request<Body>) -> Response<Body> {
-    let allowed = if is_events_path(request.uri().path()) { "GET, HEAD, POST, OPTIONS" } else { "GET, HEAD, OPTIONS" };
+    let allowed = match request.uri().path() {
+        path if is_events_path(path) => "GET, HEAD, POST, OPTIONS",
+        path if path.starts_with("/events/") => "POST, OPTIONS",
+        _ => "GET, HEAD, OPTIONS",
+    };
     let message = format!("{} isn't possible here: {allowed} are", request.method());
     let refused = Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
     let mut response = axum::response::IntoResponse::into_response(refused);

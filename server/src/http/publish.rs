@@ -148,7 +148,7 @@ fn content_type(headers: &HeaderMap) -> String {
 }
 
 /// Reads a body, within the hub's limits of size, time, and what all bodies together may take.
-async fn read(hub: &Hub, mut body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
+pub(super) async fn read(hub: &Hub, mut body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
     let too_large = || Refused::too_large(format!("the body has more than {bytes_max} bytes"));
     let collect = async {
         let (mut bytes, mut held) = (BytesMut::new(), None::<SemaphorePermit<'_>>);

@@ -20,7 +20,7 @@ use http::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
-    auth::{Auth, Pass},
+    auth::{Auth, Holder, Pass, random_u128},
     core::Subscription,
     log::{Appended, IdempotencyKey, SharedLog, Stamped},
 };
@@ -96,8 +96,8 @@ pub struct Grant {
     pub preceding_id: String,
     /// The position that the feed starts after.
     pub cursor: Cursor,
-    /// What it was granted for.
-    pub pass: Arc<Pass>,
+    /// Whom it is for.
+    pub holder: Holder,
     _seat: Arc<Seat>,
 }
 
@@ -230,7 +230,13 @@ impl Hub {
         let heartbeat_ms = heartbeat.unwrap_or(self.limits.heartbeat_default).as_millis() as u64;
         let (rights, lease) = (pass.feed_rights(), auth.lease(&pass, now_ms()));
         let subscription = Subscription { matchers, rights, start, heartbeat_ms, lease };
-        Ok(Grant { subscription, preceding_id, cursor, pass: Arc::new(pass), _seat: Arc::new(seat) })
+        Ok(Grant {
+            subscription,
+            preceding_id,
+            cursor,
+            holder: Holder { id: random_u128(), pass: Arc::new(pass) },
+            _seat: Arc::new(seat),
+        })
     }
 
     fn take_seat(&self) -> Result<Seat, Refused> {

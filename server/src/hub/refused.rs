@@ -8,7 +8,7 @@ use fanwire_protocol::{
 };
 use http::StatusCode;
 
-use crate::auth::Denied;
+use crate::auth::{Denied, TooManyRevocations};
 
 /// A refusal; the codes are listed in the protocol's §2.3.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,9 +102,16 @@ impl From<Denied> for Refused {
                 (StatusCode::FORBIDDEN, "insufficient_scope", Some("Bearer error=\"insufficient_scope\""))
             }
             Denied::ForeignPage => (StatusCode::FORBIDDEN, "foreign_origin", None),
+            Denied::TooManyTickets => return Self::later("too_busy", denied.to_string()),
             Denied::NoKeys => return Self::later("keys_unavailable", denied.to_string()),
         };
         Self { challenge, ..Self::new(status, code, denied.to_string()) }
+    }
+}
+
+impl From<TooManyRevocations> for Refused {
+    fn from(error: TooManyRevocations) -> Self {
+        Self::later("too_busy", error.to_string())
     }
 }
 

@@ -98,7 +98,7 @@ async fn answer(
         return Ok(stream.finish().await?);
     };
     head.headers.remove(header::CONTENT_LENGTH);
-    let feed = shard.open(open.grant.subscription.clone());
+    let feed = shard.open(open.grant.subscription.clone(), open.grant.holder.clone());
     let gone = response.closed();
     let write = async {
         let mut stream = response.send_response(Response::from_parts(head, ())).await?;

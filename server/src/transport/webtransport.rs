@@ -16,7 +16,7 @@ use super::{
     sse::ITEMS_A_TURN,
 };
 use crate::{
-    auth::{PageOrigin, Pass, Shown},
+    auth::{Denied, PageOrigin, Pass, Shown},
     core::{ChangeError, Item, Taken},
     fanout::{Feed, LocalShard},
     http::{AuthMode, Edge, is_events_path, page_origin},
@@ -29,7 +29,7 @@ pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, 
     if !is_events_path(request.uri().path()) {
         return offer.refuse(StatusCode::NOT_FOUND).await;
     }
-    if let Err(refused) = edge.access.check(request.uri(), request.headers()) {
+    if let Err(refused) = edge.access.load().check(request.uri(), request.headers()) {
         tracing::debug!(%peer, code = refused.code, "session refused");
         return offer.refuse(refused.status).await;
     }
@@ -110,7 +110,7 @@ async fn begin_in_band(
     };
     let granted = granted.await;
     let outcome = match &granted {
-        Ok(grant) => Outcome::Ok(authorized(&grant.pass, grant.cursor.seq)),
+        Ok(grant) => Outcome::Ok(authorized(&grant.holder.pass, grant.cursor.seq)),
         Err(refused) => Outcome::Error(refused.to_refusal()),
     };
     if !control.answer(&Answer { request_id, outcome }).await {
@@ -153,8 +153,8 @@ async fn serve_feed(
     grant: Grant,
     control: Option<Control>,
 ) -> Option<Bye> {
-    let feed = shard.open(grant.subscription.clone());
-    let client = Client { edge, feed: &feed, pass: RefCell::new(grant.pass.clone()) };
+    let feed = shard.open(grant.subscription.clone(), grant.holder.clone());
+    let client = Client { edge, feed: &feed, pass: RefCell::new(grant.holder.pass.clone()) };
     let feed_stream = async {
         let mut stream = session.open_uni().await.ok()?;
         let bye = write_feed(&mut stream, &feed).await?;
@@ -331,6 +331,10 @@ impl Client<'_> {
             return Err(Refused::bad_request("malformed", "no request_id"));
         }
         let pass = self.pass.borrow().clone();
+        if self.feed.is_over() {
+            // With what let it in.
+            return Err(Denied::InvalidToken.into());
+        }
         pass.check_publisher()?;
         let publication = publication_from_json(payload, self.edge.hub.limits())?;
         pass.check_publish(publication.draft.topics())?;
@@ -353,9 +357,8 @@ impl Client<'_> {
         }
         pass.origin = before.origin.clone();
         let lease = self.edge.auth.lease(&pass, now_ms);
-        let changed = self.feed.authorize(request_id, pass.feed_rights(), lease);
-        let from_seq = changed.map_err(change_refused)?;
         let pass = Arc::new(pass);
+        let from_seq = self.feed.authorize(request_id, pass.clone(), lease).map_err(change_refused)?;
         *self.pass.borrow_mut() = pass.clone();
         Ok(authorized(&pass, from_seq))
     }

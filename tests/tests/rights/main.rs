@@ -4,6 +4,8 @@
 
 mod misuse;
 mod publish;
+mod published_keys;
 mod reference;
 mod session;
 mod subscribe;
+mod withdrawn;

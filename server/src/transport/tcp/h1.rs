@@ -69,7 +69,7 @@ where
     };
     // What a client sends after its request for a feed is nothing that will be answered: the connection ends with the feed.
     let chunked = version >= Version::HTTP_11;
-    let feed = shard.open(open.grant.subscription.clone());
+    let feed = shard.open(open.grant.subscription.clone(), open.grant.holder.clone());
     Ok(h1_feed::serve(stream, encode_head(&head, chunked), open, chunked, feed).await?)
 }
 

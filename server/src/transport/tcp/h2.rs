@@ -52,7 +52,7 @@ async fn answer(
         return Ok(Response::from_parts(head, ResponseBody::Plain { body }));
     };
     head.headers.remove(header::CONTENT_LENGTH);
-    let feed = shard.open(open.grant.subscription.clone());
+    let feed = shard.open(open.grant.subscription.clone(), open.grant.holder.clone());
     Ok(Response::from_parts(head, ResponseBody::feed(open, feed)))
 }
 

@@ -1,0 +1,165 @@
+//! Keys at a URL: fetched, cached, rotated.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use fanwire::auth::{IssuerConfig, KeySource, mint::SigningKey, parse_url};
+use fanwire_client::{Item, Token};
+use fanwire_protocol::message::ByeCode;
+use fanwire_tests::{Ask, ISSUER, RESOURCE, TestHub, Version, Way, soon};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+/// Something that answers every request with a body that can be changed.
+struct Publisher {
+    url: String,
+    body: Arc<Mutex<String>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Publisher {
+    async fn start(body: Value) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let (body, asked) = (Arc::new(Mutex::new(body.to_string())), Arc::new(AtomicUsize::new(0)));
+        let (answers, count) = (body.clone(), asked.clone());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let body = answers.lock().unwrap().clone();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let _ = stream.write_all((head + &body).as_bytes()).await;
+            }
+        });
+        Self { url, body, asked }
+    }
+
+    fn publish(&self, body: Value) {
+        *self.body.lock().unwrap() = body.to_string();
+    }
+
+    fn hub(&self, refetch_min: Duration) -> TestHub {
+        TestHub::with(|config| {
+            let keys = KeySource::Url(parse_url(&self.url).unwrap(), vec![]);
+            config.auth.issuers = vec![IssuerConfig { name: ISSUER.name.to_owned(), keys }];
+            config.auth.resource = RESOURCE.to_owned();
+            config.auth.jwks.refetch_min = refetch_min;
+        })
+    }
+}
+
+struct Signer {
+    key: SigningKey,
+    kid: &'static str,
+    jwk: Value,
+}
+
+impl Signer {
+    fn new(kid: &'static str) -> Self {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let point = pair.public_key_raw();
+        let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let jwk = json!({"kty": "EC", "crv": "P-256", "kid": kid, "use": "sig", "x": text(&point[1..33]), "y": text(&point[33..65])});
+        Self { key: SigningKey::pem(pair.serialize_pem().as_bytes()).unwrap(), kid, jwk }
+    }
+
+    fn token(&self) -> Token {
+        self.key.sign(&ISSUER.claims(&["*"], &["*"]), Some(self.kid)).unwrap().parse().unwrap()
+    }
+}
+
+async fn publishes(hub: &TestHub, signer: &Signer) -> u16 {
+    let post = Ask::post("application/x-www-form-urlencoded", "topic=a");
+    post.header("authorization", format!("Bearer {}", signer.token().as_str()))
+        .whole(Version::H1, hub)
+        .await
+        .status
+        .as_u16()
+}
+
+#[tokio::test]
+async fn an_unknown_kid_asks_again_once_in_a_while() {
+    let (first, second, stranger) = (Signer::new("first"), Signer::new("second"), Signer::new("stranger"));
+    let publisher =
+        Publisher::start(json!({"keys": [first.jwk, {"kty": "new kind"}, {"kty": "oct", "k": "AAAA"}]})).await;
+    let hub = publisher.hub(Duration::from_secs(1));
+    assert_eq!(publishes(&hub, &first).await, 200);
+    publisher.publish(json!({"keys": [first.jwk, second.jwk]}));
+    // The key is found as soon as it may be asked for again.
+    let begin = std::time::Instant::now();
+    while publishes(&hub, &second).await != 200 {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let asked = publisher.asked.load(Ordering::SeqCst);
+    let begin = std::time::Instant::now();
+    for _ in 0..20 {
+        assert_eq!(publishes(&hub, &stranger).await, 401);
+    }
+    let more = publisher.asked.load(Ordering::SeqCst) - asked;
+    assert!(more as u64 <= begin.elapsed().as_secs() + 1, "asked {more} times");
+    // What can't be read changes nothing.
+    for body in [
+        json!({"keys": []}),
+        json!("nothing"),
+        json!({"keys": [{"kty": "oct", "k": "x".repeat(64), "kid": "stranger"}]}),
+    ] {
+        publisher.publish(body);
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        assert_eq!(publishes(&hub, &stranger).await, 401);
+        assert_eq!(publishes(&hub, &second).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_back_takes_its_feeds_along() {
+    let (first, second) = (Signer::new("first"), Signer::new("second"));
+    let publisher = Publisher::start(json!({"keys": [first.jwk, second.jwk]})).await;
+    let hub = publisher.hub(Duration::from_millis(200));
+    assert_eq!(publishes(&hub, &first).await, 200);
+    for way in [Way::SseH1, Way::WebTransport] {
+        publisher.publish(json!({"keys": [first.jwk, second.jwk]}));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let _ = publishes(&hub, &Signer::new("stranger")).await;
+        let connect =
+            async |signer: &Signer| way.connect(&way.options(&hub).topic("a").unwrap().token(signer.token())).await;
+        let (mut lost, mut kept) = (connect(&first).await, connect(&second).await);
+        assert!(matches!(soon(lost.next()).await.unwrap(), Item::Hello(_)));
+        publisher.publish(json!({"keys": [second.jwk]}));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        // It is looked at again when somebody unknown comes.
+        assert_eq!(publishes(&hub, &Signer::new("stranger")).await, 401);
+        match soon(lost.next()).await.unwrap() {
+            Item::Bye(bye) => assert_eq!(bye.code, ByeCode::Revoked as u32, "{way:?}"),
+            other => panic!("{way:?}: {other:?}"),
+        }
+        assert!(matches!(soon(kept.next()).await.unwrap(), Item::Hello(_)));
+        assert_eq!(publishes(&hub, &second).await, 200);
+        assert!(matches!(soon(kept.next()).await.unwrap(), Item::Event(_)), "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_keys_nobody_is_told_that_a_token_is_bad() {
+    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let publisher = Publisher {
+        url: format!("http://{}/keys", nowhere.local_addr().unwrap()),
+        body: Arc::default(),
+        asked: Arc::default(),
+    };
+    drop(nowhere);
+    let hub = publisher.hub(Duration::from_millis(100));
+    assert_eq!(publishes(&hub, &Signer::new("first")).await, 503);
+}

@@ -1,0 +1,169 @@
+//! What was let in is closed when what had let it in is withdrawn: a token, a subject, a key, an origin, strangers.
+
+use std::time::Duration;
+
+use fanwire::auth::mint::Claims;
+use fanwire_client::{Connection, Item, Options, Publication};
+use fanwire_protocol::message::{Bye, ByeCode};
+use fanwire_tests::{Ask, ISSUER, OTHER_ISSUER, RESOURCE, TestHub, Version, Way, now_ms, soon};
+use serde_json::json;
+
+use crate::subscribe::refusal;
+
+const JSON: &str = "application/json";
+
+fn revoker(issuer: &fanwire_tests::Issuer) -> String {
+    let (issuer_name, resource) = (issuer.name.to_owned(), RESOURCE.to_owned());
+    let claims = Claims { issuer: issuer_name, resource, revoke: true, ..Claims::default() };
+    let claims = claims.to_json(now_ms(), Duration::from_secs(60));
+    format!("Bearer {}", issuer.sign(&claims).as_str())
+}
+
+async fn revoke(hub: &TestHub, token: String, body: &str) -> (u16, serde_json::Value) {
+    let ask = Ask { path: "/events/revocations".to_owned(), ..Ask::post(JSON, body.to_owned()) };
+    let answer = ask.header("authorization", token).whole(Version::H1, hub).await;
+    (answer.status.as_u16(), answer.json())
+}
+
+async fn feed(options: &Options, way: Way) -> Connection {
+    let mut feed = way.connect(options).await;
+    let first = soon(feed.next()).await.unwrap();
+    assert!(matches!(first, Item::Hello(_)), "{way:?}: {first:?}");
+    feed
+}
+
+async fn bye(feed: &mut Connection) -> Bye {
+    loop {
+        match soon(feed.next()).await.unwrap() {
+            Item::Ping(_) => {}
+            Item::Bye(bye) => break bye,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// It gets an event: nobody has closed it.
+async fn is_open(hub: &TestHub, feed: &mut Connection) {
+    hub.publisher_with(ISSUER.token(&["*"], &[])).publish(&Publication::text("a", "still")).await.unwrap();
+    loop {
+        match soon(feed.next()).await.unwrap() {
+            Item::Ping(_) => {}
+            Item::Event(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_and_a_revoked_subject_lose_their_feeds() {
+    for body in [r#"{"jti": "bad"}"#, r#"{"sub": "bad", "exp": 9999999999}"#] {
+        let hub = TestHub::with(|config| {
+            config.auth.issuers = vec![ISSUER.config(), OTHER_ISSUER.config()];
+            config.auth.resource = RESOURCE.to_owned();
+        });
+        let with = |issuer: &fanwire_tests::Issuer, jti: &str, sub: &str| {
+            let mut claims = issuer.claims(&[], &["*"]);
+            (claims["jti"], claims["sub"]) = (json!(jti), json!(sub));
+            issuer.sign(&claims)
+        };
+        let (mut bad, mut good) = (vec![], vec![]);
+        for way in Way::ALL {
+            let options = |token| way.options(&hub).topic("a").unwrap().token(token);
+            let revoked = options(with(&ISSUER, "bad", "bad"));
+            bad.push((way, feed(&revoked, way).await, revoked));
+            // One that shares neither, and one that shares both, of another issuer.
+            good.push(feed(&options(with(&ISSUER, "good", "good")), way).await);
+            good.push(feed(&options(with(&OTHER_ISSUER, "bad", "bad")), way).await);
+        }
+        // Whoever may do everything else may not do this.
+        let all = ISSUER.token(&["*"], &["*"]);
+        assert_eq!(revoke(&hub, format!("Bearer {}", all.as_str()), body).await.0, 403);
+        assert_eq!(revoke(&hub, "Bearer x".to_owned(), body).await.0, 401);
+        assert_eq!(revoke(&hub, revoker(&ISSUER), "{}").await.0, 400);
+        assert_eq!(revoke(&hub, revoker(&ISSUER), body).await, (200, json!({"closed": Way::ALL.len()})));
+        for (way, mut feed, options) in bad {
+            let bye = bye(&mut feed).await;
+            assert_eq!((bye.code, bye.retry_ms), (ByeCode::Revoked as u32, None), "{way:?}");
+            let expected = if way == Way::WebTransport { ByeCode::Unauthorized as u32 } else { 401 };
+            assert_eq!(refusal(way, &options).await, expected, "{way:?}");
+        }
+        for mut feed in good {
+            is_open(&hub, &mut feed).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_closes_what_it_wouldnt_let_in() {
+    let mut config = None;
+    let hub = TestHub::with(|with| {
+        with.auth.issuers = vec![ISSUER.config(), OTHER_ISSUER.config()];
+        with.auth.resource = RESOURCE.to_owned();
+        with.auth.allow_anonymous = true;
+        with.allowed_origins = vec!["https://app.example".parse().unwrap(), "https://old.example".parse().unwrap()];
+        config = Some(with.clone());
+    });
+    let mut config = config.unwrap();
+    let (mut bad, mut good) = (vec![], vec![]);
+    for way in Way::ALL {
+        let options = || way.options(&hub).topic("a").unwrap();
+        let from = |origin: &str| {
+            let mut options = options().token(ISSUER.token(&[], &[]));
+            options.headers.insert("origin", origin.parse().unwrap());
+            options
+        };
+        bad.push((way, feed(&options(), way).await));
+        bad.push((way, feed(&options().token(OTHER_ISSUER.token(&[], &[])), way).await));
+        bad.push((way, feed(&from("https://old.example"), way).await));
+        good.push(feed(&options().token(ISSUER.token(&[], &[])), way).await);
+        good.push(feed(&from("https://app.example"), way).await);
+    }
+    assert_eq!(hub.running().reload(&config).await, 0, "nothing has changed");
+    config.auth.issuers.pop();
+    config.auth.allow_anonymous = false;
+    config.allowed_origins.pop();
+    assert_eq!(hub.running().reload(&config).await, bad.len());
+    for (way, mut feed) in bad {
+        assert_eq!(bye(&mut feed).await.code, ByeCode::Revoked as u32, "{way:?}");
+    }
+    for mut feed in good {
+        is_open(&hub, &mut feed).await;
+    }
+    let old = Ask::get("/events?topic=a").header("origin", "https://old.example");
+    assert_eq!(old.whole(Version::H1, &hub).await.code(), "foreign_origin");
+}
+
+#[tokio::test]
+async fn a_ticket_is_good_for_one_feed() {
+    let hub = TestHub::with_keys(|config| config.auth.allow_anonymous = true);
+    let ask = Ask { path: "/events/ticket".to_owned(), ..Ask::post(JSON, "") };
+    assert_eq!(ask.clone().whole(Version::H1, &hub).await.status.as_u16(), 401, "a stranger gets none");
+    let bearer = format!("Bearer {}", ISSUER.token(&["a"], &["a"]).as_str());
+    for way in Way::ALL {
+        let answer = ask.clone().header("authorization", &bearer).whole(Version::H2Tls, &hub).await;
+        assert_eq!((answer.status.as_u16(), answer.header("cache-control")), (200, "no-store"));
+        let answer = answer.json();
+        let ticket = answer["ticket"].as_str().unwrap();
+        assert_eq!(answer["expires_in_ms"], 10_000);
+        // It is nothing to publish with.
+        let post = Ask { path: format!("/events?ticket={ticket}"), ..Ask::post(JSON, r#"{"topic": "a"}"#) };
+        assert_eq!(post.whole(Version::H1, &hub).await.code(), "invalid_request");
+        let mut options = way.options(&hub).topic("a").unwrap();
+        options.url.set_query(Some(&format!("ticket={ticket}")));
+        let mut feed = feed(&options, way).await;
+        let private = Publication { private: true, ..Publication::text("a", "for you") };
+        hub.publisher_with(ISSUER.token(&["*"], &[])).publish(&private).await.unwrap();
+        let event = loop {
+            match soon(feed.next()).await.unwrap() {
+                Item::Ping(_) => {}
+                item => break item,
+            }
+        };
+        assert!(matches!(event, Item::Event(event) if event.event.draft.data.bytes() == "for you"), "{way:?}");
+        // Not again, though strangers are let in; nor one that was changed.
+        let expected = if way == Way::WebTransport { ByeCode::Unauthorized as u32 } else { 401 };
+        assert_eq!(refusal(way, &options).await, expected, "{way:?}");
+        options.url.set_query(Some(&format!("ticket={}x", ticket)));
+        assert_eq!(refusal(way, &options).await, expected, "{way:?}");
+    }
+}
