@@ -21,6 +21,10 @@ pub(super) struct Subscribe {
     #[arg(long = "topic", short, value_name = "TOPIC")]
     topics: Vec<String>,
 
+    /// The topics that a URL pattern takes, like https://example.com/books/:id; may be repeated
+    #[arg(long = "pattern", short, value_name = "PATTERN")]
+    patterns: Vec<String>,
+
     /// auto (WebTransport, or SSE where that fails), webtransport, sse, sse-h1, sse-h2 or sse-h3
     #[arg(long, default_value = "auto", value_name = "TRANSPORT")]
     transport: Choice,
@@ -56,8 +60,14 @@ impl Subscribe {
         for topic in &self.topics {
             options = options.topic(topic).with_context(|| format!("--topic {topic:?}"))?;
         }
+        for pattern in &self.patterns {
+            options = options.pattern(pattern).with_context(|| format!("--pattern {pattern:?}"))?;
+        }
         let asks = options.url.query_pairs().any(|(name, _)| name == "topic" || name.starts_with("match"));
-        ensure!(asks || !self.topics.is_empty(), "say what to subscribe to: --topic TOPIC, or --topic '*'");
+        ensure!(
+            asks || !options.matchers.as_slice().is_empty(),
+            "say what to subscribe to: --topic TOPIC, or --topic '*'"
+        );
         if let Some(id) = &self.last_event_id {
             options.last_event_id = LastEventId::parse(id).with_context(|| format!("--last-event-id {id:?}"))?;
         }

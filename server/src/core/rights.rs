@@ -2,27 +2,35 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use fanwire_protocol::{Matcher, Topic};
+use fanwire_protocol::{Matcher, Pattern, Topic, TopicUrl};
 
 use super::Committed;
 
-/// The topics that something is granted on. Looking one up takes the logarithm of the number of exact ones.
+/// The topics that something is granted on. Looking one up takes the logarithm of the number of exact ones, and comparing it with
+/// each pattern.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     any: bool,
     /// Sorted.
     exact: Box<[Topic]>,
+    /// Of one hub: they have the same base.
+    patterns: Box<[Pattern]>,
 }
 
 impl Scope {
     /// Whether it covers a topic.
     pub fn covers(&self, topic: &Topic) -> bool {
-        self.any || self.exact.binary_search(topic).is_ok()
+        let by_pattern = || {
+            let base = self.patterns.first()?.base();
+            let url = TopicUrl::new(topic, base);
+            self.patterns.iter().find(|pattern| pattern.matches(&url))
+        };
+        self.any || self.exact.binary_search(topic).is_ok() || by_pattern().is_some()
     }
 
     /// Whether it covers nothing.
     pub fn is_empty(&self) -> bool {
-        !self.any && self.exact.is_empty()
+        !self.any && self.exact.is_empty() && self.patterns.is_empty()
     }
 
     /// Whether it covers every topic, being granted on `*`.
@@ -33,16 +41,18 @@ impl Scope {
 
 impl FromIterator<Matcher> for Scope {
     fn from_iter<I: IntoIterator<Item = Matcher>>(matchers: I) -> Self {
-        let (mut any, mut exact) = (false, BTreeSet::new());
+        let (mut any, mut exact, mut patterns) = (false, BTreeSet::new(), Vec::new());
         for matcher in matchers {
             match matcher {
                 Matcher::Any => any = true,
                 Matcher::Exact(topic) => {
                     exact.insert(topic);
                 }
+                Matcher::Pattern(pattern) if patterns.contains(&pattern) => {}
+                Matcher::Pattern(pattern) => patterns.push(pattern),
             }
         }
-        Self { any, exact: exact.into_iter().collect() }
+        Self { any, exact: exact.into_iter().collect(), patterns: patterns.into() }
     }
 }
 

@@ -7,10 +7,11 @@ use std::{
 };
 
 use fanwire_protocol::{
-    Cursor, Epoch, Matcher, Matchers, PROTOCOL_VERSION, Seq, Topic,
+    Cursor, Epoch, Matcher, Matchers, PROTOCOL_VERSION, Pattern, Seq, Topic, TopicUrl,
     message::{Bye, ByeCode, Gap, Hello, Ping},
 };
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::{
     Committed, Effect, Item, Lease, LeaseOf, Limits, Page, Read, ReadRequest, Rights, Subscription, Time,
@@ -29,6 +30,8 @@ pub struct Shard {
     generation: u32,
     exact: HashMap<Topic, Vec<FeedId>, ahash::RandomState>,
     any: Vec<FeedId>,
+    /// Each pattern once, however many feeds have it.
+    patterns: HashMap<Pattern, Vec<FeedId>, ahash::RandomState>,
     /// When to look at a feed again: for its heartbeat, or because it may have stalled. One entry a feed.
     alarms: BinaryHeap<Reverse<(Time, FeedId)>>,
     effects: VecDeque<Effect>,
@@ -77,13 +80,15 @@ pub enum ChangeError {
 impl Shard {
     /// A shard that has seen the log up to `head`. `seed` keys its hash maps.
     pub fn new(epoch: Epoch, head: Seq, seed: u64, limits: Limits) -> Self {
+        let hasher = ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 1);
         Self {
             epoch,
             head,
             feeds: Slab::new(),
             generation: 0,
-            exact: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 1)),
+            exact: HashMap::with_hasher(hasher.clone()),
             any: Vec::new(),
+            patterns: HashMap::with_hasher(hasher),
             alarms: BinaryHeap::new(),
             effects: VecDeque::new(),
             limits,
@@ -183,7 +188,7 @@ impl Shard {
     }
 
     /// Takes in what the log has committed: every event up to `head` that isn't known yet, in order.
-    /// Returns how many feeds were looked at.
+    /// Returns how many feeds and patterns were looked at.
     pub fn ingest(&mut self, batch: &[Arc<Committed>], head: Seq) -> usize {
         let mut looked_at = 0;
         for event in batch {
@@ -371,7 +376,7 @@ impl Shard {
     }
 
     fn fan_out(&mut self, event: &Arc<Committed>) -> usize {
-        let Self { feeds, exact, any, effects, limits, .. } = self;
+        let Self { feeds, exact, any, patterns, effects, limits, .. } = self;
         let mut looked_at = 0;
         let mut offer = |ids: &[FeedId]| {
             looked_at += ids.len();
@@ -389,7 +394,14 @@ impl Shard {
             }
         }
         offer(any);
-        looked_at
+        if let Some(base) = patterns.keys().next().map(Pattern::base) {
+            let urls: SmallVec<[TopicUrl; 2]> =
+                event.draft.topics().iter().map(|topic| TopicUrl::new(topic, base)).collect();
+            for ids in patterns.iter().filter(|(pattern, _)| urls.iter().any(|url| pattern.matches(url))) {
+                offer(ids.1);
+            }
+        }
+        looked_at + patterns.len()
     }
 
     fn alarm(&mut self, id: FeedId, now: Time) {
@@ -497,6 +509,7 @@ impl Shard {
             match matcher {
                 Matcher::Any => self.any.push(id),
                 Matcher::Exact(topic) => self.exact.entry(topic.clone()).or_default().push(id),
+                Matcher::Pattern(pattern) => self.patterns.entry(pattern.clone()).or_default().push(id),
             }
         }
     }
@@ -515,6 +528,14 @@ impl Shard {
                         remove(ids);
                         if ids.is_empty() {
                             self.exact.remove(topic);
+                        }
+                    }
+                }
+                Matcher::Pattern(pattern) => {
+                    if let Some(ids) = self.patterns.get_mut(pattern) {
+                        remove(ids);
+                        if ids.is_empty() {
+                            self.patterns.remove(pattern);
                         }
                     }
                 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use fanwire_protocol::{
-    Cursor, Data, Draft, Epoch, EventId, LastEventId, Matcher, Matchers, Seq, Topic,
+    Cursor, Data, Draft, Epoch, EventId, HubUrl, LastEventId, Matcher, Matchers, Pattern, Seq, Topic,
     message::{ByeCode, Gap, Verdict},
 };
 
@@ -26,6 +26,7 @@ const STEPS: usize = 1_500;
 const LIMITS: Limits =
     Limits { queue_items_max: 6, queue_bytes_max: 4_000, stalled_ms_max: 5_000, changes_max: 3, retry_ms: 100 };
 const TOPICS: [&str; 6] = ["quiet/1", "quiet/2", "noisy/1", "noisy/2", "plain/1", "plain/2"];
+const PATTERNS: [&str; 4] = ["quiet/:id", "noisy/:id", "plain/(1|3)", "*/1"];
 const QUIET_KEPT: usize = 400;
 
 struct Simulation {
@@ -38,6 +39,8 @@ struct Simulation {
     appending: Vec<Draft>,
     shards: Vec<SimShard>,
     readers: Vec<Reader>,
+    /// Compiled once, as a hub does.
+    patterns: Vec<Pattern>,
     quiet_published: usize,
     /// Events of quiet topics have no other topic, so nothing ever evicts them.
     quiet_alone: bool,
@@ -203,6 +206,7 @@ impl Simulation {
             appending: vec![],
             shards: shards.collect(),
             readers: vec![],
+            patterns: PATTERNS.iter().map(|text| Pattern::new(text, &HubUrl::default()).unwrap()).collect(),
             quiet_published: 0,
             quiet_alone: seed.is_multiple_of(2),
             rng,
@@ -454,7 +458,11 @@ impl Simulation {
     fn some_matchers(&mut self) -> Matchers {
         let count = self.rng.usize(1..4);
         let any = self.rng.u8(..) < 50;
-        let mut pick = || if any { Matcher::Any } else { Matcher::exact(TOPICS[self.rng.usize(0..6)]).unwrap() };
+        let mut pick = || match self.rng.u8(..) {
+            _ if any => Matcher::Any,
+            0..64 => Matcher::Pattern(self.patterns[self.rng.usize(0..self.patterns.len())].clone()),
+            _ => Matcher::exact(TOPICS[self.rng.usize(0..6)]).unwrap(),
+        };
         (0..count).map(|_| pick()).collect()
     }
 
@@ -545,7 +553,10 @@ impl Simulation {
             assert_eq!(got, [], "delivered though never committed, or out of order");
             // What the quiet class keeps, nobody else can take away.
             let quiet = reader.eras.iter().all(|(_, wants)| {
-                wants.matchers.as_slice().iter().all(|matcher| matcher.to_string().starts_with("quiet"))
+                // Which classes a pattern touches nobody knows.
+                let quiet =
+                    |matcher: &Matcher| matches!(matcher, Matcher::Exact(topic) if topic.as_str().starts_with("quiet"));
+                wants.matchers.as_slice().iter().all(quiet)
             });
             if quiet && self.quiet_alone {
                 assert_eq!(reader.gaps, [], "a quiet feed has a gap");

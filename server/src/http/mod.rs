@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use axum::{
     Router,
     body::Body,
+    extract::State,
     middleware,
     routing::{MethodFilter, get, on, post},
 };
@@ -61,7 +62,7 @@ pub fn is_events_path(path: &str) -> bool {
 
 /// Every path of the hub.
 pub fn router(edge: Edge) -> Router {
-    let events = || on(MethodFilter::GET, subscribe::get).post(publish::post).fallback(not_allowed);
+    let events = || on(MethodFilter::GET, subscribe::get).post(publish::post).fallback(query_or_not_allowed);
     let mut router = Router::new();
     for path in EVENTS_PATHS {
         router = router.route(path, events());
@@ -85,9 +86,17 @@ async fn not_found(request: Request<Body>) -> Refused {
     Refused::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
+/// `QUERY` is none of the methods that the router tells apart.
+async fn query_or_not_allowed(State(edge): State<Edge>, request: Request<Body>) -> Response<Body> {
+    if request.method().as_str() == "QUERY" {
+        return subscribe::query(&edge, request).await;
+    }
+    not_allowed(request).await
+}
+
 async fn not_allowed(request: Request<Body>) -> Response<Body> {
     let allowed = match request.uri().path() {
-        path if is_events_path(path) => "GET, HEAD, POST, OPTIONS",
+        path if is_events_path(path) => "GET, HEAD, POST, QUERY, OPTIONS",
         path if path.starts_with("/events/") => "POST, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     };

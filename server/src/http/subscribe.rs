@@ -8,10 +8,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts};
 
-use super::{AuthMode, Edge, access::MERCURE_LAST_EVENT_ID};
-use crate::hub::{FeedRequest, Grant, Refused};
+use super::{
+    AuthMode, Edge,
+    access::MERCURE_LAST_EVENT_ID,
+    publish::{content_type, read},
+};
+use crate::hub::{Asked, FeedRequest, Grant, Hub, Refused};
 
 /// In the extensions of a response: what the connection's driver is to open and render as its body.
 #[derive(Debug, Clone)]
@@ -28,8 +32,18 @@ pub struct OpenFeed {
 
 pub(super) async fn get(State(edge): State<Edge>, request: Request<Body>) -> Response {
     let (head, _) = request.into_parts();
+    answer(&edge, &head, None).await
+}
+
+/// As [`get`], with more of the query in the body. [Mercure, Subscription; RFC 10008]
+pub(super) async fn query(edge: &Edge, request: Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    answer(edge, &head, Some(body)).await
+}
+
+async fn answer(edge: &Edge, head: &Parts, body: Option<Body>) -> Response {
     let browser = head.headers.contains_key(SEC_FETCH_DEST);
-    match subscribe(&edge, browser, &head).await {
+    match subscribe(edge, browser, head, body).await {
         Ok(response) => response,
         Err(refused) => match refused.retry_after {
             Some(after) if browser => shed(after.as_millis()),
@@ -38,16 +52,21 @@ pub(super) async fn get(State(edge): State<Edge>, request: Request<Body>) -> Res
     }
 }
 
-async fn subscribe(edge: &Edge, browser: bool, head: &Parts) -> Result<Response, Refused> {
+async fn subscribe(edge: &Edge, browser: bool, head: &Parts, body: Option<Body>) -> Result<Response, Refused> {
     let Parts { method, uri, headers, .. } = head;
     let pass = edge.admit(method, uri, headers).await?;
     if AuthMode::of(uri)? == AuthMode::InBand {
         let message = "auth=inband is for WebTransport: here a token comes in a header or a cookie";
         return Err(Refused::bad_request("bad_auth", message));
     }
+    let form = match body {
+        Some(body) => read_form(&edge.hub, headers, body).await?,
+        None => Bytes::new(),
+    };
     let limits = edge.hub.limits();
     let last_event_id = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
-    let request = FeedRequest::parse(uri.query().unwrap_or_default(), last_event_id, limits)?;
+    let asked = Asked { query: uri.query().unwrap_or_default(), form: &form, last_event_id };
+    let request = FeedRequest::parse(asked, edge.hub.patterns(), limits).await?;
     let control = request.control;
     let grant = edge.hub.subscribe(request, &edge.auth, pass).await?;
     // Of no known length, also where a HEAD asks.
@@ -55,11 +74,20 @@ async fn subscribe(edge: &Edge, browser: bool, head: &Parts) -> Result<Response,
     mark_as_stream(response.headers_mut());
     let preceding = HeaderValue::from_bytes(grant.preceding_id.as_bytes());
     response.headers_mut().insert(MERCURE_LAST_EVENT_ID, preceding.expect("ids hold no control characters"));
-    if method != Method::HEAD {
+    if *method != Method::HEAD {
         let retry_ms = limits.retry.as_millis() as u64;
         response.extensions_mut().insert(OpenFeed { grant, control, browser, retry_ms });
     }
     Ok(response)
+}
+
+async fn read_form(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
+    let content_type = content_type(headers);
+    if content_type != "application/x-www-form-urlencoded" {
+        let message = format!("{content_type:?} isn't taken: a query is a form (application/x-www-form-urlencoded)");
+        return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+    }
+    read(hub, body, hub.limits().query_bytes_max).await
 }
 
 /// EventSource takes every status but 200 for final: a browser that is to come back later gets a stream that ends.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanwire_protocol::{LastEventId, Matcher, Matchers, TopicError};
 
-use super::{Limits, Refused, form_pairs};
+use super::{Limits, Patterns, Refused, form_pairs, patterns::COMPILED_A_TURN};
 use crate::log::Replay;
 
 /// A feed that is asked for, checked.
@@ -22,24 +22,42 @@ pub struct FeedRequest {
     pub control: bool,
 }
 
+/// What a subscriber has sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// The query of the URL.
+    pub query: &'a str,
+    /// The form in the body of a `QUERY`: as if it followed the query.
+    pub form: &'a [u8],
+    /// The `Last-Event-ID` header, which wins over both.
+    pub last_event_id: Option<&'a [u8]>,
+}
+
 impl FeedRequest {
-    /// Parses a query, and a `Last-Event-ID` header, which wins over the query's.
-    pub fn parse(query: &str, last_event_id_header: Option<&[u8]>, limits: &Limits) -> Result<Self, Refused> {
+    /// Checks what a subscriber asks for. Others get their turn while many patterns are compiled.
+    pub async fn parse(asked: Asked<'_>, patterns: &Patterns, limits: &Limits) -> Result<Self, Refused> {
         let mut matchers = Matchers::default();
         let (mut last_event_id, mut heartbeat, mut control, mut delivery) = (None, None, None, None);
         let mut replay = None;
-        for pair in form_pairs(query.as_bytes()) {
+        let mut compiled = 0;
+        for pair in form_pairs(asked.query.as_bytes()).chain(form_pairs(asked.form)) {
             let (name, value) = pair?;
             match &*name {
                 "match" | "match_exact" | "topic" => {
-                    matchers.insert(Matcher::exact(&value).map_err(bad_matcher)?);
-                    if matchers.as_slice().len() > Matchers::COUNT_MAX {
-                        let message = format!("a feed has at most {} matchers", Matchers::COUNT_MAX);
-                        return Err(Refused::bad_request("too_many_matchers", message));
+                    insert(&mut matchers, Matcher::exact(&value).map_err(bad_matcher)?)?;
+                }
+                "match_urlpattern" => {
+                    let (matcher, new) = patterns.matcher(&value)?;
+                    insert(&mut matchers, matcher)?;
+                    compiled += usize::from(new);
+                    if new && compiled % COMPILED_A_TURN == 0 {
+                        tokio::task::yield_now().await;
                     }
                 }
                 name if name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("match")) => {
-                    let message = format!("{name:?} is no matcher that this hub knows: it knows match and match_exact");
+                    let message = format!(
+                        "{name:?} is no matcher that this hub knows: it knows match, match_exact and match_urlpattern"
+                    );
                     return Err(Refused::bad_request("unknown_matcher", message));
                 }
                 "last_event_id" => last_event_id = last_event_id.or(Some(value)),
@@ -62,7 +80,7 @@ impl FeedRequest {
             Some("latest") => Replay::Latest,
             Some(_) => return Err(Refused::bad_request("bad_replay", "replay is \"latest\", or left out")),
         };
-        let last_event_id = match last_event_id_header.filter(|header| !header.is_empty()) {
+        let last_event_id = match asked.last_event_id.filter(|header| !header.is_empty()) {
             Some(header) => {
                 Some(std::str::from_utf8(header).map_err(|_| bad_last_event_id("it isn't valid UTF-8"))?.into())
             }
@@ -77,6 +95,15 @@ impl FeedRequest {
             control: control.is_some_and(|control| control == "1"),
         })
     }
+}
+
+fn insert(matchers: &mut Matchers, matcher: Matcher) -> Result<(), Refused> {
+    matchers.insert(matcher);
+    if matchers.as_slice().len() > Matchers::COUNT_MAX {
+        let message = format!("a feed has at most {} matchers", Matchers::COUNT_MAX);
+        return Err(Refused::bad_request("too_many_matchers", message));
+    }
+    Ok(())
 }
 
 fn bad_matcher(error: TopicError) -> Refused {
@@ -101,7 +128,13 @@ mod tests {
     use super::*;
 
     fn parse(query: &str, header: Option<&str>) -> Result<FeedRequest, &'static str> {
-        FeedRequest::parse(query, header.map(str::as_bytes), &Limits::default()).map_err(|refused| refused.code)
+        ask(Asked { query, form: b"", last_event_id: header.map(str::as_bytes) })
+    }
+
+    fn ask(asked: Asked<'_>) -> Result<FeedRequest, &'static str> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (patterns, limits) = (Patterns::default(), Limits::default());
+        runtime.block_on(FeedRequest::parse(asked, &patterns, &limits)).map_err(|refused| refused.code)
     }
 
     #[test]
@@ -120,6 +153,29 @@ mod tests {
     }
 
     #[test]
+    fn a_body_adds_to_the_query() {
+        let asked = Asked {
+            query: "match=a&last_event_id=x",
+            form: b"match=b&match_urlpattern=/c&last_event_id=y",
+            last_event_id: None,
+        };
+        let request = ask(asked).unwrap();
+        let wanted = ["a", "b", "/c"];
+        assert_eq!(request.matchers.as_slice().iter().map(Matcher::to_string).collect::<Vec<_>>(), wanted);
+        assert_eq!(request.last_event_id, LastEventId::parse("x").unwrap());
+        assert_eq!(ask(Asked { query: "", ..asked }).unwrap().last_event_id, LastEventId::parse("y").unwrap());
+        let header = ask(Asked { last_event_id: Some(b"z"), ..asked }).unwrap();
+        assert_eq!(header.last_event_id, LastEventId::parse("z").unwrap());
+    }
+
+    #[test]
+    fn the_wildcard_is_one_whichever_type_is_asked_for() {
+        for name in ["match", "match_exact", "match_urlpattern", "topic"] {
+            assert_eq!(parse(&format!("{name}=*"), None).unwrap().matchers.as_slice(), [Matcher::Any]);
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         for (query, code) in [
             ("", "no_matcher"),
@@ -128,6 +184,11 @@ mod tests {
             ("topic=%ff", "not_utf8"),
             ("topic=a&match_uri=b", "unknown_matcher"),
             ("topic=a&Match=b", "unknown_matcher"),
+            ("topic=a&match_urlPattern=/b", "unknown_matcher"),
+            ("topic=a&matcher=b", "unknown_matcher"),
+            ("match_urlpattern=/(", "bad_matcher"),
+            ("match_urlpattern=", "bad_matcher"),
+            ("match_urlpattern=/a%E2%80%8B", "bad_matcher"),
             ("topic=a&heartbeat=0.5", "bad_heartbeat"),
             ("topic=a&heartbeat=NaN", "bad_heartbeat"),
             ("topic=a&delivery=carrier-pigeon", "bad_delivery"),
@@ -136,7 +197,9 @@ mod tests {
         ] {
             assert_eq!(parse(query, None).err(), Some(code), "{query}");
         }
-        let many: String = (0..101).map(|i| format!("topic={i}&")).collect();
-        assert_eq!(parse(&many, None).err(), Some("too_many_matchers"));
+        for name in ["topic", "match_urlpattern"] {
+            let many: String = (0..101).map(|i| format!("{name}={i}&")).collect();
+            assert_eq!(parse(&many, None).err(), Some("too_many_matchers"));
+        }
     }
 }

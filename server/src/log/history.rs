@@ -9,7 +9,7 @@ use fanwire_protocol::{Cursor, Epoch, Event, EventId, LastEventId, Matcher, Matc
 
 use super::{
     Replay, Retention, Stamped,
-    page::{IdUse, LATEST_TOPICS_MAX, Newest, Place, build_page, untold_floors, wanted_only},
+    page::{Finder, IdUse, Newest, Place, latest_topics_max, untold_floors, wanted_only},
 };
 use crate::core::{Committed, Floors, Page, Read, Start};
 
@@ -58,6 +58,28 @@ struct Uses {
     kept: VecDeque<Seq>,
     /// An earlier use is gone: what the id stands for isn't certain any more.
     evicted: bool,
+}
+
+/// What a read looks at.
+#[derive(Debug)]
+pub(super) struct Looked {
+    floors: (Seq, Seq),
+    events: Vec<Arc<Committed>>,
+    /// There is nothing more to look at.
+    complete: bool,
+}
+
+impl Looked {
+    /// What the read finds in it.
+    pub(super) fn page(self, read: &Read) -> Page {
+        let (mut finder, scans) = (Finder::new(read), Finder::must_scan(read));
+        for event in self.events {
+            if !(if scans { finder.look(event) } else { finder.take(event) }) {
+                return finder.page(self.floors, false).0;
+            }
+        }
+        finder.page(self.floors, self.complete).0
+    }
 }
 
 impl History {
@@ -160,31 +182,45 @@ impl History {
 
     /// The newest event of each topic that the matchers take.
     fn newest(&self, matchers: &Matchers) -> Newest {
-        if matchers.as_slice().contains(&Matcher::Any) {
-            if self.topics.len() > LATEST_TOPICS_MAX {
+        if let Some(topics_max) = latest_topics_max(matchers) {
+            if self.topics.len() > topics_max {
                 return Newest::too_many();
             }
-            return Newest::of(self.topics.values().filter_map(|seqs| seqs.back().copied()).collect());
+            let taken = self.topics.iter().filter(|(topic, _)| matchers.matches(std::slice::from_ref(topic)));
+            return Newest::of(taken.filter_map(|(_, seqs)| seqs.back().copied()).collect());
         }
         let newest = matchers.as_slice().iter().filter_map(|matcher| match matcher {
             Matcher::Exact(topic) => self.topics.get(topic)?.back().copied(),
-            Matcher::Any => None,
+            Matcher::Any | Matcher::Pattern(_) => None,
         });
         Newest::of(newest.collect())
     }
 
     /// Reads a bounded piece of history, with the gaps in it.
     pub fn read(&self, read: &Read) -> Page {
-        let floors = untold_floors(read, &self.retention, |class| self.classes[class].floor);
-        let (events, complete) = self.matching(read);
-        build_page(read, floors, events, complete)
+        self.look(read).page(read)
     }
 
-    /// The events that a read wants, and whether these are all.
+    /// What a read is to look at. That takes a moment; comparing it with patterns may take longer, and needs no history.
+    pub(super) fn look(&self, read: &Read) -> Looked {
+        let floors = untold_floors(read, &self.retention, |class| self.classes[class].floor);
+        let (events, complete) = if read.after >= read.upto {
+            (vec![], true)
+        } else if Finder::must_scan(read) {
+            let range = self.events.range(read.after.next()..=read.upto);
+            let count_max = Finder::new(read).scan_events_max();
+            let mut events: Vec<_> = range.map(|(_, event)| event.clone()).take(count_max + 1).collect();
+            let complete = events.len() <= count_max;
+            events.truncate(count_max);
+            (events, complete)
+        } else {
+            self.matching(read)
+        };
+        Looked { floors, events, complete }
+    }
+
+    /// The events that a read wants whose matchers an index knows, and whether these are all.
     fn matching(&self, read: &Read) -> (Vec<Arc<Committed>>, bool) {
-        if read.after >= read.upto {
-            return (vec![], true);
-        }
         let any = read.matchers.as_slice().contains(&Matcher::Any);
         let mut seqs: Vec<Seq> = Vec::new();
         if let Some(only) = wanted_only(read) {
@@ -204,17 +240,9 @@ impl History {
             seqs.sort_unstable();
             seqs.dedup();
         }
-        let (mut events, mut bytes, wanted) = (Vec::new(), 0, seqs.len());
-        for seq in seqs {
-            let Some(event) = self.events.get(&seq) else { continue };
-            bytes += event.draft.cost();
-            if events.len() >= read.events_max || bytes > read.bytes_max && !events.is_empty() {
-                break;
-            }
-            events.push(event.clone());
-        }
-        let complete = events.len() == wanted;
-        (events, complete)
+        let complete = seqs.len() <= read.events_max;
+        let events = seqs.into_iter().take(read.events_max + 1).filter_map(|seq| self.events.get(&seq).cloned());
+        (events.collect(), complete)
     }
 
     fn floors(&self) -> Floors {

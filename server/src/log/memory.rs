@@ -85,7 +85,8 @@ impl Log for MemoryLog {
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, LogError>> {
-        std::future::ready(Ok(self.lock().history.read(&read))).boxed()
+        let looked = self.lock().history.look(&read);
+        std::future::ready(Ok(looked.page(&read))).boxed()
     }
 
     fn tail(&self) -> Tail {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fanwire_protocol::{
-    Epoch, EventId, LastEventId, Seq,
+    Epoch, EventId, LastEventId, Matcher, Matchers, Pattern, Seq,
     message::{GapReason, Verdict},
 };
 
@@ -108,8 +108,20 @@ impl Newest {
 
 /// How many events a feed begins with at the most.
 pub(super) const LATEST_MAX: usize = 1_000;
-/// How many topics are looked at for that. It takes some milliseconds in memory, and some tenths of a second on disk.
-pub(super) const LATEST_TOPICS_MAX: usize = 100_000;
+/// How many topics are looked at for that, where all have to be: some milliseconds in memory, some tenths of a second on disk. Fewer
+/// where they are compared with patterns.
+const LATEST_TOPICS_MAX: usize = 100_000;
+/// Of [`Pattern::comparison_cost`]'s units: making a topic a URL, once for all patterns.
+const TOPIC_URL_COST: usize = 6;
+
+/// How many topics may be looked at for the newest event of each that the matchers take; none where an index knows them.
+pub(super) fn latest_topics_max(matchers: &Matchers) -> Option<usize> {
+    if matchers.as_slice().contains(&Matcher::Any) {
+        return Some(LATEST_TOPICS_MAX);
+    }
+    let cost: usize = matchers.patterns().map(Pattern::comparison_cost).sum();
+    (cost > 0).then(|| LATEST_TOPICS_MAX / (TOPIC_URL_COST + cost))
+}
 
 /// The numbers between which events that a read wants may have been evicted, and the reader wasn't told: above the first, up to
 /// the second.
@@ -137,8 +149,124 @@ pub(super) fn wanted_only(read: &Read) -> Option<&[Seq]> {
     Some(&only[first..end.max(first)])
 }
 
-/// Puts the gaps between the events that a read found. `complete`: these are all.
-pub(super) fn build_page(read: &Read, (above, upto): (Seq, Seq), events: Vec<Arc<Committed>>, complete: bool) -> Page {
+/// Finds the events that a read wants among those that it looks at, until it has enough of either.
+#[derive(Debug)]
+pub(super) struct Finder<'a> {
+    read: &'a Read,
+    events: Vec<Arc<Committed>>,
+    /// Stretches of events that can't be read, or that only an index knows, or none; some may be beyond what was read.
+    rotten: Vec<(Seq, Seq)>,
+    passed: usize,
+    bytes: usize,
+    /// What comparing an event with the read's matchers takes.
+    comparison_cost: usize,
+    cost: usize,
+    /// Everything up to here was looked at.
+    reached: Seq,
+}
+
+impl<'a> Finder<'a> {
+    pub(super) fn new(read: &'a Read) -> Self {
+        let exact = read.matchers.as_slice().len();
+        let comparison_cost = exact + read.matchers.patterns().map(Pattern::comparison_cost).sum::<usize>();
+        Self {
+            read,
+            events: vec![],
+            rotten: vec![],
+            passed: 0,
+            bytes: 0,
+            comparison_cost,
+            cost: 0,
+            reached: read.after,
+        }
+    }
+
+    /// Whether a read has to look at every event: no index knows which of them a pattern takes.
+    pub(super) fn must_scan(read: &Read) -> bool {
+        let indexed = read.only.is_some() || read.matchers.as_slice().contains(&Matcher::Any);
+        !indexed && read.matchers.patterns().next().is_some()
+    }
+
+    /// The most events that a scan looks at.
+    pub(super) fn scan_events_max(&self) -> usize {
+        SCAN_COST_MAX / self.comparison_cost.max(1) + 1
+    }
+
+    /// Looks at an event that the matchers may take or not. False if it is one too many.
+    pub(super) fn look(&mut self, event: Arc<Committed>) -> bool {
+        if self.cost >= SCAN_COST_MAX {
+            return false;
+        }
+        self.cost += self.comparison_cost + event.draft.cost() / SCAN_BYTES_A_COST;
+        if self.read.matchers.matches(event.draft.topics()) {
+            return self.take(event);
+        }
+        self.reached = event.seq();
+        true
+    }
+
+    /// Takes an event. False if it is one too many.
+    pub(super) fn take(&mut self, event: Arc<Committed>) -> bool {
+        self.bytes += event.draft.cost();
+        let too_large = self.bytes > self.read.bytes_max && !self.events.is_empty();
+        if self.is_full() || too_large {
+            return false;
+        }
+        self.reached = event.seq();
+        self.events.push(event);
+        true
+    }
+
+    /// Passes over an event that can't be read: it is told as a gap. False if it is one too many.
+    pub(super) fn pass_rotten(&mut self, seq: Seq) -> bool {
+        if self.is_full() || self.cost >= SCAN_COST_MAX {
+            return false;
+        }
+        self.cost += self.comparison_cost;
+        self.reached = seq;
+        self.passed += 1;
+        self.rotten.push((seq, seq));
+        true
+    }
+
+    /// Events that should be there, and aren't: they are told as a gap, as far as the page goes.
+    pub(super) fn miss(&mut self, from: Seq, to: Seq) {
+        self.rotten.push((from, to));
+    }
+
+    /// What was found, and which of its gaps are rotten or missing events. `complete`: there was nothing more to look at.
+    pub(super) fn page(self, floors: (Seq, Seq), complete: bool) -> (Page, Vec<(Seq, Seq)>) {
+        let reached = if complete { self.read.upto.max(self.reached) } else { self.reached };
+        let mut page = build_page(self.read, floors, self.events, reached);
+        let told = tell_rotten(&mut page, &self.rotten);
+        (page, told)
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.len() + self.passed >= self.read.events_max.max(1)
+    }
+}
+
+/// What can't be read is a gap. Gives those that are told by this.
+fn tell_rotten(page: &mut Page, rotten: &[(Seq, Seq)]) -> Vec<(Seq, Seq)> {
+    let mut told = Vec::new();
+    for &(from, to) in rotten {
+        let to = to.min(page.reached);
+        let at = page.items.partition_point(|item| match item {
+            PageItem::Event(event) => event.seq() < from,
+            PageItem::Gap { to, .. } => *to < from,
+        });
+        let is_told = matches!(page.items.get(at), Some(PageItem::Gap { from: told, .. }) if *told <= from);
+        if from <= to && !is_told {
+            page.items.insert(at, PageItem::Gap { from, to });
+            told.push((from, to));
+        }
+    }
+    told
+}
+
+/// Puts the gaps between the events that a read found up to `reached`.
+fn build_page(read: &Read, (above, upto): (Seq, Seq), events: Vec<Arc<Committed>>, reached: Seq) -> Page {
     let mut page = Page { items: Vec::with_capacity(events.len()), reached: read.after };
     let tell_gap = |page: &mut Page, before: Seq| {
         let first = Seq(page.reached.0.max(above.0) + 1);
@@ -152,9 +280,14 @@ pub(super) fn build_page(read: &Read, (above, upto): (Seq, Seq), events: Vec<Arc
         page.reached = event.seq();
         page.items.push(PageItem::Event(event));
     }
-    if complete {
-        tell_gap(&mut page, read.upto.next());
-        page.reached = read.upto;
+    if page.reached < reached {
+        tell_gap(&mut page, reached.next());
+        page.reached = reached;
     }
     page
 }
+
+/// What a scan for patterns may take before others get their turn: some 200 µs, or 2 MiB of history. See
+/// [`Pattern::comparison_cost`].
+const SCAN_COST_MAX: usize = 4_000;
+const SCAN_BYTES_A_COST: usize = 512;

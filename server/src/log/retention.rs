@@ -74,7 +74,7 @@ impl Retention {
             .as_slice()
             .iter()
             .flat_map(|matcher| match matcher {
-                Matcher::Any => 0..self.classes.len(),
+                Matcher::Any | Matcher::Pattern(_) => 0..self.classes.len(),
                 Matcher::Exact(topic) => {
                     let class = self.class_of(topic);
                     class..class + 1

@@ -20,7 +20,7 @@ use crate::{
     core::{ChangeError, Item, Taken},
     fanout::{Feed, LocalShard},
     http::{AuthMode, Edge, is_events_path, page_origin},
-    hub::{FeedRequest, Grant, Refused, now_ms, publication_from_json},
+    hub::{Asked, FeedRequest, Grant, Hub, Refused, now_ms, publication_from_json},
 };
 
 /// Serves a session, from its CONNECT to its end.
@@ -72,8 +72,8 @@ async fn begin(
     let in_band = AuthMode::of(uri).map_err(refused)? == AuthMode::InBand;
     let pass = if in_band { None } else { Some(edge.admit(&Method::CONNECT, uri, headers).await.map_err(refused)?) };
     let last_event_id = headers.get("last-event-id").map(HeaderValue::as_bytes);
-    let request = FeedRequest::parse(uri.query().unwrap_or_default(), last_event_id, edge.hub.limits());
-    let request = request.map_err(refused)?;
+    let asked = Asked { query: uri.query().unwrap_or_default(), form: b"", last_event_id };
+    let request = FeedRequest::parse(asked, edge.hub.patterns(), edge.hub.limits()).await.map_err(refused)?;
     let Some(pass) = pass else {
         let origin = page_origin(uri, headers);
         let shown = tokio::time::timeout(AUTH_TIME_MAX, begin_in_band(edge, session, request, origin)).await;
@@ -306,7 +306,7 @@ impl Client<'_> {
     /// What becomes of a request; none for a frame of a type that isn't known.
     async fn answer_request(&self, request: &Frame) -> Option<Result<Answer, Bye>> {
         let outcome = match request.kind {
-            frame::SUBSCRIBE | frame::UNSUBSCRIBE => change(self.feed, request),
+            frame::SUBSCRIBE | frame::UNSUBSCRIBE => change(&self.edge.hub, self.feed, request).await,
             frame::PUBLISH => self.publish(&request.payload).await,
             frame::AUTH => self.renew(&request.payload).await,
             _ => return None,
@@ -386,17 +386,18 @@ fn unauthorized(reason: impl Into<String>) -> Bye {
     Bye::terminal(ByeCode::Unauthorized, reason)
 }
 
-fn change(feed: &Feed, request: &Frame) -> Result<Done, Refused> {
+async fn change(hub: &Hub, feed: &Feed, request: &Frame) -> Result<Done, Refused> {
     let asked: Subscribe = serde_json::from_slice(&request.payload)
         .map_err(|error| Refused::bad_request("malformed", error.to_string()))?;
-    if asked.matchers.len() > Matchers::COUNT_MAX {
+    if asked.matchers.len() + asked.patterns.len() > Matchers::COUNT_MAX {
         // Before any is looked at: comparing them takes the square of their number.
         return Err(Refused::bad_request("too_many_matchers", ChangeError::TooManyMatchers.to_string()));
     }
     let matchers = asked.matchers.iter().map(|text| {
         Matcher::exact(text).map_err(|error| Refused::bad_request("bad_matcher", format!("{text:?}: {error}")))
     });
-    let matchers: Vec<Matcher> = matchers.collect::<Result<_, _>>()?;
+    let mut matchers: Vec<Matcher> = matchers.collect::<Result<_, _>>()?;
+    matchers.extend(hub.patterns().matchers(&asked.patterns).await?);
     let add = request.kind == frame::SUBSCRIBE;
     let changed = feed.change(asked.request_id, |current: &mut Matchers| {
         for matcher in matchers {

@@ -3,7 +3,7 @@
 use std::{fmt, pin::Pin, time::Duration};
 
 use fanwire_protocol::{
-    Cursor, LastEventId, Matcher, Seq,
+    Cursor, HubUrl, LastEventId, Matcher, Seq,
     frame::Malformed,
     message::{Bye, Hello, Verdict},
 };
@@ -371,11 +371,16 @@ fn better(webtransport: Established, sse: Established) -> Established {
 fn take_matchers(options: &mut Options) {
     let mut rest = Vec::new();
     for (name, value) in options.url.query_pairs() {
-        match (&*name, Matcher::exact(&value)) {
-            ("match" | "match_exact" | "topic", Ok(matcher)) => {
+        let matcher = match &*name {
+            "match" | "match_exact" | "topic" => Matcher::exact(&value).ok(),
+            "match_urlpattern" => Matcher::pattern(&value, &HubUrl::default()).ok(),
+            _ => None,
+        };
+        match matcher {
+            Some(matcher) => {
                 options.matchers.insert(matcher);
             }
-            _ => rest.push((name.into_owned(), value.into_owned())),
+            None => rest.push((name.into_owned(), value.into_owned())),
         }
     }
     options.url.set_query(None);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fanwire_protocol::{LastEventId, Matcher, Matchers, TopicError, frame};
+use fanwire_protocol::{HubUrl, LastEventId, Matcher, Matchers, PatternError, TopicError, frame};
 use hyper::HeaderMap;
 use url::Url;
 
@@ -88,6 +88,12 @@ impl Options {
     /// Adds a topic to the feed: an exact one, or `*` for all.
     pub fn topic(mut self, topic: &str) -> Result<Self, TopicError> {
         self.matchers.insert(Matcher::exact(topic)?);
+        Ok(self)
+    }
+
+    /// Adds the topics that a URL pattern takes. The hub resolves a relative one against its own URL.
+    pub fn pattern(mut self, pattern: &str) -> Result<Self, PatternError> {
+        self.matchers.insert(Matcher::pattern(pattern, &HubUrl::default())?);
         Ok(self)
     }
 

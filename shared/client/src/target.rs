@@ -63,7 +63,7 @@ pub(crate) fn feed_url(options: &Options, mut url: Url, sse: bool) -> Url {
     {
         let mut query = url.query_pairs_mut();
         for matcher in options.matchers.as_slice() {
-            query.append_pair("match", &matcher.to_string());
+            query.append_pair(matcher.parameter(), &matcher.to_string());
         }
         if let Some(id) = &options.last_event_id {
             query.append_pair("last_event_id", &id.to_string());
@@ -106,11 +106,11 @@ mod tests {
     fn the_query_is_the_urls_and_ours() {
         let mut options = Options::new("http://h/events?x=%C3%BC&last_event_id=old&control=0").unwrap();
         assert_eq!(feed_url(&options, options.url.clone(), false), options.url);
-        options = options.topic("a b").unwrap().topic("*").unwrap();
+        options = options.topic("a b").unwrap().topic("*").unwrap().pattern("/a/:b").unwrap();
         options.last_event_id = LastEventId::parse("#0a1b2c3d4e:42").unwrap();
         options.heartbeat = Some(Duration::from_millis(1500));
         let url = feed_url(&options, options.url.clone(), true);
-        let query = "x=%C3%BC&match=a+b&match=*&last_event_id=%230a1b2c3d4e%3A42&heartbeat=1.5&control=1";
+        let query = "x=%C3%BC&match=a+b&match=*&match_urlpattern=%2Fa%2F%3Ab&last_event_id=%230a1b2c3d4e%3A42&heartbeat=1.5&control=1";
         assert_eq!(url.query(), Some(query));
     }
 

@@ -8,6 +8,7 @@ mod event;
 pub mod frame;
 mod matcher;
 pub mod message;
+mod pattern;
 pub mod sse;
 mod text;
 mod topic;
@@ -15,6 +16,7 @@ mod topic;
 pub use cursor::{Cursor, CursorError, Epoch, LastEventId, LastEventIdError, Seq};
 pub use event::{Data, Draft, DraftError, Event, Limits};
 pub use matcher::{Matcher, Matchers};
+pub use pattern::{HubUrl, Pattern, PatternError, TopicUrl};
 pub use topic::{EventId, EventIdError, EventType, EventTypeError, Topic, TopicError};
 
 /// The version of the protocol that this crate speaks.

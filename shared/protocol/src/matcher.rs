@@ -2,15 +2,17 @@
 
 use std::fmt;
 
-use crate::{Topic, TopicError};
+use crate::{HubUrl, Pattern, PatternError, Topic, TopicError, TopicUrl};
 
-/// One matcher. URL patterns get their place here.
+/// One matcher.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Matcher {
-    /// Every topic, written `*`.
+    /// Every topic, written `*`, whichever type of matcher is asked for.
     Any,
     /// This topic, byte for byte.
     Exact(Topic),
+    /// Every topic that the pattern takes.
+    Pattern(Pattern),
 }
 
 impl Matcher {
@@ -19,11 +21,25 @@ impl Matcher {
         if text == "*" { Ok(Self::Any) } else { Topic::new(text).map(Self::Exact) }
     }
 
+    /// Parses the value of `match_urlpattern`: `*` or a URL pattern, which is compiled.
+    pub fn pattern(text: &str, base: &HubUrl) -> Result<Self, PatternError> {
+        if text == "*" { Ok(Self::Any) } else { Pattern::new(text, base).map(Self::Pattern) }
+    }
+
     /// Whether the matcher takes this topic.
     pub fn matches(&self, topic: &Topic) -> bool {
         match self {
             Self::Any => true,
             Self::Exact(exact) => exact == topic,
+            Self::Pattern(pattern) => pattern.matches(&TopicUrl::new(topic, pattern.base())),
+        }
+    }
+
+    /// The parameter that asks for it in the query of a feed.
+    pub fn parameter(&self) -> &'static str {
+        match self {
+            Self::Any | Self::Exact(_) => "match",
+            Self::Pattern(_) => "match_urlpattern",
         }
     }
 }
@@ -33,6 +49,7 @@ impl fmt::Display for Matcher {
         match self {
             Self::Any => f.write_str("*"),
             Self::Exact(topic) => topic.fmt(f),
+            Self::Pattern(pattern) => pattern.fmt(f),
         }
     }
 }
@@ -42,12 +59,33 @@ impl fmt::Display for Matcher {
 pub struct Matchers(Vec<Matcher>);
 
 impl Matchers {
-    /// The most matchers of one feed; each costs some 100 bytes.
+    /// The most matchers of one feed; each costs some 100 bytes, and a pattern what it is compiled to: some 500 bytes, or several KiB
+    /// where it has regular expressions. An event is compared with every pattern that some feed has.
     pub const COUNT_MAX: usize = 100;
 
-    /// Whether any matcher takes any of these topics.
+    /// Whether any matcher takes any of these topics. The patterns must have the same base.
     pub fn matches(&self, topics: &[Topic]) -> bool {
-        self.0.iter().any(|matcher| topics.iter().any(|topic| matcher.matches(topic)))
+        let exactly = |matcher: &Matcher| match matcher {
+            Matcher::Any => true,
+            Matcher::Exact(exact) => topics.contains(exact),
+            Matcher::Pattern(_) => false,
+        };
+        if self.0.iter().any(exactly) {
+            return true;
+        }
+        let Some(base) = self.patterns().next().map(Pattern::base) else { return false };
+        topics.iter().any(|topic| {
+            let url = TopicUrl::new(topic, base);
+            self.patterns().any(|pattern| pattern.matches(&url))
+        })
+    }
+
+    /// The patterns among the matchers.
+    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.0.iter().filter_map(|matcher| match matcher {
+            Matcher::Pattern(pattern) => Some(pattern),
+            Matcher::Any | Matcher::Exact(_) => None,
+        })
     }
 
     /// Adds a matcher; false if it was there.

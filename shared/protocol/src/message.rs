@@ -177,8 +177,11 @@ pub struct Subscribe {
     /// Names the request in its answer.
     pub request_id: u64,
     /// Exact topics, or `*`.
-    #[serde(rename = "match")]
+    #[serde(rename = "match", default)]
     pub matchers: Vec<String>,
+    /// URL patterns, or `*`.
+    #[serde(rename = "match_urlpattern", default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<String>,
 }
 
 /// `AUTH` on the control stream.

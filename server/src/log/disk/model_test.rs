@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use fanwire_protocol::{Data, Draft, Epoch, EventId, LastEventId, Matcher, Matchers, Seq, Topic};
+use fanwire_protocol::{Data, Draft, Epoch, EventId, HubUrl, LastEventId, Matcher, Matchers, Seq, Topic};
 
 use super::store::Store;
 use crate::{
@@ -128,9 +128,12 @@ fn run(seed: u64) {
             }
             _ => {
                 let count = rng.usize(1..4);
-                let matcher = |pick| if pick == 4 { Matcher::Any } else { Matcher::exact(TOPICS[pick]).unwrap() };
-                let matchers = (0..count).map(|_| matcher(rng.usize(0..5))).collect();
-                let matchers: Matchers = matchers;
+                let matcher = |pick| match pick {
+                    0..4 => Matcher::exact(TOPICS[pick]).unwrap(),
+                    4..6 => Matcher::pattern(["noisy/:id", "*/*"][pick - 4], &HubUrl::default()).unwrap(),
+                    _ => Matcher::Any,
+                };
+                let matchers: Matchers = (0..count).map(|_| matcher(rng.usize(0..7))).collect();
                 let latest = model.resolve(None, Replay::Latest, &matchers);
                 let place = Place { epoch, head, floors: store.floors().unwrap() };
                 let start = place.latest(store.newest(&matchers, head).unwrap());

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use fanwire_protocol::{Cursor, Draft, Epoch, EventId, Matcher, Matchers, Seq};
+use fanwire_protocol::{Cursor, Draft, Epoch, EventId, Matcher, Matchers, Seq, Topic};
 use redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     Table, TableDefinition, WriteTransaction,
@@ -25,11 +25,11 @@ use super::{
     record,
 };
 use crate::{
-    core::{Committed, Floors, Page, PageItem, Read},
+    core::{Committed, Floors, Page, Read},
     log::{
         Appended, Retention, Stamped,
         idempotency::{IdempotencyKey, KeyUse},
-        page::{IdUse, LATEST_TOPICS_MAX, Newest, build_page, untold_floors, wanted_only},
+        page::{Finder, IdUse, Newest, latest_topics_max, untold_floors, wanted_only},
     },
 };
 
@@ -418,17 +418,19 @@ impl Store {
     pub(super) fn newest(&self, matchers: &Matchers, head: Seq) -> Result<Newest, Failure> {
         let reader = Reader::open(&self.database.begin_read()?)?;
         let mut newest = Vec::new();
-        if !matchers.as_slice().contains(&Matcher::Any) {
+        let Some(topics_max) = latest_topics_max(matchers) else {
             for matcher in matchers.as_slice() {
                 let Matcher::Exact(topic) = matcher else { continue };
                 newest.extend(reader.newest_of(topic.as_str(), head)?);
             }
             return Ok(Newest::of(newest));
-        }
+        };
         let mut next = reader.topics.first()?.map(|(key, _)| key.value().0.to_owned());
-        for _ in 0..LATEST_TOPICS_MAX {
+        for _ in 0..topics_max {
             let Some(topic) = next else { return Ok(Newest::of(newest)) };
-            newest.extend(reader.newest_of(&topic, head)?);
+            if Topic::new(&topic).is_ok_and(|topic| matchers.matches(&[topic])) {
+                newest.extend(reader.newest_of(&topic, head)?);
+            }
             // No event has this number: the next entry is the next topic's.
             let mut others = reader.topics.range((topic.as_str(), u64::MAX)..)?;
             next = others.next().transpose()?.map(|(key, _)| key.value().0.to_owned());
@@ -441,12 +443,12 @@ impl Store {
         let reader = Reader::open(&self.database.begin_read()?)?;
         let floors = reader.floors(&self.retention)?;
         let highest_floor = floors.iter().copied().max().unwrap_or_default();
-        let found = reader.matching(read, self.epoch, highest_floor)?;
         let floors = untold_floors(read, &self.retention, |class| floors[class]);
-        let upto = Read { upto: found.upto.unwrap_or(read.upto), ..read.clone() };
-        let mut page = build_page(&upto, floors, found.events, found.upto.is_some());
-        if !found.rotten.is_empty() {
-            tell_rotten(&mut page, &found.rotten);
+        let mut finder = Finder::new(read);
+        let complete = reader.find(read, self.epoch, highest_floor, &mut finder)?;
+        let (page, rotten) = finder.page(floors, complete);
+        for (from, to) in rotten {
+            tracing::error!(%from, %to, "events on the disk can't be read, and are told as a gap");
         }
         Ok(page)
     }
@@ -737,13 +739,36 @@ impl Reader {
         Ok(last.map(|(key, _)| Seq(key.value().1)))
     }
 
-    /// The events that a read wants.
-    fn matching(&self, read: &Read, epoch: Epoch, highest_floor: Seq) -> Result<Found, Failure> {
-        let mut found = Found::default();
+    /// Shows a finder what a read is to look at. False if it had enough before the end.
+    fn find(&self, read: &Read, epoch: Epoch, highest_floor: Seq, finder: &mut Finder<'_>) -> Result<bool, Failure> {
         if read.after >= read.upto {
-            return Ok(Found { upto: Some(read.upto), ..found });
+            return Ok(true);
         }
         let (first, last) = (read.after.next().0, read.upto.0);
+        if Finder::must_scan(read) {
+            let (mut expected, mut next) = (first, first.max(highest_floor.0 + 1));
+            for entry in self.events.range(first..=last)? {
+                let (seq, record) = entry?;
+                let seq = seq.value();
+                are_ordered(&[seq], expected, last)?;
+                if next < seq {
+                    finder.miss(Seq(next), Seq(seq - 1));
+                }
+                (expected, next) = (seq + 1, next.max(seq + 1));
+                let cursor = Cursor { epoch, seq: Seq(seq) };
+                let wanted_more = match record::decode(cursor, record.value()) {
+                    Some(event) => finder.look(Arc::new(Committed::new(event))),
+                    None => finder.pass_rotten(cursor.seq),
+                };
+                if !wanted_more {
+                    return Ok(false);
+                }
+            }
+            if next <= last {
+                finder.miss(Seq(next), Seq(last));
+            }
+            return Ok(true);
+        }
         let mut seqs = Vec::new();
         if let Some(only) = wanted_only(read) {
             for seq in only {
@@ -762,7 +787,7 @@ impl Reader {
             let end = (seqs.len() <= read.events_max).then_some(last + 1);
             for seq in seqs.iter().copied().chain(end) {
                 if next < seq {
-                    found.rotten.push((Seq(next), Seq(seq - 1)));
+                    finder.miss(Seq(next), Seq(seq - 1));
                 }
                 next = next.max(seq + 1);
             }
@@ -779,37 +804,19 @@ impl Reader {
             seqs.sort_unstable();
             seqs.dedup();
         }
-        let mut bytes = 0;
-        for (taken, seq) in seqs.into_iter().map(Seq).enumerate() {
+        for seq in seqs.into_iter().map(Seq) {
             // An index that rots may lead to what nobody here has asked for.
             let event = self.event(seq, epoch)?.filter(|event| read.matchers.matches(event.draft.topics()));
-            let Some(event) = event else {
-                if taken >= read.events_max {
-                    return Ok(found);
-                }
-                found.rotten.push((seq, seq));
-                found.upto = Some(seq);
-                continue;
+            let wanted_more = match event {
+                Some(event) => finder.take(Arc::new(Committed::new(event))),
+                None => finder.pass_rotten(seq),
             };
-            bytes += event.draft.cost();
-            if taken >= read.events_max || bytes > read.bytes_max && !found.events.is_empty() {
-                return Ok(found);
+            if !wanted_more {
+                return Ok(false);
             }
-            found.events.push(Arc::new(Committed::new(event)));
-            found.upto = None;
         }
-        Ok(Found { upto: Some(read.upto), ..found })
+        Ok(true)
     }
-}
-
-/// What a read found.
-#[derive(Default)]
-struct Found {
-    events: Vec<Arc<Committed>>,
-    /// Stretches of events that can't be read, or that only an index knows, or none; some may be beyond what was read.
-    rotten: Vec<(Seq, Seq)>,
-    /// There is nothing else up to here; none: up to the last event.
-    upto: Option<Seq>,
 }
 
 /// Whether an index gave what it was asked for: a damaged one may give anything.
@@ -819,22 +826,6 @@ fn are_ordered(seqs: &[u64], first: u64, last: u64) -> Result<(), Failure> {
         return Ok(());
     }
     Err(redb::Error::Corrupted("an index isn't in order".to_owned()))
-}
-
-/// What can't be read is a gap.
-fn tell_rotten(page: &mut Page, rotten: &[(Seq, Seq)]) {
-    for &(from, to) in rotten {
-        let to = to.min(page.reached);
-        let at = page.items.partition_point(|item| match item {
-            PageItem::Event(event) => event.seq() < from,
-            PageItem::Gap { to, .. } => *to < from,
-        });
-        let is_told = matches!(page.items.get(at), Some(PageItem::Gap { from: told, .. }) if *told <= from);
-        if from <= to && !is_told {
-            tracing::error!(%from, %to, "events on the disk can't be read, and are told as a gap");
-            page.items.insert(at, PageItem::Gap { from, to });
-        }
-    }
 }
 
 pub(super) fn get(table: &impl ReadableTable<&'static str, u64>, key: &str) -> Result<Option<u64>, Failure> {

@@ -96,8 +96,11 @@ impl Control {
     }
 
     async fn change(&self, kind: u64, matchers: &[Matcher]) -> Result<Seq, ControlError> {
-        let matchers: Vec<String> = matchers.iter().map(Matcher::to_string).collect();
-        match self.request(|request_id| frame::json(kind, &Subscribe { request_id, matchers })).await? {
+        let (patterns, matchers): (Vec<&Matcher>, Vec<_>) =
+            matchers.iter().partition(|matcher| matches!(matcher, Matcher::Pattern(_)));
+        let texts = |matchers: Vec<&Matcher>| matchers.into_iter().map(Matcher::to_string).collect();
+        let (matchers, patterns) = (texts(matchers), texts(patterns));
+        match self.request(|request_id| frame::json(kind, &Subscribe { request_id, matchers, patterns })).await? {
             Done::Changed { from_seq } => Ok(Seq(from_seq)),
             _ => Err(ControlError::Malformed("an answer to another kind of request")),
         }

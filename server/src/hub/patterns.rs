@@ -1,0 +1,145 @@
+//! The URL patterns that feeds have, each compiled once.
+
+use std::{
+    collections::HashSet,
+    hash::{Hash, Hasher},
+    sync::{Mutex, PoisonError},
+};
+
+use fanwire_protocol::{HubUrl, Matcher, Pattern, PatternError};
+use http::StatusCode;
+
+use super::Refused;
+
+/// Compiles patterns, and gives the same one to all that ask for it.
+#[derive(Debug)]
+pub struct Patterns {
+    base: HubUrl,
+    count_max: usize,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    patterns: HashSet<ByText>,
+    /// When so many are known, those that nobody has any more are let go.
+    sweep_at: usize,
+}
+
+#[derive(Debug)]
+struct ByText(Pattern);
+
+impl Patterns {
+    /// None so far. Relative ones are resolved against `base`; at most `count_max` different ones are in use at a time, each taking from
+    /// 1 KiB to some 100 KiB.
+    pub fn new(base: HubUrl, count_max: usize) -> Self {
+        Self { base, count_max, known: Mutex::default() }
+    }
+
+    /// The URL that what is relative is resolved against.
+    pub fn base(&self) -> &HubUrl {
+        &self.base
+    }
+
+    /// The matchers of many, as [`Patterns::matcher`]; others get their turn while they are compiled.
+    pub async fn matchers(&self, texts: &[String]) -> Result<Vec<Matcher>, Refused> {
+        let (mut matchers, mut compiled) = (Vec::with_capacity(texts.len()), 0);
+        for text in texts {
+            let (matcher, new) = self.matcher(text)?;
+            matchers.push(matcher);
+            compiled += usize::from(new);
+            if new && compiled % COMPILED_A_TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(matchers)
+    }
+
+    /// The matcher of a `match_urlpattern`, and whether it had to be compiled, which takes some 20 µs, or up to 200 µs for what was
+    /// made to take long.
+    pub fn matcher(&self, text: &str) -> Result<(Matcher, bool), Refused> {
+        if let Some(known) = self.lock().patterns.get(text) {
+            return Ok((Matcher::Pattern(known.0.clone()), false));
+        }
+        // Others needn't wait while it is compiled.
+        let matcher = Matcher::pattern(text, &self.base).map_err(|error| refused(text, &error))?;
+        if let Matcher::Pattern(pattern) = &matcher {
+            let mut known = self.lock();
+            if known.patterns.len() >= known.sweep_at {
+                known.patterns.retain(|pattern| pattern.0.holders() > 1);
+                known.sweep_at = (2 * known.patterns.len() + SWEEP_AT_LEAST).min(self.count_max);
+            }
+            if known.patterns.len() >= self.count_max {
+                return Err(Refused::too_many_patterns());
+            }
+            known.patterns.insert(ByText(pattern.clone()));
+        }
+        Ok((matcher, true))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Patterns {
+    fn default() -> Self {
+        Self::new(HubUrl::default(), COUNT_MAX)
+    }
+}
+
+impl std::borrow::Borrow<str> for ByText {
+    fn borrow(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl PartialEq for ByText {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for ByText {}
+
+impl Hash for ByText {
+    /// As its text, by which it is looked up.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_str().hash(state);
+    }
+}
+
+fn refused(text: &str, error: &PatternError) -> Refused {
+    Refused::new(StatusCode::BAD_REQUEST, "bad_matcher", format!("the pattern {text:?}: {error}"))
+}
+
+/// [`Patterns`]' default.
+pub(super) const COUNT_MAX: usize = 10_000;
+/// How many patterns are compiled before others get their turn: some 200 µs, or 2 ms for what was made to take long.
+pub(super) const COMPILED_A_TURN: usize = 8;
+const SWEEP_AT_LEAST: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_pattern_is_compiled_once_and_forgotten_when_nobody_has_it() {
+        let patterns = Patterns::new(HubUrl::default(), 2);
+        let pattern = |text: &str| match patterns.matcher(text) {
+            Ok((Matcher::Pattern(pattern), new)) => Ok((pattern, new)),
+            Ok((other, _)) => panic!("{other:?}"),
+            Err(refused) => Err(refused.code),
+        };
+        let (a, new) = pattern("/a/:id").unwrap();
+        assert!(new);
+        let (again, new) = pattern("/a/:id").unwrap();
+        assert_eq!((new, a.holders()), (false, 3));
+        let (_b, _) = pattern("/b").unwrap();
+        assert_eq!(pattern("/c").unwrap_err(), "too_many_patterns");
+        drop((a, again));
+        assert!(pattern("/c").unwrap().1);
+        assert_eq!(patterns.matcher("*").unwrap().0, Matcher::Any);
+        assert_eq!(patterns.matcher("/(").unwrap_err().code, "bad_matcher");
+    }
+}

@@ -1,0 +1,52 @@
+"""Two clients that others made, for others.test.js: httpx-sse subscribes, mercure-publisher publishes.
+
+    others.py subscribe URL COUNT   prints "open", then an event a line, as JSON
+    others.py publish URL           publishes what comes on standard input, an update a line, and prints each id
+"""
+
+import asyncio
+import json
+import sys
+
+import httpx
+from httpx_sse import connect_sse
+from mercure_publisher import AsyncMercurePublisher, MercureConfig, MercurePublisher
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def subscribe(url, count):
+    timeout = httpx.Timeout(20, read=20)
+    with httpx.Client(timeout=timeout, trust_env=False) as client, connect_sse(client, "GET", url) as source:
+        source.response.raise_for_status()
+        say("open")
+        for event in source.iter_sse():
+            say(json.dumps({"id": event.id, "event": event.event, "data": event.data, "retry": event.retry}))
+            count -= 1
+            if count == 0:
+                return
+
+
+def publish(url):
+    key = "!ChangeThisMercureHubJWTSecretKey!"
+    config = MercureConfig(hub_url=url, publisher_jwt_key=key, publish_topics=["*"])
+    updates = [json.loads(line) for line in sys.stdin]
+    half = len(updates) // 2
+    with MercurePublisher(config, client=httpx.Client(trust_env=False)) as publisher:
+        for update in updates[:half]:
+            say(publisher.publish(**update))
+
+    async def rest():
+        async with AsyncMercurePublisher(config, client=httpx.AsyncClient(trust_env=False)) as publisher:
+            for update in updates[half:]:
+                say(await publisher.publish(**update))
+
+    asyncio.run(rest())
+
+
+if sys.argv[1] == "subscribe":
+    subscribe(sys.argv[2], int(sys.argv[3]))
+else:
+    publish(sys.argv[2])

@@ -1,0 +1,101 @@
+// Publishers and subscribers that others made, against the hub as it is: what one publishes, the others get.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { EventSource } from 'eventsource';
+import { startHub } from '../browser/support/hub.js';
+import { temporaryDirectory } from '../browser/support/process.js';
+import { until, within } from '../browser/support/wait.js';
+import { pythonClients } from './venv.js';
+
+const clients = await pythonClients();
+const python = 'python' in clients ? clients.python : '';
+const skip = 'missing' in clients ? clients.missing : false;
+const SCRIPT = fileURLToPath(new URL('others.py', import.meta.url));
+
+const BOOK = 'https://example.com/books/1';
+/** As Python's mercure-publisher takes them. */
+const UPDATES = [
+  { topic: BOOK, data: { status: 'published' } },
+  { topic: [BOOK, 'https://example.com/users/42/books/1'], data: 'lines\n\n  and: more\r\n', id: 'urn:uuid:1', type: 'book' },
+  { topic: 'not asked for', data: 'x' },
+  { topic: BOOK, data: '', id: 'ünïcode 🎉', retry: 3000 },
+];
+/** What subscribers see of them. */
+const EXPECTED = [
+  { type: 'message', data: '{"status": "published"}' },
+  { type: 'book', data: 'lines\n\n  and: more\n', id: 'urn:uuid:1' },
+  { type: 'message', data: '', id: 'ünïcode 🎉' },
+];
+
+test('npm eventsource and PyPI httpx-sse get what PyPI mercure-publisher publishes', { skip, timeout: 60_000 }, async (t) => {
+  const hub = await startHub(t);
+  const url = `${hub.http}/.well-known/mercure`;
+  const query = new URLSearchParams({ match_urlpattern: 'https://example.com/books/:id' });
+  const source = listen(t, `${url}?${query}`);
+  const reader = runPython(t, ['subscribe', `${url}?${query}`, '3']);
+  await until('both are subscribed', () => source.isOpen && reader.lines.length > 0);
+  const ids = await publish(t, url, UPDATES);
+  assert.deepEqual([ids.length, ids[1], ids[3]], [4, 'urn:uuid:1', 'ünïcode 🎉']);
+  const expected = EXPECTED.map((event) => ({ ...event, id: event.id ?? ids[0] }));
+  await until('every event is there', () => source.events.length >= 3 && reader.lines.length >= 4);
+  assert.deepEqual(source.events, expected);
+  const read = reader.lines.slice(1).map((line) => JSON.parse(line));
+  assert.deepEqual(read.map(({ event, data, id }) => ({ type: event, data, id })), expected);
+  assert.equal(read[2].retry, 3000);
+});
+
+test('npm eventsource comes back after a restart with its Last-Event-ID, and misses nothing', { timeout: 60_000 }, async (t) => {
+  const { path, remove } = await temporaryDirectory();
+  t.after(remove);
+  const hub = await startHub(t, { flags: ['--retry', '100ms', '--data-dir', path] });
+  const source = listen(t, `${hub.http}/.well-known/mercure?match=a`);
+  await until('it is open', () => source.isOpen);
+  await hub.publishForm({ topic: 'a', data: '1', id: 'one' });
+  await until('it has the first', () => source.events.length === 1);
+  await hub.kill();
+  source.isOpen = false;
+  await hub.start();
+  // Before or after it is back: it comes with the id of the first.
+  await hub.publishForm({ topic: 'a', data: '2' });
+  await hub.publishForm({ topic: 'a', data: '3', id: 'three' });
+  await until('it has the others', () => source.events.length >= 3);
+  assert.deepEqual(source.events.map(({ data }) => data), ['1', '2', '3']);
+});
+
+/** An EventSource, and what it has brought. @param {import('node:test').TestContext} t @param {string} url */
+function listen(t, url) {
+  const source = new EventSource(url);
+  t.after(() => source.close());
+  const story = { isOpen: false, /** @type {{ type: string, data: string, id: string }[]} */ events: [] };
+  source.addEventListener('open', () => (story.isOpen = true));
+  for (const type of ['message', 'book']) {
+    source.addEventListener(type, ({ data, lastEventId }) => story.events.push({ type, data, id: lastEventId }));
+  }
+  return story;
+}
+
+/** @param {import('node:test').TestContext} t @param {string} url @param {object[]} updates @returns {Promise<string[]>} */
+async function publish(t, url, updates) {
+  const child = runPython(t, ['publish', url], updates.map((update) => JSON.stringify(update)).join('\n'));
+  await within('everything is published', child.ended, 30_000);
+  return child.lines;
+}
+
+/** @param {import('node:test').TestContext} t @param {string[]} args @param {string} [input] */
+function runPython(t, args, input = '') {
+  const child = spawn(python, [SCRIPT, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+  t.after(() => child.kill('SIGKILL'));
+  child.stdin.end(input);
+  const run = { /** @type {string[]} */ lines: [], ended: once(child, 'close') };
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk) => {
+    const parts = (text + chunk).split('\n');
+    text = parts.pop() ?? '';
+    run.lines.push(...parts);
+  });
+  return run;
+}

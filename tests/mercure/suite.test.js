@@ -1,0 +1,59 @@
+// The protocol's public conformance suite, in Chromium, against this hub. It isn't ours, and no part of this repository:
+// MERCURE_SUITE names the directory of its mercure.spec.ts, `conformance-tests` of github.com/dunglas/mercure.
+
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { resolve } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { startHub } from '../browser/support/hub.js';
+import { Process } from '../browser/support/process.js';
+import { within } from '../browser/support/wait.js';
+
+const suite = process.env.MERCURE_SUITE;
+const chromium = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
+const skip = !suite ? 'MERCURE_SUITE names no directory' : !existsSync(chromium) && `no Chromium at ${chromium}`;
+
+test('the public conformance suite passes in Chromium', { skip, timeout: 180_000 }, async (t) => {
+  const hub = await startHub(t);
+  // Where its imports find this package's modules.
+  const directory = fileURLToPath(new URL('.suite/', import.meta.url));
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(directory);
+  t.after(() => rm(directory, { recursive: true, force: true }));
+  // npm sets the directory that it was called from.
+  await copyFile(resolve(process.env.INIT_CWD ?? '.', suite ?? '', 'mercure.spec.ts'), `${directory}mercure.spec.ts`);
+  await writeFile(`${directory}playwright.config.mjs`, `export default ${JSON.stringify(configuration(hub.http))};\n`);
+  const cli = createRequire(import.meta.url).resolve('@playwright/test/cli');
+  const environment = { ...process.env, CUSTOM_ID: '1', NODE_TEST_CONTEXT: undefined };
+  const run = new Process(process.execPath, [cli, 'test', '--config', `${directory}playwright.config.mjs`], environment);
+  t.after(() => run.kill());
+  const { code } = await within('the suite has run', run.ended, 170_000);
+  const report = JSON.parse(run.stdout);
+  t.diagnostic(`${report.stats.expected} passed, ${report.stats.unexpected} failed, ${report.stats.skipped} skipped`);
+  assert.deepEqual(failures(report), []);
+  assert.equal(code, 0, run.stderr);
+  assert.ok(report.stats.expected > 0, 'the suite has no tests');
+});
+
+/** As the suite's own, for the one browser that Playwright can drive as it is installed here. @param {string} baseURL */
+function configuration(baseURL) {
+  const launchOptions = { executablePath: chromium, args: ['--no-sandbox', '--disable-gpu'] };
+  return {
+    testDir: '.',
+    timeout: 20_000,
+    workers: 2,
+    reporter: 'json',
+    outputDir: './results',
+    use: { baseURL, browserName: 'chromium', headless: true, launchOptions },
+  };
+}
+
+/** @typedef {{ title: string, specs?: { title: string, ok: boolean, tests: unknown[] }[], suites?: Suite[] }} Suite */
+/** @param {{ suites?: Suite[], specs?: { title: string, ok: boolean, tests: unknown[] }[] }} report @returns {string[]} */
+function failures({ suites = [], specs = [] }) {
+  const here = specs.filter(({ ok }) => !ok).map(({ title, tests }) => `${title}: ${JSON.stringify(tests).slice(0, 2000)}`);
+  return [...here, ...suites.flatMap(failures)];
+}

@@ -1,0 +1,7 @@
+//! The Mercure protocol, as a hub has to keep it: `server/MERCURE.md` names the row of each test.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod matching;
+mod patterns;
+mod query;
