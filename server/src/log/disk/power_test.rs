@@ -13,7 +13,7 @@ use std::{
 use fanwire_protocol::{Cursor, Data, Draft, Epoch, Event, EventId, LastEventId, Matcher, Matchers, Seq, Topic};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     DiskLog, Fsync, Shared, check,
@@ -234,6 +234,8 @@ struct Run {
     now_ms: u64,
     /// Events are large now and then, so that the file grows and shrinks.
     large: bool,
+    /// How often the disk fails: of 256 steps.
+    failures: u8,
     book: Book,
     told: Told,
 }
@@ -251,6 +253,8 @@ struct Hub {
 struct Book {
     /// By its text: every event that somebody tried to publish.
     tried: BTreeMap<String, Stamped>,
+    /// By its text: when it was tried.
+    times: BTreeMap<String, Vec<u64>>,
     /// What somebody was shown under a number: a publisher by its answer, or a reader.
     shown: BTreeMap<u64, String>,
     /// Which of these must be there, come what may.
@@ -278,6 +282,7 @@ impl Run {
             runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
             now_ms: 1_000_000,
             large: rng.u8(..) < 60,
+            failures: if honesty == Honesty::KeepsCache { 100 } else { [0, 0, 60][rng.usize(0..3)] },
             book: Book::default(),
             told: Told::default(),
             rng,
@@ -311,7 +316,8 @@ impl Run {
             return Ok(());
         };
         for _ in 0..self.rng.usize(1..40) {
-            let step = self.rng.u8(0..40);
+            // Failures, more often where they are what is looked for.
+            let step = if self.rng.u8(..) < self.failures { 1 } else { self.rng.u8(0..40) };
             self.tell(&hub, step);
             match step {
                 0 => {
@@ -333,6 +339,11 @@ impl Run {
                     }
                 }
                 10..14 => self.judge_readers(&hub)?,
+                14 => {
+                    let (answer, _answered) = oneshot::channel();
+                    hub.writer.work(std::iter::once(Job::Compact { answer }));
+                    self.told.compactions += u64::from(self.is_open(&hub));
+                }
                 _ => self.publish(&mut hub)?,
             }
             if self.disk.is_dark() {
@@ -453,7 +464,9 @@ impl Run {
             && let Some((_, event)) = self.book.tried.iter().nth(self.rng.usize(0..=self.book.tried.len()))
             && event.key.is_some()
         {
-            return event.clone();
+            let event = Stamped { at_ms: self.now_ms, ..event.clone() };
+            self.book.times.entry(text(&event.draft)).or_default().push(self.now_ms);
+            return event;
         }
         let mut topic = || Topic::new(TOPICS[self.rng.usize(0..TOPICS.len())]).unwrap();
         let (first, second) = (topic(), topic());
@@ -469,6 +482,7 @@ impl Run {
         self.now_ms += self.rng.u64(0..20);
         let key = self.rng.bool().then(|| IdempotencyKey::new("", &text, None, &draft));
         let event = Stamped { key, ..Stamped::new(draft, self.now_ms) };
+        self.book.times.insert(text.clone(), vec![self.now_ms]);
         self.book.tried.insert(text, event.clone());
         event
     }
@@ -655,7 +669,7 @@ impl Book {
         let seq = event.cursor.seq.0;
         let text = text(&event.draft);
         let tried = self.tried.get(&text).ok_or_else(|| format!("{seq} was never published: {text:.20}"))?;
-        if tried.draft != event.draft || tried.at_ms != event.at_ms {
+        if tried.draft != event.draft || !self.times[&text].contains(&event.at_ms) {
             return Err(format!("{seq} isn't what was published: {text:.20}"));
         }
         let is_other = |other: &u64| *other != seq && !self.gone.contains(other);

@@ -865,7 +865,7 @@ pub(super) const KEY_ORDER: TableDefinition<'static, u64, (&'static [u8; 16], u6
     TableDefinition::new("idempotency_key_order");
 pub(super) type StoredKey = (&'static [u8; 16], u64, u64);
 
-/// The largest file whose every page is looked at when it is opened, which takes about a second. Of a larger one only the events are
+/// The largest file whose every page is looked at when it is opened, which takes half a second of a processor. Of a larger one only the events are
 /// checked, when they are read, and its commits leave what it takes to open it at once.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How many numbers are reserved at a time: one sync for so many events, and so large a gap after a crash.
