@@ -290,6 +290,10 @@ export class Negotiation {
     } else if (webtransport?.hasFailed && webtransport.state === 'waiting') {
       this.#out.push({ do: 'remember', works: false });
     }
+    // The hub is back from wherever it was, and WebTransport may be too.
+    if (lane === sse && !this.live && webtransport?.state === 'waiting' && webtransport.hasWorked) {
+      webtransport.dueMs = Math.min(webtransport.dueMs, Math.max(this.#notBeforeMs, nowMs + HEAD_START_MS));
+    }
     this.#out.push({ do: 'hello', kind: lane.kind, hello, connectMs: lane.connectMs });
     this.#deliverOver(lane.kind);
   }
@@ -315,8 +319,10 @@ export class Negotiation {
         return;
       }
     } else {
-      const maxMs = lane === webtransport ? (lane.hasWorked ? RETURN_MS_MAX : PROBE_MS_MAX) : WAIT_MS_MAX;
-      const backoffMs = lane.backoff.nextMs(this.#random(), maxMs);
+      const { backoff } = lane;
+      const isReturning = lane === webtransport && lane.hasWorked;
+      const maxMs = lane === webtransport ? PROBE_MS_MAX : WAIT_MS_MAX;
+      const backoffMs = isReturning ? backoff.returnMs(this.#random()) : backoff.nextMs(this.#random(), maxMs);
       this.#wait(lane, nowMs, Math.max(retryMs ?? backoffMs, this.#notBeforeMs - nowMs));
     }
     // A hub that says why it ends the feed was reached.
@@ -469,8 +475,6 @@ const SILENT_HEARTBEATS = 1.5;
 /** A connection that held so long begins the backoff anew. */
 const STABLE_MS = 10_000;
 const WAIT_MS_MAX = 30_000;
-/** WebTransport that worked and was lost: with the time of an attempt this stays below half a minute. */
-const RETURN_MS_MAX = 15_000;
 /** WebTransport that never worked here. */
 const PROBE_MS_MAX = 60_000;
 /** The first wait of what is known to fail is that of the sixth failure. */
