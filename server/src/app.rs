@@ -118,7 +118,7 @@ impl App {
         let shards = Shards::start(&shards, &log, &gate, entropy).context("can't start the shards' threads")?;
         let feeds = shards.feeds();
         let shards = Arc::new(shards);
-        let hub = Arc::new(Hub::new(log.clone(), config.limits));
+        let hub = Arc::new(Hub::new(log.clone(), config.limits, config.auth.hub_url()));
         let edge = Edge {
             hub: hub.clone(),
             auth: auth.clone(),

@@ -7,13 +7,13 @@ use std::{
 
 use fanwire::{
     auth::{
-        Config, IssuerConfig, Key, KeySource,
+        Config, DETAIL_TYPE, IssuerConfig, Key, KeySource,
         mint::{Claims, SigningKey},
     },
     config::Config as HubConfig,
 };
 use fanwire_client::Token;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::TestHub;
 
@@ -56,9 +56,25 @@ impl Issuer {
             id: "one".to_owned(),
             publish: texts(publish),
             subscribe: texts(subscribe),
-            revoke: false,
+            ..Claims::default()
         };
         claims.to_json(now_ms(), Duration::from_secs(3600))
+    }
+
+    /// A token that is good for an hour, and grants what URL patterns take besides exact topics.
+    pub fn token_with_patterns(&self, publish: (&[&str], &[&str]), subscribe: (&[&str], &[&str])) -> Token {
+        let mut claims = self.claims(publish.0, subscribe.0);
+        let details = claims["authorization_details"].as_array_mut().expect("a list");
+        for (action, patterns) in [("publish", publish.1), ("subscribe", subscribe.1)] {
+            for pattern in patterns {
+                details.push(json!({
+                    "type": DETAIL_TYPE,
+                    "actions": [action],
+                    "topics": [{ "match": pattern, "match_type": "urlpattern" }],
+                }));
+            }
+        }
+        self.sign(&claims)
     }
 
     /// Signs claims.

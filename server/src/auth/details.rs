@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use fanwire_protocol::{Matcher, TopicError};
+use fanwire_protocol::{HubUrl, Matcher, PatternError, TopicError};
 use serde_json::{Map, Value, value::to_raw_value};
 
 use super::{Payload, Rights};
@@ -24,13 +24,17 @@ pub enum DetailsError {
     /// A matcher that is no topic.
     #[error("a matcher is no topic and not *: {0}")]
     Matcher(#[from] TopicError),
+    /// A matcher that is no URL pattern, or costs too much.
+    #[error("a matcher is no url pattern: {0}")]
+    Pattern(#[from] PatternError),
     /// A kind of matcher that this hub doesn't know.
     #[error("the match_type {0:?} isn't known")]
     MatchType(String),
 }
 
-/// Reads the claim, which a token needn't have.
-pub(super) fn rights(claim: Option<&Value>) -> Result<Rights, DetailsError> {
+/// Reads the claim, which a token needn't have. Relative patterns are resolved against `base`. They are compiled for this token alone, some
+/// 20 µs each: every user may have others, so they don't count among those of the feeds, which each event is compared with.
+pub(super) fn rights(claim: Option<&Value>, base: &HubUrl) -> Result<Rights, DetailsError> {
     let (mut publish, mut subscribe, mut payloads, mut revoke) = (vec![], vec![], vec![], false);
     let Some(claim) = claim else { return Ok(Rights::default()) };
     let details = claim.as_array().ok_or(DetailsError::Shape("authorization_details is no array"))?;
@@ -44,7 +48,7 @@ pub(super) fn rights(claim: Option<&Value>) -> Result<Rights, DetailsError> {
             continue;
         }
         let actions = strings(detail)?;
-        let matchers = matchers(detail)?;
+        let matchers = matchers(detail, base)?;
         let payload = match detail.get("payload") {
             None => None,
             Some(payload) if payload.is_object() => Some(payload),
@@ -75,16 +79,16 @@ fn strings(detail: &Map<String, Value>) -> Result<Vec<&str>, DetailsError> {
     texts.collect()
 }
 
-fn matchers(detail: &Map<String, Value>) -> Result<Vec<Matcher>, DetailsError> {
+fn matchers(detail: &Map<String, Value>, base: &HubUrl) -> Result<Vec<Matcher>, DetailsError> {
     let topics = detail.get("topics").and_then(Value::as_array).filter(|topics| !topics.is_empty());
     let topics = topics.ok_or(DetailsError::Shape("a detail without topics"))?;
     if topics.len() > TOPICS_MAX {
         return Err(DetailsError::TooMany("100 topics in a detail"));
     }
-    topics.iter().map(matcher).collect()
+    topics.iter().map(|entry| matcher(entry, base)).collect()
 }
 
-fn matcher(entry: &Value) -> Result<Matcher, DetailsError> {
+fn matcher(entry: &Value, base: &HubUrl) -> Result<Matcher, DetailsError> {
     let entry = entry.as_object().ok_or(DetailsError::Shape("a topic is no object"))?;
     let text = entry.get("match").and_then(Value::as_str).ok_or(DetailsError::Shape("a topic without match"))?;
     let kind = match entry.get("match_type") {
@@ -92,10 +96,12 @@ fn matcher(entry: &Value) -> Result<Matcher, DetailsError> {
         Some(kind) => kind.as_str().ok_or(DetailsError::Shape("a match_type is no string"))?,
     };
     // The wildcard is known before its kind is looked at.
-    if kind == "exact" || text == "*" {
-        return Ok(Matcher::exact(text)?);
+    match kind {
+        _ if text == "*" => Ok(Matcher::Any),
+        "exact" => Ok(Matcher::exact(text)?),
+        "urlpattern" => Ok(Matcher::pattern(text, base)?),
+        other => Err(DetailsError::MatchType(other.to_owned())),
     }
-    Err(DetailsError::MatchType(kind.to_owned()))
 }
 
 const DETAILS_MAX: usize = 32;
@@ -107,6 +113,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn rights(claim: Option<&Value>) -> Result<Rights, DetailsError> {
+        super::rights(claim, &HubUrl::default())
+    }
 
     fn detail(extra: Value) -> Value {
         let mut detail = json!({"type": DETAIL_TYPE, "actions": ["subscribe"], "topics": [{"match": "a"}]});
@@ -122,17 +132,33 @@ mod tests {
             detail(json!({"actions": ["fly"], "topics": [{"match": "*"}]})),
             {"type": "https://example.com/other", "actions": 7},
         ]);
-        let rights = rights(Some(&claim)).unwrap();
+        let granted = rights(Some(&claim)).unwrap();
         let covers =
             |scope: &crate::core::Scope| ["a", "b", "c"].map(|topic| scope.covers(&Topic::new(topic).unwrap()));
-        assert_eq!(covers(&rights.subscribe), [true, false, false]);
-        assert_eq!(covers(&rights.publish), [false, true, false]);
-        assert_eq!((rights.payloads.len(), rights.payloads[0].json.get()), (1, r#"{"x":1}"#));
-        assert!(!rights.revoke);
+        assert_eq!(covers(&granted.subscribe), [true, false, false]);
+        assert_eq!(covers(&granted.publish), [false, true, false]);
+        assert_eq!((granted.payloads.len(), granted.payloads[0].json.get()), (1, r#"{"x":1}"#));
+        assert!(!granted.revoke);
         let claim =
             json!([detail(json!({"actions": ["publish", "revoke"], "topics": [{"match": "*", "match_type": "any"}]}))]);
-        let rights = super::rights(Some(&claim)).unwrap();
+        let rights = rights(Some(&claim)).unwrap();
         assert!(rights.publish.is_everything() && rights.revoke && rights.subscribe.is_empty());
+    }
+
+    #[test]
+    fn a_pattern_is_granted_in_the_hubs_own_place() {
+        let topics = json!([{"match": "/orders/:id", "match_type": "urlpattern"}, {"match": "b"}]);
+        let base = HubUrl::new("https://hub.example/.well-known/mercure".parse().unwrap()).unwrap();
+        let rights = super::rights(Some(&json!([detail(json!({ "topics": topics }))])), &base).unwrap();
+        for (topic, covered) in [
+            ("/orders/1", true),
+            ("https://hub.example/orders/1", true),
+            ("b", true),
+            ("/orders/1/2", false),
+            ("https://elsewhere.example/orders/1", false),
+        ] {
+            assert_eq!(rights.subscribe.covers(&Topic::new(topic).unwrap()), covered, "{topic}");
+        }
     }
 
     #[test]
@@ -152,6 +178,10 @@ mod tests {
             json!({"topics": [{"match_type": "exact"}]}),
             json!({"topics": [{"match": "a", "match_type": "Exact"}]}),
             json!({"topics": [{"match": "a", "match_type": null}]}),
+            json!({"topics": [{"match": "/(", "match_type": "urlpattern"}]}),
+            json!({"topics": [{"match": "/a", "match_type": "URLPattern"}]}),
+            json!({"topics": [{"match": "/(?=a)", "match_type": "urlpattern"}]}),
+            json!({"topics": [{"match": "/a".repeat(513), "match_type": "urlpattern"}]}),
             json!({"topics": [{"match": "a\nb"}]}),
             json!({"topics": [{"match": "a"}, {"match": "x".repeat(1025)}]}),
             json!({"topics": many}),

@@ -30,6 +30,10 @@ pub struct Claims {
     pub publish: Vec<String>,
     /// Topics, or `*`, whose private events may be seen.
     pub subscribe: Vec<String>,
+    /// URL patterns of topics that may be published on.
+    pub publish_patterns: Vec<String>,
+    /// URL patterns of topics whose private events may be seen.
+    pub subscribe_patterns: Vec<String>,
     /// May revoke its issuer's tokens.
     pub revoke: bool,
 }
@@ -96,15 +100,17 @@ impl Claims {
     pub fn to_json(&self, now_ms: u64, life: Duration) -> Value {
         let now = now_ms / 1000;
         let mut details = Vec::new();
-        let mut grant = |action: &str, topics: &[String]| {
+        let mut grant = |action: &str, topics: &[String], patterns: &[String]| {
+            let exact = topics.iter().map(|topic| json!({ "match": topic }));
+            let patterns = patterns.iter().map(|pattern| json!({ "match": pattern, "match_type": "urlpattern" }));
+            let topics: Vec<Value> = exact.chain(patterns).collect();
             if !topics.is_empty() {
-                let topics: Vec<Value> = topics.iter().map(|topic| json!({ "match": topic })).collect();
                 details.push(json!({ "type": DETAIL_TYPE, "actions": [action], "topics": topics }));
             }
         };
-        grant("publish", &self.publish);
-        grant("subscribe", &self.subscribe);
-        grant("revoke", &self.revoke.then(|| "*".to_owned()).into_iter().collect::<Vec<_>>());
+        grant("publish", &self.publish, &self.publish_patterns);
+        grant("subscribe", &self.subscribe, &self.subscribe_patterns);
+        grant("revoke", &self.revoke.then(|| "*".to_owned()).into_iter().collect::<Vec<_>>(), &[]);
         json!({
             "iss": self.issuer,
             "aud": self.resource,

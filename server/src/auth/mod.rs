@@ -17,7 +17,9 @@ mod token;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use fanwire_protocol::HubUrl;
 use tokio::sync::Notify;
+use url::Url;
 
 use crate::core::{Lease, LeaseOf};
 
@@ -71,6 +73,16 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// What relative topics and patterns are resolved against: the hub's URL, if its resource identifier says where it is, or else a
+    /// name that nobody has.
+    pub fn hub_url(&self) -> HubUrl {
+        let url = Url::parse(&self.resource).ok().filter(|url| url.scheme() == "https");
+        let url = url.and_then(|url| url.join(HUB_PATH).ok()).and_then(HubUrl::new);
+        url.unwrap_or_default()
+    }
+}
+
 /// Decides who is let in.
 #[derive(Debug)]
 pub struct Auth {
@@ -85,6 +97,7 @@ pub struct Auth {
 #[derive(Debug)]
 struct InForce {
     config: Config,
+    base: HubUrl,
     issuers: Vec<Issuer>,
 }
 
@@ -226,7 +239,7 @@ impl Auth {
 impl InForce {
     fn new(config: Config, before: &[Issuer], keys_lost: &Arc<Notify>) -> Self {
         let issuers = Issuer::start_all(&config, before, keys_lost);
-        Self { config, issuers }
+        Self { base: config.hub_url(), config, issuers }
     }
 
     async fn verify(&self, text: &str, now_ms: u64) -> Result<Pass, Denied> {
@@ -238,7 +251,7 @@ impl InForce {
         let issuer = self.issuers.iter().find(|issuer| issuer.name() == token.issuer);
         let issuer = issuer.ok_or_else(|| denied(TokenError::Issuer))?;
         let config = &self.config;
-        let rules = Rules { resource: &config.resource, clock_skew: config.clock_skew, now_ms };
+        let rules = Rules { resource: &config.resource, clock_skew: config.clock_skew, base: &self.base, now_ms };
         let mut verified = issuer.verify(&token, &rules);
         if matches!(verified, Err(TokenError::NoKey | TokenError::Signature)) && issuer.refresh().await {
             verified = issuer.verify(&token, &rules);
@@ -253,5 +266,7 @@ impl InForce {
     }
 }
 
+/// Where the hub is, on whichever host. [Mercure, Discovery]
+const HUB_PATH: &str = "/.well-known/mercure";
 /// How late a feed may be ended, at most: the shards' tick and some slack.
 const TICK_MS: u64 = 200;

@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use fanwire_protocol::HubUrl;
 use jsonwebtoken::{Header, Validation, dangerous::insecure_decode_claims, decode, decode_header, errors::ErrorKind};
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,6 +27,8 @@ pub(super) struct Rules<'a> {
     pub(super) resource: &'a str,
     /// How far `nbf` may be ahead of the hub's clock. `exp` is never stretched: feeds end with it.
     pub(super) clock_skew: Duration,
+    /// What relative patterns are resolved against.
+    pub(super) base: &'a HubUrl,
     pub(super) now_ms: u64,
 }
 
@@ -165,7 +168,7 @@ impl<'a> Unverified<'a> {
         if claims.nbf.is_some_and(|nbf| milliseconds(nbf) > rules.now_ms + skew_ms) {
             return Err(TokenError::NotYet);
         }
-        let rights = details::rights(claims.authorization_details.as_ref())?;
+        let rights = details::rights(claims.authorization_details.as_ref(), rules.base)?;
         let identity = Identity {
             issuer: claims.iss.into(),
             subject: claims.sub,

@@ -44,6 +44,14 @@ pub(super) struct MakeToken {
     #[arg(long, value_name = "TOPIC")]
     subscribe: Vec<String>,
 
+    /// A URL pattern of topics that may be published on; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    publish_pattern: Vec<String>,
+
+    /// A URL pattern of topics whose private events may be seen; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    subscribe_pattern: Vec<String>,
+
     /// May revoke its issuer's tokens
     #[arg(long)]
     revoke: bool,
@@ -70,6 +78,8 @@ impl MakeToken {
             id: format!("{:032x}", crate::auth::random_u128()),
             publish: self.publish,
             subscribe: self.subscribe,
+            publish_patterns: self.publish_pattern,
+            subscribe_patterns: self.subscribe_pattern,
             revoke: self.revoke,
         };
         println!("{}", key.sign(&claims.to_json(now_ms(), self.life), self.kid.as_deref())?);

@@ -145,10 +145,10 @@ pub struct Published {
 struct Seat(Arc<AtomicUsize>);
 
 impl Hub {
-    /// A hub on a log.
-    pub fn new(log: SharedLog, limits: Limits) -> Self {
+    /// A hub on a log. Relative topics and patterns are resolved against `url`.
+    pub fn new(log: SharedLog, limits: Limits, url: HubUrl) -> Self {
         let bodies = Semaphore::new(limits.bodies_bytes_max);
-        let patterns = Patterns::new(HubUrl::default(), limits.patterns_max);
+        let patterns = Patterns::new(url, limits.patterns_max);
         Self { log, limits, patterns, subscribers: Arc::default(), bodies, draining: AtomicBool::new(false) }
     }
 

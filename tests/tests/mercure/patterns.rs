@@ -123,3 +123,17 @@ async fn so_many_different_patterns_are_in_use_and_no_more() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_hubs_own_name_takes_what_is_relative() {
+    let hub = TestHub::with_keys(|config| config.auth.allow_anonymous = true);
+    for way in Way::ALL {
+        let options = way.options(&hub).pattern("https://hub.example/orders/:id").unwrap();
+        let mut feed = way.connect(&options).await;
+        assert!(matches!(soon(feed.next()).await.unwrap(), Item::Hello(_)));
+        hub.publish_numbers("https://elsewhere.example/orders/1", 0..1).await;
+        hub.publish_numbers("/orders/1", 1..2).await;
+        hub.publish_numbers("https://hub.example/orders/2", 2..3).await;
+        assert_eq!(Story::read(&mut feed, 2).await.numbers(), [1, 2], "{way:?}");
+    }
+}

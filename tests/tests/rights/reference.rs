@@ -1,4 +1,4 @@
-//! Random tokens, topics, matchers and events: what every transport delivers, live and replayed, is what ten lines say.
+//! Random tokens, topics, matchers, patterns and events: what every transport delivers, live and replayed, is what a few lines say.
 //!
 //! A failure prints its seed: `TESTS_SEED=… cargo test -p fanwire-tests --test rights reference`.
 
@@ -6,6 +6,12 @@ use fanwire_client::{ControlError, Publication, PublishError};
 use fanwire_tests::{ISSUER, Story, TestHub, Way, soon};
 
 const TOPICS: [&str; 6] = ["a", "b", "c", "orders/1", "orders/2", "https://example.com/books/1"];
+/// URL patterns, and the topics that they take.
+const PATTERNS: [(&str, &[&str]); 3] = [
+    ("orders/:id", &["orders/1", "orders/2"]),
+    ("/.well-known/:one", &["a", "b", "c"]),
+    ("https://example.com/*", &["https://example.com/books/1"]),
+];
 const ROUNDS: usize = 4;
 const EVENTS: usize = 40;
 const SUBSCRIBERS: usize = 21;
@@ -26,13 +32,18 @@ struct Event {
 /// The reference.
 impl Subscriber {
     fn sees(&self, event: &Event) -> bool {
-        let any = |list: &[&str]| list.contains(&"*") || event.topics.iter().any(|topic| list.contains(topic));
+        let any = |list: &[&str]| event.topics.iter().any(|topic| covers(list, topic));
         any(&self.matchers) && (!event.private || self.granted.as_deref().is_some_and(any))
     }
 }
 
 fn may_publish(granted: &[&str], event: &Event) -> bool {
-    event.topics.iter().all(|topic| granted.contains(&"*") || granted.contains(topic))
+    event.topics.iter().all(|topic| covers(granted, topic))
+}
+
+fn covers(list: &[&str], topic: &str) -> bool {
+    let by_pattern = |(text, takes): &(&str, &[&str])| list.contains(text) && takes.contains(&topic);
+    list.contains(&"*") || list.contains(&topic) || PATTERNS.iter().any(by_pattern)
 }
 
 #[tokio::test]
@@ -107,9 +118,13 @@ async fn connect(
     subscriber: &Subscriber,
     from: Option<&str>,
 ) -> fanwire_client::Connection {
-    let topics = subscriber.matchers.iter().chain([&"end"]);
-    let mut options = topics.fold(way.options(hub), |options, topic| options.topic(topic).unwrap());
-    options.token = subscriber.granted.as_ref().map(|granted| ISSUER.token(&[], granted));
+    let (topics, patterns) = split(&subscriber.matchers);
+    let options = topics.iter().chain([&"end"]).fold(way.options(hub), |options, topic| options.topic(topic).unwrap());
+    let mut options = patterns.iter().fold(options, |options, pattern| options.pattern(pattern).unwrap());
+    options.token = subscriber.granted.as_ref().map(|granted| {
+        let (topics, patterns) = split(granted);
+        ISSUER.token_with_patterns((&[], &[]), (&topics, &patterns))
+    });
     options.auth_in_band = in_band;
     options.last_event_id = from.map(|id| fanwire_protocol::LastEventId::parse(id).unwrap().unwrap());
     let mut feed = way.connect(&options).await;
@@ -119,8 +134,9 @@ async fn connect(
 }
 
 /// Over HTTP or a session; false if the token doesn't grant it.
-async fn publish(hub: &TestHub, rng: &mut fastrand::Rng, granted: &[&str], event: &Event) -> bool {
-    let token = ISSUER.token(granted, &["*"]);
+async fn publish(hub: &TestHub, rng: &mut fastrand::Rng, granted: &[&'static str], event: &Event) -> bool {
+    let (topics, patterns) = split(granted);
+    let token = ISSUER.token_with_patterns((&topics, &patterns), (&["*"], &[]));
     let body = Publication {
         topics: event.topics.iter().map(|&topic| topic.to_owned()).collect(),
         private: event.private,
@@ -147,6 +163,13 @@ async fn publish(hub: &TestHub, rng: &mut fastrand::Rng, granted: &[&str], event
 fn some_topics(rng: &mut fastrand::Rng, min: usize) -> Vec<&'static str> {
     match rng.u8(..) {
         0..50 => vec!["*"],
-        _ => (0..rng.usize(min..5)).map(|_| *rng.choice(&TOPICS).unwrap()).collect(),
+        _ => (0..rng.usize(min..5))
+            .map(|_| if rng.u8(..) < 60 { rng.choice(&PATTERNS).unwrap().0 } else { *rng.choice(&TOPICS).unwrap() })
+            .collect(),
     }
+}
+
+/// Exact topics, and patterns.
+fn split(list: &[&'static str]) -> (Vec<&'static str>, Vec<&'static str>) {
+    list.iter().partition(|&text| !PATTERNS.iter().any(|(pattern, _)| pattern == text))
 }
