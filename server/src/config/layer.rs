@@ -142,8 +142,8 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// When a log on disk syncs: "always" before a publisher has its answer, or at an interval like 100ms, up to which a crash loses
-    /// what was acknowledged [default: always]
+    /// When a log on disk syncs: "always" before a publisher has its answer, or at an interval like 100ms, from 1ms to 1m, up to which a
+    /// crash loses what was acknowledged [default: always]
     #[arg(long, env = "FANWIRE_FSYNC", value_name = "WHEN")]
     pub fsync: Option<FsyncChoice>,
 

@@ -129,6 +129,15 @@ impl Config {
         for (key, value) in [("retry", limits.retry), ("drain_deadline", drain_deadline)] {
             ensure!(value <= HOUR, "{key} is an hour at the most, not {value:?}");
         }
+        let fsync = match (layer.fsync.map(|value| value.0), &layer.data_dir) {
+            (None, _) => Fsync::Always,
+            // Who writes it counts on what a log in memory doesn't keep.
+            (Some(_), None) => bail!("fsync is about a log on disk: say where it is with data_dir"),
+            (Some(Fsync::Interval(interval)), _) if !(FSYNC_MIN..=FSYNC_MAX).contains(&interval) => {
+                bail!("fsync is \"always\", or an interval from {FSYNC_MIN:?} to {FSYNC_MAX:?}, not {interval:?}")
+            }
+            (Some(fsync), _) => fsync,
+        };
         let admission = admission::Limits::default();
         let admission = admission::Limits {
             connections_max: layer.connections_max.unwrap_or(admission.connections_max),
@@ -160,7 +169,7 @@ impl Config {
             log_filter: layer.log.unwrap_or_else(|| "info".to_owned()),
             retention: Retention::default(),
             data_dir: layer.data_dir,
-            fsync: layer.fsync.map_or(Fsync::Always, |value| value.0),
+            fsync,
         };
         let default = Class::default();
         let default = Class {
@@ -267,6 +276,9 @@ fn dev_directory(given: Option<PathBuf>) -> Result<PathBuf> {
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const SECOND: Duration = Duration::from_secs(1);
+const FSYNC_MIN: Duration = Duration::from_millis(1);
+/// What is written in between is in memory, or in new room of the file.
+const FSYNC_MAX: Duration = Duration::from_secs(60);
 /// More than that is a clock to be set. [RFC 7519 §4.1.5]
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 
@@ -365,6 +377,10 @@ mod tests {
             ("cookie = 'a b'", "no name of a cookie"),
             ("clock_skew = '1h'", "clock_skew is"),
             ("heartbeat = '1h'", "heartbeat is from"),
+            ("fsync = 'always'", "say where it is with data_dir"),
+            ("data_dir = 'd'\nfsync = 'never'", "\"never\" is neither \"always\" nor an interval like 100ms"),
+            ("data_dir = 'd'\nfsync = '0s'", "from 1ms to 60s, not 0ns"),
+            ("data_dir = 'd'\nfsync = '1h'", "from 1ms to 60s, not 3600s"),
             ("[[retention]]\ntopics = [\"a\\u0000\"]", "must not contain the character U+0000"),
         ] {
             let error = load(toml).unwrap_err();

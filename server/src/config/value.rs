@@ -24,7 +24,10 @@ impl FromStr for FsyncChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "always" => Ok(Self(Fsync::Always)),
-            interval => Ok(Self(Fsync::Interval(interval.parse::<Span>()?.0))),
+            interval => match interval.parse::<Span>() {
+                Ok(Span(interval)) => Ok(Self(Fsync::Interval(interval))),
+                Err(_) => Err(format!("{text:?} is neither \"always\" nor an interval like 100ms")),
+            },
         }
     }
 }
