@@ -40,11 +40,11 @@ pub fn publication_from_json(body: &[u8], limits: &Limits) -> Result<Publication
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(malformed("an event is an object".into()));
     }
-    let event: JsonEvent<'_> = serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))?;
+    let event: JsonEvent<'_> = serde_json::from_slice(body).map_err(|error| malformed(words(&error)))?;
     let data = match (event.data, event.data_base64) {
         (Some(_), Some(_)) => return Err(malformed("an event has data or data_base64, not both".into())),
         (Some(raw), None) if raw.get().starts_with('"') => {
-            let text: Cow<'_, str> = serde_json::from_str(raw.get()).map_err(|error| malformed(error.to_string()))?;
+            let text: Cow<'_, str> = serde_json::from_str(raw.get()).map_err(|error| malformed(words(&error)))?;
             Some(Data::text(&text))
         }
         (Some(raw), None) => Some(Data::text(raw.get())),
@@ -66,6 +66,11 @@ pub fn publication_from_json(body: &[u8], limits: &Limits) -> Result<Publication
     let key = event.idempotency_key.map(|text| PublicationKey::new(&text)).transpose()?;
     let draft = Fields { topics, data, id, kind, retry: event.retry, private }.into_draft(limits)?;
     Ok(Publication { draft, key })
+}
+
+/// Where in its text it is wrong; the line only where there are several, since a line of a batch has another number there.
+fn words(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 #[derive(Deserialize)]

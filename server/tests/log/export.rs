@@ -167,4 +167,7 @@ fn an_import_stops_at_a_bad_line_and_goes_on_behind_it() {
     let data: Vec<_> = place.export("data", &[]).iter().map(|event| event["data"].clone()).collect();
     assert_eq!(data, (1..=2500).filter(|&n| n != 2).map(|n| Value::from(n.to_string())).collect::<Vec<_>>());
     one_line(&place.log("data", &["import", "nowhere"]), "nowhere");
+    one_line(&place.log("data", &["import", &file, "--from-line", "2502"]), "has 2500 lines, and no line 2502");
+    let cut = place.write("cut", "{\"topic\": \"a\"}\n{\"topic\": \"b\n");
+    one_line(&place.log("data", &["import", &cut]), "line 2: EOF while parsing a string at column 12");
 }

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use indicatif::HumanCount;
 
-use super::{bar::Bar, follow, unless_interrupted};
+use super::{bar::Bar, follow, say, unless_interrupted};
 use crate::{
     local::{BackupRequest, Client},
     log::admin::Backup,
@@ -33,7 +33,7 @@ impl BackupCommand {
         let backup: Backup = unless_interrupted(follow(&mut client, "/log/backup", request.into(), &bar)).await?;
         drop(bar);
         let (events, size) = (HumanCount(backup.events), ByteSize(backup.bytes).display().iec());
-        println!("{events} events, {size}: {}", backup.path);
+        say(&format!("{events} events, {size}: {}\n", backup.path))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::{bar::Bar, follow};
+use super::{bar::Bar, follow, say};
 use crate::{local::Client, log::admin::Compacted};
 
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ impl Compact {
         let Compacted { bytes_before, bytes_after } = follow(&mut client, "/log/compact", Bytes::new(), &bar).await?;
         drop(bar);
         let size = |bytes: u64| ByteSize(bytes).display().iec().to_string();
-        println!("from {} to {}", size(bytes_before), size(bytes_after));
+        say(&format!("from {} to {}\n", size(bytes_before), size(bytes_after)))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -11,14 +11,14 @@ use bytes::Bytes;
 use clap::Args;
 use tempfile::NamedTempFile;
 
-use super::{GONE, bar::Bar, unless_interrupted};
+use super::{GONE, STDOUT, bar::Bar, unless_interrupted};
 use crate::local::{Client, Exported, Fault, Message};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A line is an event: {\"cursor\", \"at\", \"topic\", \"id\", \"type\", \"data\" or \"data_base64\", \"retry\", \"private\"}, those that it has; \
 at is in milliseconds since 1970. To go on later, give --after the cursor of the last line.\n\n\
-The exit code is 3 where events that were asked for aren't kept any more; standard error says which.")]
+The exit code is 3 where events that were asked for aren't kept any more, or can't be read; standard error says which.")]
 pub(super) struct Export {
     /// Only events with this topic; may be repeated
     #[arg(long = "topic", short, value_name = "TOPIC")]
@@ -43,8 +43,8 @@ impl Export {
         let Some(file) = &self.output else {
             let mut out = io::BufWriter::new(io::stdout());
             let bar = if io::stdout().is_terminal() { Bar::hidden() } else { Bar::new(TITLE, COUNTED) };
-            let copied = unless_interrupted(copy(&mut client, &path, &mut out, bar)).await;
-            let done = copied.and_then(|done| out.flush().map(|()| done).map_err(Into::into));
+            let copied = unless_interrupted(copy(&mut client, &path, &mut out, bar, STDOUT)).await;
+            let done = copied.and_then(|done| out.flush().map(|()| done).context(STDOUT));
             return match done {
                 Ok(done) => Ok(done.code()),
                 // `| head` has what it wants.
@@ -53,7 +53,8 @@ impl Export {
             };
         };
         let mut partial = Partial::create(file)?;
-        let copied = unless_interrupted(copy(&mut client, &path, &mut partial.out, Bar::new(TITLE, COUNTED))).await?;
+        let (bar, failed) = (Bar::new(TITLE, COUNTED), partial.failed());
+        let copied = unless_interrupted(copy(&mut client, &path, &mut partial.out, bar, &failed)).await?;
         partial.finish()?;
         Ok(copied.code())
     }
@@ -78,7 +79,8 @@ impl Copied {
     }
 }
 
-async fn copy(client: &mut Client, path: &str, out: &mut impl Write, bar: Bar) -> Result<Copied> {
+/// `failed`: what is said if it can't be written.
+async fn copy(client: &mut Client, path: &str, out: &mut impl Write, bar: Bar, failed: &str) -> Result<Copied> {
     let mut answer = client.follow("GET", path, Bytes::new()).await?;
     let mut gaps = 0;
     while let Some(lines) = answer.lines().await? {
@@ -88,14 +90,16 @@ async fn copy(client: &mut Client, path: &str, out: &mut impl Write, bar: Bar) -
             if line.starts_with(EVENT) {
                 continue;
             }
-            out.write_all(&lines[events..start])?;
+            out.write_all(&lines[events..start]).with_context(|| failed.to_owned())?;
             events = start + line.len();
             match serde_json::from_slice(line).map_err(Fault::from)? {
                 Message::<Exported>::Progress(step) => bar.show(step),
                 Message::Gap { from, to } => {
                     gaps += 1;
                     if gaps <= GAPS_SAID_MAX {
-                        bar.say(&format!("gap: events {from} to {to} may be missing: they aren't kept any more"));
+                        let events =
+                            if from == to { format!("event {from}") } else { format!("events {from} to {to}") };
+                        bar.say(&format!("gap: {events} may be missing: not kept any more, or not to be read"));
                     }
                 }
                 Message::Done(Exported { .. }) => {
@@ -107,7 +111,7 @@ async fn copy(client: &mut Client, path: &str, out: &mut impl Write, bar: Bar) -
                 Message::Error(error) => return Err(Fault::Refused(error).into()),
             }
         }
-        out.write_all(&lines[events..])?;
+        out.write_all(&lines[events..]).with_context(|| failed.to_owned())?;
     }
     bail!(GONE)
 }
@@ -144,8 +148,14 @@ impl Partial {
         Ok(Self { out: io::BufWriter::new(file), path: path.to_owned() })
     }
 
+    /// What is said if it can't be written.
+    fn failed(&self) -> String {
+        format!("can't write {}", self.path.display())
+    }
+
     fn finish(self) -> Result<()> {
-        let said = || format!("can't write {}", self.path.display());
+        let failed = self.failed();
+        let said = || failed.clone();
         let file = self.out.into_inner().map_err(io::IntoInnerError::into_error).with_context(said)?;
         file.as_file().sync_all().with_context(said)?;
         file.persist_noclobber(&self.path).map_err(|error| error.error).with_context(said)?;

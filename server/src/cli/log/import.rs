@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::bar::Bar;
+use super::{bar::Bar, say};
 use crate::{
     local::{Client, Imported},
     log::admin::Step,
@@ -71,7 +71,14 @@ impl Import {
             bar.show(Step { done, total });
         }
         drop(bar);
-        println!("{events} events imported, {repeated} were in the log already");
+        ensure!(
+            self.from_line <= line,
+            "{} has {} lines, and no line {}",
+            self.file.display(),
+            line - 1,
+            self.from_line
+        );
+        say(&format!("{events} events imported, {repeated} were in the log already\n"))?;
         ensure!(refused == 0, "{refused} of the lines were refused");
         Ok(ExitCode::SUCCESS)
     }

@@ -9,7 +9,11 @@ mod place;
 mod stat;
 mod verify;
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -83,6 +87,16 @@ async fn follow<T: DeserializeOwned>(client: &mut Client, path: &str, body: Byte
     bail!(GONE)
 }
 
+/// Says what came of a work, on standard output. That nobody reads to the end, as `| head` doesn't, is no failure.
+fn say(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context(STDOUT),
+        _ => Ok(()),
+    }
+}
+
+const STDOUT: &str = "can't write to standard output";
 const TIDY_MAX: Duration = Duration::from_secs(10);
 const GONE: &str = "the hub was gone before it had finished";
 

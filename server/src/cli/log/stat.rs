@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use indicatif::HumanCount;
 
-use super::{bar::Bar, unless_interrupted};
+use super::{bar::Bar, say, unless_interrupted};
 use crate::{local::Client, log::admin::Stat};
 
 #[derive(Debug, Args)]
@@ -26,13 +26,14 @@ impl StatCommand {
         let bar = Bar::wheel("looking at every page");
         let stat: Stat = unless_interrupted(async { Ok(client.ask("GET", "/log/stat", Bytes::new()).await?) }).await?;
         drop(bar);
-        let mut out = io::stdout().lock();
+        let mut out = Vec::new();
         if self.json {
             serde_json::to_writer_pretty(&mut out, &stat)?;
             writeln!(out)?;
         } else {
             print(&mut out, &stat)?;
         }
+        say(&String::from_utf8_lossy(&out))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use clap::Args;
 use indicatif::HumanCount;
 
-use super::{bar::Bar, follow, unless_interrupted};
+use super::{bar::Bar, follow, say, unless_interrupted};
 use crate::{local::Client, log::admin::Verdict};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Reads every event and looks it up in every index, and the other way round, and counts what each retention class keeps. Nothing is changed. \
-Where no hub runs, the checksums of the log's file are checked as well.\n\n\
+Where no hub runs, the checksums of the log's file are checked as well. Of a file that is damaged, everything is told that can still be read.\n\n\
 The exit code is 1 if anything is wrong.")]
 pub(super) struct Verify {}
 
@@ -24,18 +24,18 @@ impl Verify {
         drop(bar);
         if verdict.problems_count == 0 {
             let file = if verdict.has_checked_file { "the file and " } else { "" };
-            println!("{file}{} events are sound", HumanCount(verdict.events));
+            say(&format!("{file}{} events are sound\n", HumanCount(verdict.events)))?;
             return Ok(ExitCode::SUCCESS);
         }
-        for problem in &verdict.problems {
-            println!("{problem}");
-        }
-        let more = verdict.problems_count - verdict.problems.len() as u64;
+        let mut said = verdict.problems.join("\n") + "\n";
+        let more = verdict.problems_count.saturating_sub(verdict.problems.len() as u64);
         if more > 0 {
-            println!("and {} more", HumanCount(more));
+            said += &format!("and {} more\n", HumanCount(more));
         }
+        say(&said)?;
         let (count, events) = (HumanCount(verdict.problems_count), HumanCount(verdict.events));
-        eprintln!("fanwire: the log is damaged: {count} problems; {events} events can be read");
+        let problems = if verdict.problems_count == 1 { "problem" } else { "problems" };
+        eprintln!("fanwire: the log is damaged: {count} {problems}; {events} events can be read");
         Ok(ExitCode::FAILURE)
     }
 }
