@@ -8,7 +8,7 @@ impl From<AdminError> for Refused {
     fn from(error: AdminError) -> Self {
         let (status, code) = match &error {
             AdminError::NoLog { .. } => (StatusCode::NOT_FOUND, "no_log"),
-            AdminError::Open(_) | AdminError::Read(_) | AdminError::Append(_) => {
+            AdminError::Open(_) | AdminError::Read(_) | AdminError::Damaged(_) | AdminError::Append(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable")
             }
             AdminError::Compact(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_compacted"),

@@ -6,7 +6,10 @@ use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable as _, ReadableTabl
 use super::{
     format::FORMAT,
     record,
-    store::{CLASSES, EVENTS, EVICTED_USE, Failure, IDS, KEY_ORDER, KEYS, META, NAMES, STATS, StoredKey, TOPICS, get},
+    store::{
+        CLASSES, EVENTS, EVICTED_USE, Failure, IDS, KEY_ORDER, KEYS, META, NAMES, STATS, StoredKey, TOPICS, get,
+        guarded,
+    },
 };
 use crate::log::Retention;
 
@@ -41,50 +44,64 @@ impl Findings {
 /// opened with.
 ///
 /// Memory is bounded, whatever the size of the log. `progress` gets how many events are done, and how many there are; its error stops the check.
-/// What is wrong is in the findings; an error means that the database itself can't be read.
+/// What is wrong is in the findings, and so is where the database can't go on; an error means that the disk can't be read.
 pub(super) fn check_stoppably<E: From<Failure>>(
     transaction: &ReadTransaction,
     retention: Option<&Retention>,
     mut progress: impl FnMut(u64, u64) -> Result<(), E>,
 ) -> Result<Findings, E> {
-    let walk = Walk::open(transaction, retention)?;
     let mut findings = Findings::default();
-    let (head, epoch) = walk.check_meta(&mut findings)?;
-    let total = walk.events.len().map_err(Failure::from)?;
-    let mut expected = Entries { classes: walk.class_counts()?, ..Entries::default() };
-    let mut next = walk.highest_floor()? + 1;
-    let mut done = 0;
-    for entry in walk.events.iter().map_err(Failure::from)? {
-        let (seq, record) = entry.map_err(Failure::from)?;
-        let seq = Seq(seq.value());
-        if seq > head || seq.0 == EVICTED_USE {
-            findings.add(|| format!("event {seq}: its number isn't one up to the newest, {head}"));
-        }
-        if next < seq.0 {
-            findings.add(|| format!("events {next} to {}: they aren't there, and weren't evicted", seq.0 - 1));
-        }
-        next = next.max(seq.0.saturating_add(1));
-        match record::decode(Cursor { epoch, seq }, record.value()) {
-            Some(event) => walk.check_event(&event, &mut expected, &mut findings)?,
-            None => {
-                expected.unreadable += 1;
-                findings.add(|| format!("event {seq}: it isn't what was published"));
-            }
-        }
-        done += 1;
-        if done % PROGRESS_STEP == 0 {
-            progress(done, total)?;
-        }
+    let (mut head, mut expected) = (Seq::ZERO, Entries::default());
+    let mut progress = |done, total| progress(done, total).map_err(Halt::Stopped);
+    let walk = part("what it holds", &mut findings, |_| Ok(Walk::open(transaction, retention)?))?;
+    let Some(walk) = walk else { return Ok(findings) };
+    part("the events", &mut findings, |findings| {
+        expected.classes = walk.class_counts()?;
+        // Until all of them are read.
+        expected.is_partial = true;
+        let (newest, epoch) = walk.check_meta(findings)?;
+        head = newest;
+        expected.is_partial = walk.check_events(newest, epoch, &mut expected, findings, &mut progress)?;
+        Ok(())
+    })?;
+    if expected.is_partial {
+        findings.add(|| "the other way round, the indexes and counts can't be checked".to_owned());
+    } else {
+        part("the indexes", &mut findings, |findings| Ok(walk.check_indexes(&expected, findings)?))?;
+        part("the counts", &mut findings, |findings| Ok(walk.check_stats(&expected, head, findings)?))?;
     }
-    if next <= head.0 {
-        findings.add(|| format!("events {next} to {head}: they aren't there, and weren't evicted"));
-    }
-    findings.events = done - expected.unreadable;
-    walk.check_indexes(&expected, &mut findings)?;
-    walk.check_stats(&expected, head, &mut findings)?;
-    walk.check_keys(head, &mut findings)?;
-    progress(done, total)?;
+    part("the idempotency keys", &mut findings, |findings| Ok(walk.check_keys(head, findings)?))?;
     Ok(findings)
+}
+
+/// Does a part of a check. If the database can't go on, that is one of the findings.
+fn part<T, E: From<Failure>>(
+    name: &str,
+    findings: &mut Findings,
+    work: impl FnOnce(&mut Findings) -> Result<T, Halt<E>>,
+) -> Result<Option<T>, E> {
+    match guarded(|| work(&mut *findings)) {
+        Ok(done) => Ok(Some(done)),
+        Err(Halt::Failed(Failure::Corrupted(why))) => {
+            findings.add(|| format!("{name} can't be read to the end: {why}"));
+            Ok(None)
+        }
+        Err(Halt::Failed(error)) => Err(error.into()),
+        Err(Halt::Stopped(error)) => Err(error),
+    }
+}
+
+/// Why a part of a check isn't complete.
+enum Halt<E> {
+    Failed(Failure),
+    /// Nobody waits for it any more.
+    Stopped(E),
+}
+
+impl<E> From<Failure> for Halt<E> {
+    fn from(error: Failure) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// The same, to its end.
@@ -121,6 +138,8 @@ struct Entries {
     /// By class: events, bytes.
     classes: Vec<(u64, u64)>,
     unreadable: u64,
+    /// Not of all events.
+    is_partial: bool,
 }
 
 impl<'r> Walk<'r> {
@@ -168,6 +187,56 @@ impl<'r> Walk<'r> {
     fn class_counts(&self) -> Result<Vec<(u64, u64)>, Failure> {
         let classes = self.names.last()?.map_or(0, |(class, _)| class.value() as usize + 1);
         Ok(vec![(0, 0); classes.min(CLASSES_MAX)])
+    }
+
+    /// Reads every event. True if some couldn't be looked up.
+    fn check_events<E>(
+        &self,
+        head: Seq,
+        epoch: Epoch,
+        expected: &mut Entries,
+        findings: &mut Findings,
+        progress: &mut dyn FnMut(u64, u64) -> Result<(), Halt<E>>,
+    ) -> Result<bool, Halt<E>> {
+        let total = self.events.len().map_err(Failure::from)?;
+        let mut next = self.highest_floor()? + 1;
+        let (mut done, mut not_found) = (0, None::<(Seq, String, u64)>);
+        for entry in self.events.iter().map_err(Failure::from)? {
+            let (seq, record) = entry.map_err(Failure::from)?;
+            let seq = Seq(seq.value());
+            if seq > head || seq.0 == EVICTED_USE {
+                findings.add(|| format!("event {seq}: its number isn't one up to the newest, {head}"));
+            }
+            if next < seq.0 {
+                findings.add(|| format!("events {next} to {}: they aren't there, and weren't evicted", seq.0 - 1));
+            }
+            next = next.max(seq.0.saturating_add(1));
+            match record::decode(Cursor { epoch, seq }, record.value()) {
+                Some(event) => {
+                    findings.events += 1;
+                    match guarded(|| self.check_event(&event, expected, findings)) {
+                        Err(Failure::Corrupted(why)) => not_found.get_or_insert((seq, why, 0)).2 += 1,
+                        looked_up => looked_up?,
+                    }
+                }
+                None => {
+                    expected.unreadable += 1;
+                    findings.add(|| format!("event {seq}: it isn't what was published"));
+                }
+            }
+            done += 1;
+            if done % PROGRESS_STEP == 0 {
+                progress(done, total)?;
+            }
+        }
+        if next <= head.0 {
+            findings.add(|| format!("events {next} to {head}: they aren't there, and weren't evicted"));
+        }
+        if let Some((first, why, count)) = &not_found {
+            findings.add(|| format!("from event {first} on, {count} can't be looked up in the indexes: {why}"));
+        }
+        progress(done, total)?;
+        Ok(not_found.is_some())
     }
 
     /// Looks its entries up in every index.

@@ -260,7 +260,7 @@ impl Shared {
             match done.map_err(|error| unavailable(&error.to_string()))? {
                 Ok(done) => Ok(done),
                 Err(store::Failure::Corrupted(what)) => {
-                    tracing::error!(path = %self.medium, "the log is damaged: {what}; put a backup in its place");
+                    tracing::error!(path = %self.medium, "the log is damaged: {what}; put a backup in its place, or see what `fanwire log verify` says");
                     Err(unavailable("it is damaged"))
                 }
                 Err(error) => Err(unavailable(&error.to_string())),
@@ -280,7 +280,10 @@ fn create_private(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+    match fs::DirBuilder::new().recursive(true).mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(io::ErrorKind::NotADirectory.into()),
+        made => made,
+    }
 }
 
 const FILE: &str = "log.redb";

@@ -2,11 +2,12 @@
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -76,7 +77,7 @@ pub enum OpenError {
     #[error(transparent)]
     Database(redb::Error),
     /// It holds what no hub wrote, or not all of it.
-    #[error("it is damaged: {0}. Restore a backup; `fanwire log verify` tells what is wrong with it")]
+    #[error("it is damaged: {0}. Restore a backup; `fanwire log verify` tells what of it can be read")]
     Damaged(Cow<'static, str>),
 }
 
@@ -456,7 +457,10 @@ impl Store {
 
 /// Gives the free space in the file of a stopped log back, and changes nothing that is in it.
 pub(super) fn compact_file(path: &Path, cache_bytes: usize) -> Result<(), OpenError> {
-    let mut database = StoreFile::new(path).open(Database::builder().set_cache_size(cache_bytes))?;
+    // A page that is moved gets a checksum of what it is by now.
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
+    let mut database = StoreFile::new(path).open(&builder)?;
     database.compact().map_err(Failure::from)?;
     Ok(database.close()?)
 }
@@ -832,10 +836,26 @@ pub(super) fn get(table: &impl ReadableTable<&'static str, u64>, key: &str) -> R
     Ok(table.get(key)?.map(|value| value.value()))
 }
 
-/// Lets the database work; where it finds a page that can't be one, it may panic.
+/// Lets the database work; where it finds a page that can't be one, it may panic. That is logged, and isn't printed as a panic.
 pub(super) fn guarded<T, E: From<Failure>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    let corrupted = |_| Failure::Corrupted("a page of it can't be read".to_owned());
-    catch_unwind(AssertUnwindSafe(work)).map_err(corrupted)?
+    HOOK.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |panicked| match IS_GUARDED.get() {
+            true => tracing::error!("the log's database has given up: {panicked}"),
+            false => others(panicked),
+        }));
+    });
+    let was_guarded = IS_GUARDED.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    IS_GUARDED.set(was_guarded);
+    done.map_err(|_| Failure::Corrupted("a page of it can't be read".to_owned()))?
+}
+
+static HOOK: Once = Once::new();
+
+thread_local! {
+    /// This thread's panics are caught by [`guarded`].
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
 fn class_range(class: usize) -> std::ops::RangeInclusive<(u32, u64)> {

@@ -81,6 +81,9 @@ pub enum AdminError {
     /// The log can't be read.
     #[error(transparent)]
     Read(#[from] LogError),
+    /// It holds what no hub wrote.
+    #[error("the log is damaged: {0}. Restore a backup; `fanwire log verify` tells what of it can be read")]
+    Damaged(String),
     /// The log can't be written.
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -111,6 +114,9 @@ pub enum AdminError {
 
 impl From<super::store::Failure> for AdminError {
     fn from(error: super::store::Failure) -> Self {
-        Self::Read(LogError::Unavailable(error.to_string()))
+        match error {
+            super::store::Failure::Corrupted(why) => Self::Damaged(why),
+            error => Self::Read(LogError::Unavailable(error.to_string())),
+        }
     }
 }

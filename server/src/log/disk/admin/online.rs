@@ -109,8 +109,7 @@ impl Admin for ServedLog {
 
     fn verify(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Verdict, AdminError>> {
         let work = async move {
-            self.long_work(progress, |store, tick| verify::verify(store.database(), store.retention(), false, tick))
-                .await
+            self.long_work(progress, |store, tick| verify::verify(store.database(), store.retention(), tick)).await
         };
         work.boxed()
     }

@@ -12,7 +12,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     super::{
-        CACHE_BYTES, DiskLogError, FILE,
+        CACHE_BYTES, DiskLogError, FILE, OpenError,
         store::{self, Store, guarded},
     },
     Admin, AdminError, Backup, Bounds, Compacted, Progress, Stat, Verdict, backup, verify,
@@ -41,11 +41,20 @@ struct State {
     head: Seq,
     /// It is open to be written, and to be closed in order.
     is_writable: bool,
-    has_checked_file: bool,
+    file: FileCheck,
+}
+
+/// What is known of the file's own checksums.
+#[derive(Debug)]
+enum FileCheck {
+    Unchecked,
+    Sound,
+    Damaged(String),
 }
 
 impl StoppedLog {
-    /// Opens the log in a directory; there has to be one. `check_file`: checks its file first, checksum by checksum.
+    /// Opens the log in a directory; there has to be one. `check_file`: checks its file first, checksum by checksum, for
+    /// [`Admin::verify`]; what of a damaged one can be read is open.
     pub fn open(directory: &Path, check_file: bool) -> Result<Self, AdminError> {
         let path = directory.join(FILE);
         let found = path.try_exists();
@@ -53,9 +62,19 @@ impl StoppedLog {
         if !found {
             return Err(AdminError::NoLog { directory: directory.to_owned() });
         }
-        let inspected = guarded(|| Store::inspect(&path, check_file, CACHE_BYTES));
-        let (store, head) = inspected.map_err(|source| DiskLogError::Store { path: path.clone(), source })?;
-        let state = Mutex::new(State { store: Some(store), head, is_writable: false, has_checked_file: check_file });
+        let inspect = |check_file| guarded(|| Store::inspect(&path, check_file, CACHE_BYTES));
+        let (opened, file) = match inspect(check_file) {
+            Err(OpenError::Damaged(why)) if check_file => match inspect(false) {
+                // It can't be opened at all.
+                Err(OpenError::Damaged(_)) => (None, FileCheck::Damaged(why.into())),
+                opened => (Some(opened), FileCheck::Damaged(why.into())),
+            },
+            opened if check_file => (Some(opened), FileCheck::Sound),
+            opened => (Some(opened), FileCheck::Unchecked),
+        };
+        let opened = opened.transpose().map_err(|source| DiskLogError::Store { path: path.clone(), source })?;
+        let (store, head) = opened.map_or((None, Seq::ZERO), |(store, head)| (Some(store), head));
+        let state = Mutex::new(State { store, head, is_writable: false, file });
         Ok(Self { opened: Arc::new(Opened { path, state }) })
     }
 
@@ -95,9 +114,16 @@ impl Admin for StoppedLog {
 
     fn verify(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Verdict, AdminError>> {
         self.blocking(move |_, state| {
-            let store = state.store()?;
-            let tick = |done, total| progress.report(done, Some(total));
-            verify::verify(store.database(), store.retention(), state.has_checked_file, tick)
+            let mut verdict = Verdict::default();
+            if let Some(store) = &state.store {
+                let tick = |done, total| progress.report(done, Some(total));
+                verdict = verify::verify(store.database(), store.retention(), tick)?;
+            }
+            Ok(match &state.file {
+                FileCheck::Unchecked => verdict,
+                FileCheck::Sound => Verdict { has_checked_file: true, ..verdict },
+                FileCheck::Damaged(why) => verdict.with_damaged_file(why),
+            })
         })
     }
 

@@ -7,7 +7,7 @@ use super::{super::check, AdminError};
 use crate::log::Retention;
 
 /// What was found when a log was checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// How many events are what was published.
     pub events: u64,
@@ -19,11 +19,19 @@ pub struct Verdict {
     pub has_checked_file: bool,
 }
 
-/// Checks what a log holds at this moment.
+impl Verdict {
+    /// The same of a log whose file doesn't agree with its own checksums, which is the first of what is wrong.
+    pub(super) fn with_damaged_file(mut self, why: &str) -> Self {
+        self.problems_count += 1;
+        self.problems.insert(0, format!("the file: {why}"));
+        Self { has_checked_file: true, ..self }
+    }
+}
+
+/// Checks what a log holds at this moment, but not its file.
 pub(super) fn verify(
     database: &Database,
     retention: &Retention,
-    has_checked_file: bool,
     progress: impl FnMut(u64, u64) -> Result<(), AdminError>,
 ) -> Result<Verdict, AdminError> {
     let transaction = database.begin_read().map_err(redb::Error::from)?;
@@ -32,6 +40,6 @@ pub(super) fn verify(
         events: findings.events,
         problems_count: findings.problems_count,
         problems: findings.problems,
-        has_checked_file,
+        has_checked_file: false,
     })
 }
