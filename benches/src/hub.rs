@@ -26,7 +26,7 @@ impl Hub {
     pub(crate) async fn start(binary: Option<&Path>, arguments: &[&str]) -> Result<Self> {
         let binary = match binary {
             Some(binary) => binary.to_owned(),
-            None => beside_this_one()?,
+            None => crate::hub_beside_this_one()?,
         };
         let state = tempfile::tempdir()?;
         let mut child = Command::new(&binary)
@@ -87,8 +87,4 @@ impl Hub {
     fn proc(&self, file: &str) -> Result<PathBuf> {
         Ok(PathBuf::from(format!("/proc/{}/{file}", self.child.id().context("the hub has ended by itself")?)))
     }
-}
-
-fn beside_this_one() -> Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name("fanwire"))
 }

@@ -1,13 +1,16 @@
-//! Fanwire measured, as a user would run it: the real binary in a process of its own.
+//! Fanwire measured, as a user would run it: the real binary in a process of its own, and beside it peers and floors.
 
 mod hub;
+mod peers;
 mod publish;
 mod resume;
 mod soak;
-mod spread;
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use fanwire_bench::{cli::Bench, contest::Contestant, load, scenario::Scenario};
 
 #[derive(Debug, Parser)]
 #[command(name = "fanwire-bench", version, about)]
@@ -18,6 +21,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure transports side by side, with peers and floors in the same rounds
+    Run {
+        #[command(flatten)]
+        bench: Box<Bench>,
+        /// Who else takes part [default: all that are known and installed]
+        #[arg(long, value_name = "PEER", value_delimiter = ',')]
+        peers: Option<Vec<peers::Kind>>,
+    },
+    #[command(name = fanwire_bench::contest::LOAD, hide = true)]
+    Load,
+    /// Be a peer or a floor
+    #[command(hide = true)]
+    Peer { kind: peers::Kind },
     /// Serve the live input to many subscribers for long, and watch the hub's memory, its log and what it delivers
     Soak(soak::Soak),
     /// Publish as fast as the hub answers, to a log in memory and on disk, and measure throughput and latency
@@ -28,13 +44,28 @@ enum Command {
 
 fn main() -> Result<()> {
     let Cli { command } = Cli::parse();
+    match command {
+        Command::Run { bench, peers } => {
+            let peers = peers.unwrap_or_else(peers::Kind::installed);
+            let entered = |scenario: &Scenario| -> Vec<Box<dyn Contestant>> {
+                peers.iter().filter(|kind| kind.fits(scenario)).map(|kind| Box::new(*kind) as _).collect()
+            };
+            bench.run(&hub_beside_this_one()?, &entered)
+        }
+        Command::Load => load::run(),
+        Command::Peer { kind } => kind.serve(),
+        Command::Soak(soak) => on_a_runtime(soak.run()),
+        Command::Publish(publish) => on_a_runtime(publish.run()),
+        Command::Resume(resume) => on_a_runtime(resume.run()),
+    }
+}
+
+fn on_a_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     // Publishers are many and small: they share a thread.
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        match command {
-            Command::Soak(soak) => soak.run().await,
-            Command::Publish(publish) => publish.run().await,
-            Command::Resume(resume) => resume.run().await,
-        }
-    })
+    tokio::task::LocalSet::new().block_on(&runtime, work)
+}
+
+fn hub_beside_this_one() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("fanwire"))
 }

@@ -7,12 +7,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
+use fanwire_bench::spread::{median, ms, quantile};
 use fanwire_client::{HttpVersion, Options, Publication, Publisher};
 
-use crate::{
-    hub::Hub,
-    spread::{median, ms, quantile},
-};
+use crate::hub::Hub;
 
 #[derive(Debug, Args)]
 pub(crate) struct Publish {

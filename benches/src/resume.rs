@@ -4,13 +4,11 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use fanwire_bench::spread::{median, ms, quantile};
 use fanwire_client::{Connection, HttpVersion, Item, Options, Publication, Publisher, Transport};
 use fanwire_protocol::{Cursor, LastEventId};
 
-use crate::{
-    hub::Hub,
-    spread::{median, ms, quantile},
-};
+use crate::hub::Hub;
 
 #[derive(Debug, Args)]
 pub(crate) struct Resume {

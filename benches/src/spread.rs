@@ -3,19 +3,23 @@
 use std::time::Duration;
 
 /// The value below which a part of the sorted values lies.
-pub(crate) fn quantile<T: Copy + Default>(sorted: &[T], part: f64) -> T {
+pub fn quantile<T: Copy + Default>(sorted: &[T], part: f64) -> T {
     let at = (sorted.len() as f64 * part) as usize;
     sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
-/// The median of some rounds, with the lowest and the highest.
-pub(crate) fn median(mut rounds: Vec<f64>) -> String {
+/// The median of some rounds, with the lowest and the highest; of one round the value.
+pub fn median(mut rounds: Vec<f64>) -> String {
     rounds.sort_by(f64::total_cmp);
+    if let [only] = *rounds {
+        return short(only);
+    }
     let (low, high) = (quantile(&rounds, 0.0), quantile(&rounds, 1.0));
     format!("{} ({}–{})", short(quantile(&rounds, 0.5)), short(low), short(high))
 }
 
-pub(crate) fn ms(duration: Duration) -> f64 {
+/// A time in milliseconds.
+pub fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
@@ -38,7 +42,7 @@ mod tests {
     #[test]
     fn rounds_are_told_short() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), "2.00 (1.00–3.00)");
-        assert_eq!(median(vec![1_234_567.0]), "1.23 M (1.23 M–1.23 M)");
+        assert_eq!(median(vec![1_234_567.0]), "1.23 M");
         assert_eq!(quantile(&[1, 2, 3, 4], 0.99), 4);
         assert_eq!(quantile::<u32>(&[], 0.5), 0);
     }

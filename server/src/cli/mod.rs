@@ -36,6 +36,9 @@ enum Command {
     Sub(subscribe::Subscribe),
     /// Look after a log on disk, whether a hub is running on it or not
     Log(log::LogCommand),
+    Bench(Box<fanwire_bench::cli::Bench>),
+    #[command(name = fanwire_bench::contest::LOAD, hide = true)]
+    Load,
     /// Make an access token, for trying
     Token(token::MakeToken),
 }
@@ -49,6 +52,8 @@ impl Cli {
             Some(Command::Pub(publish)) => on_runtime(publish.run())?,
             Some(Command::Sub(subscribe)) => on_runtime(subscribe.run())?,
             Some(Command::Token(token)) => token.run()?,
+            Some(Command::Bench(bench)) => bench.run(&std::env::current_exe()?, &|_| Vec::new())?,
+            Some(Command::Load) => fanwire_bench::load::run()?,
             Some(Command::Log(log)) => return log::run(log),
         }
         Ok(ExitCode::SUCCESS)

@@ -126,6 +126,12 @@ impl Connection {
         }
     }
 
+    /// The next bytes of the feed as they came, neither read nor watched over; none at its end. For measuring: whoever takes them leaves
+    /// nothing sound for [`Connection::next`]. Cancel-safe.
+    pub async fn next_bytes(&mut self) -> Result<Option<Bytes>, ReceiveError> {
+        self.source.chunk().await
+    }
+
     /// The transport; of [`Connection::connect_sse`] the one that was negotiated.
     pub fn transport(&self) -> Transport {
         self.transport

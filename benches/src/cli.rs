@@ -1,0 +1,219 @@
+//! `fanwire bench`: the command line, the same in the hub's binary and in this crate's own.
+
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    contest::{self, Contestant, Elsewhere, Hub, Series, Watcher},
+    scenario::Scenario,
+    table,
+    way::Way,
+};
+
+/// Measure transports side by side, the same load on each, in turns
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The events of a running hub, like http://localhost:8080/events [default: a hub of its own for each turn]
+    #[arg(value_name = "URL")]
+    url: Option<url::Url>,
+
+    /// What to measure: a scenario's name or a file; may be repeated
+    #[arg(long, short, value_name = "SCENARIO", default_values_t = ["broadcast".to_owned()])]
+    scenario: Vec<String>,
+
+    /// Only these ways: sse-h1, sse-h1-tls, sse-h2c, sse-h2, sse-h3, webtransport
+    #[arg(long, short, value_name = "WAY", value_delimiter = ',')]
+    transport: Vec<Way>,
+
+    /// How many rounds; each measures everything once, in turns
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    rounds: usize,
+
+    /// Subscribers, instead of the scenario's
+    #[arg(long, value_name = "COUNT")]
+    subscribers: Option<usize>,
+
+    /// Events a second, instead of the scenario's
+    #[arg(long, value_name = "RATE")]
+    rate: Option<f64>,
+
+    /// Bytes of data of an event, instead of the scenario's
+    #[arg(long, value_name = "BYTES")]
+    bytes: Option<usize>,
+
+    /// For how long to measure, instead of the scenario's
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<f64>,
+
+    /// Another hub's binary, to compare; may be repeated [default: this one]
+    #[arg(long, value_name = "[NAME=]FILE", conflicts_with = "url")]
+    hub: Vec<String>,
+
+    /// An argument of the hubs, like --hub-argument=--shards=1; may be repeated
+    #[arg(long, value_name = "ARGUMENT", conflicts_with = "url", allow_hyphen_values = true)]
+    hub_argument: Vec<String>,
+
+    /// Write everything that was measured, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Bench {
+    /// Runs it and prints the tables. `hub`: the binary that is meant where none is named. `peers`: who else takes part in a scenario.
+    pub fn run(self, hub: &Path, peers: &dyn Fn(&Scenario) -> Vec<Box<dyn Contestant>>) -> Result<()> {
+        ensure!(self.rounds > 0, "--rounds is at least 1");
+        let mut results = Vec::new();
+        for name in &self.scenario {
+            let scenario = self.scenario(name)?;
+            let mut contestants = peers(&scenario);
+            contestants.extend(self.hubs(hub, &scenario)?);
+            let mut bar = Bar::new(self.rounds * contestants.len());
+            let all = contest::run(&scenario, &contestants, self.rounds, &mut bar)?;
+            drop(bar);
+            println!("## {}: {}\n", scenario.name, scenario.about);
+            println!("{}", describe(&scenario, self.rounds));
+            println!("{}", table::markdown(&all));
+            for series in &all {
+                complain(series);
+            }
+            results.push(serde_json::json!({ "scenario": scenario, "series": all }));
+        }
+        if let Some(file) = &self.json {
+            std::fs::write(file, serde_json::to_vec(&results)?)
+                .with_context(|| format!("--json {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    fn scenario(&self, name: &str) -> Result<Scenario> {
+        let mut scenario = Scenario::load(name)?;
+        if let Some(subscribers) = self.subscribers {
+            scenario.subscribers = subscribers;
+        }
+        if self.rate.is_some() {
+            scenario.rate = self.rate;
+        }
+        if let Some(bytes) = self.bytes {
+            scenario.bytes = bytes;
+        }
+        if let Some(seconds) = self.seconds {
+            scenario.seconds = seconds;
+        }
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    fn hubs(&self, own: &Path, scenario: &Scenario) -> Result<Vec<Box<dyn Contestant>>> {
+        let wanted = |way: &Way| match &*self.transport {
+            [] => !scenario.without.contains(way),
+            chosen => chosen.contains(way),
+        };
+        let ways: Vec<Way> = Way::HUB.into_iter().filter(wanted).collect();
+        if let Some(url) = &self.url {
+            let (http, https) = sides(url)?;
+            let there = |way: &Way| if way.is_secure() { https.is_some() } else { http.is_some() };
+            return Ok(ways
+                .into_iter()
+                .filter(there)
+                .map(|way| Box::new(Elsewhere { http: http.clone(), https: https.clone(), way }) as _)
+                .collect());
+        }
+        let hubs: Vec<(Option<String>, PathBuf)> = if self.hub.is_empty() {
+            vec![(None, own.to_owned())]
+        } else {
+            self.hub.iter().map(|hub| named(hub, self.hub.len())).collect()
+        };
+        for (_, binary) in &hubs {
+            ensure!(binary.exists(), "there is no hub at {}; build it with the same profile first", binary.display());
+        }
+        // Those that differ in the binary only are neighbours in time.
+        let pairs = ways.into_iter().flat_map(|way| hubs.iter().map(move |hub| (way, hub)));
+        Ok(pairs
+            .map(|(way, (label, binary))| {
+                let (label, binary, arguments) = (label.clone(), binary.clone(), self.hub_argument.clone());
+                Box::new(Hub { binary, label, way, arguments }) as _
+            })
+            .collect())
+    }
+}
+
+fn named(hub: &str, count: usize) -> (Option<String>, PathBuf) {
+    match hub.split_once('=') {
+        Some((name, file)) => (Some(name.to_owned()), file.into()),
+        None => ((count > 1).then(|| hub.to_owned()), hub.into()),
+    }
+}
+
+/// Where a running hub is, in the clear and with TLS: the one that was given, and the one that it says itself.
+fn sides(url: &url::Url) -> Result<(Option<url::Url>, Option<url::Url>)> {
+    let options = fanwire_client::Options::new(url.as_str())?.trust(fanwire_client::Trust::Insecure);
+    if url.scheme() == "https" {
+        return Ok((None, Some(options.url)));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let offer = runtime.block_on(fanwire_client::discover(&options))?;
+    Ok((Some(options.url), offer.webtransport.map(|side| side.url)))
+}
+
+fn describe(scenario: &Scenario, rounds: usize) -> String {
+    let Scenario { subscribers, bytes, topics, .. } = scenario;
+    let topics = if *topics == 1 { "1 topic".to_owned() } else { format!("{topics} topics") };
+    let pace = match scenario.rate {
+        Some(rate) => format!("{rate} events a second for {} s", scenario.seconds),
+        None => format!("{} events as fast as they go", scenario.events),
+    };
+    format!(
+        "{subscribers} subscribers, {topics}, {pace}, {bytes} bytes each. Medians of {rounds} rounds (lowest–highest).\n"
+    )
+}
+
+fn complain(series: &Series) {
+    for turn in &series.turns {
+        if turn.outcome.ended > 0 {
+            println!("{}, round {}: {} feeds ended by themselves", series.name, turn.round + 1, turn.outcome.ended);
+        }
+        for line in turn.complaints.iter().take(3) {
+            println!("{}, round {}: {line}", series.name, turn.round + 1);
+        }
+    }
+}
+
+/// How far it is, on standard error where that is a terminal.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(turns: usize) -> Self {
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(turns as u64) } else { ProgressBar::hidden() };
+        bar.set_style(ProgressStyle::with_template(BAR).expect("a template of our own").progress_chars("━╸─"));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+}
+
+impl Watcher for Bar {
+    fn turn(&mut self, round: usize, contestant: &str) {
+        if self.0.message() != "" {
+            self.0.inc(1);
+        }
+        self.0.set_message(format!("round {}, {contestant}", round + 1));
+    }
+
+    fn deliveries(&mut self, so_far: u64, of: u64) {
+        self.0.set_prefix(format!("{:.0} %", so_far as f64 / of.max(1) as f64 * 100.0));
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+const BAR: &str = "{bar:30} {pos}/{len} turns, {msg} {prefix}, {elapsed}";

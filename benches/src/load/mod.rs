@@ -1,0 +1,261 @@
+//! The load: subscribers and a publisher, in a process of their own.
+//!
+//! The coordinator ([`crate::contest`]) starts it from its own binary, gives it a [`Job`] as a line of JSON on its standard input, and
+//! hears [`Report`]s on its standard output, a line each.
+
+mod publisher;
+mod subscriber;
+mod subscribers;
+
+use std::{
+    io::{BufRead as _, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::{latency::Times, way::Way};
+use subscribers::Crowd;
+
+pub use subscriber::{ACK, HELLO};
+
+/// What the load is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// How the subscribers connect.
+    pub way: Way,
+    /// The URL of the feed, without topics.
+    pub feed: String,
+    /// What is said at the end of it for one topic; `{}` stands for its name.
+    pub topic_query: String,
+    /// How many subscribers there are.
+    pub subscribers: usize,
+    /// How many of them connect at a time.
+    pub at_once: usize,
+    /// How many threads read.
+    pub threads: usize,
+    /// How topics and subscribers go together.
+    pub topics: Topics,
+    /// What is published.
+    pub publish: Publish,
+}
+
+/// Which subscriber has which topics.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Topics {
+    /// How many topics there are. Events go to them in turns.
+    pub count: usize,
+    /// How many of them a subscriber has: those from its own number on.
+    pub per_subscriber: usize,
+}
+
+/// What is published, and how.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Publish {
+    /// Where.
+    pub url: String,
+    /// In what words.
+    pub style: Style,
+    /// Bytes of data of an event.
+    pub bytes: usize,
+    /// Events a request.
+    pub batch: usize,
+    /// How fast.
+    pub pace: Pace,
+    /// Events that come first and count for nothing but completeness.
+    pub warm_up: u32,
+    /// Events after that.
+    pub events: u32,
+}
+
+/// How fast events are published.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pace {
+    /// So many a second, each at its time, however late the one before was.
+    PerSecond(f64),
+    /// As fast as the server answers, with so many events at most that not every subscriber has.
+    FlatOut(u32),
+}
+
+/// What a server wants to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Style {
+    /// Fanwire's forms, and NDJSON for batches.
+    Fanwire,
+    /// The data as the body; of a batch, an event a line.
+    Raw,
+}
+
+/// What the load tells.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Report {
+    /// Every subscriber is there. How long each took, until the server had accepted its feed.
+    Connected(Times),
+    /// The warm-up is over.
+    Measuring,
+    /// How far it is: deliveries so far, and all there will be.
+    Progress(u64, u64),
+    /// Everything has come, or nothing more comes.
+    Done(Box<Outcome>),
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Deliveries that were due, warm-up and all.
+    pub expected: u64,
+    /// Deliveries that came.
+    pub received: u64,
+    /// Events that came to a subscriber again.
+    pub duplicates: u64,
+    /// Events that came to a subscriber that hadn't asked for them.
+    pub strays: u64,
+    /// Feeds that ended by themselves.
+    pub ended: u64,
+    /// Deliveries after the warm-up: what CPU and throughput are counted by.
+    pub measured: u64,
+    /// From the first measured event's intended time to the last delivery.
+    pub seconds: f64,
+    /// Bytes of feeds, as the transport hands them out.
+    pub feed_bytes: u64,
+    /// From the intended time of an event to its receipt.
+    pub latency: Times,
+    /// The same by when an event was meant to be sent: a slice is [`SLICE_MS`] long.
+    pub timeline: Vec<Times>,
+    /// How much later than intended events were sent.
+    pub lateness: Times,
+}
+
+impl Outcome {
+    /// Deliveries that never came.
+    pub fn lost(&self) -> u64 {
+        self.expected.saturating_sub(self.received)
+    }
+}
+
+/// How long a slice of a timeline is.
+pub const SLICE_MS: u64 = 200;
+
+/// What all threads of the load share.
+#[derive(Debug, Default)]
+struct Progress {
+    received: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Job {
+    /// Deliveries that are due when so many events were published.
+    fn expected(&self, events: u32) -> u64 {
+        let (events, count) = (events as usize, self.topics.count);
+        let of_topic = |topic: usize| events / count + usize::from(topic < events % count);
+        let of_subscriber = |subscriber: usize| {
+            (0..self.topics.per_subscriber).map(|slot| of_topic((subscriber + slot) % count)).sum::<usize>()
+        };
+        (0..self.subscribers).map(of_subscriber).sum::<usize>() as u64
+    }
+}
+
+/// The whole life of the load's process.
+pub fn run() -> Result<()> {
+    // Every subscriber takes a descriptor.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let mut lines = std::io::stdin().lock().lines();
+    let job: Job = serde_json::from_str(&lines.next().context("no job came")??).context("the job can't be read")?;
+    let progress = Arc::new(Progress::default());
+    let crowd = Crowd::gather(&job, &progress)?;
+    report(&Report::Connected(crowd.connected()))?;
+    match lines.next().transpose()?.as_deref() {
+        Some(PUBLISH) => {}
+        _ => return Ok(()),
+    }
+    let expected = job.expected(job.publish.warm_up + job.publish.events);
+    let publisher = {
+        let (job, progress) = (job.clone(), progress.clone());
+        std::thread::Builder::new().name("publisher".to_owned()).spawn(move || publisher::run(&job, &progress))?
+    };
+    let (mut last, mut quiet_since) = (0, Instant::now());
+    loop {
+        pause(POLL);
+        let received = progress.received.load(Relaxed);
+        if received != last {
+            (last, quiet_since) = (received, Instant::now());
+            report(&Report::Progress(received, expected))?;
+        }
+        if publisher.is_finished() && (received >= expected || quiet_since.elapsed() > QUIET) {
+            break;
+        }
+        if quiet_since.elapsed() > STUCK {
+            bail!("nothing was delivered for {} s: {received} of {expected} deliveries came", STUCK.as_secs());
+        }
+    }
+    let published = publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
+    let mut outcome = crowd.disperse()?;
+    outcome.expected = expected;
+    outcome.ended = progress.ended.load(Relaxed);
+    outcome.lateness = published.lateness;
+    outcome.seconds = (outcome.seconds - published.began_ns as f64 / 1e9).max(0.0);
+    report(&Report::Done(Box::new(outcome)))?;
+    // The feeds stay open until the coordinator has looked at the server.
+    let _ = lines.next();
+    Ok(())
+}
+
+fn report(report: &Report) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, report)?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+/// Blocks this thread, on which nothing else runs.
+#[expect(clippy::disallowed_methods, reason = "no connection lives on the threads that wait here")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// The line on the standard input that sets the publisher off.
+pub(crate) const PUBLISH: &str = "publish";
+const POLL: Duration = Duration::from_millis(50);
+/// After the last event was published, a delivery that takes longer is lost.
+const QUIET: Duration = Duration::from_secs(3);
+const STUCK: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_is_counted_by_topics() {
+        let publish = Publish {
+            url: String::new(),
+            style: Style::Raw,
+            bytes: 0,
+            batch: 1,
+            pace: Pace::PerSecond(1.0),
+            warm_up: 0,
+            events: 0,
+        };
+        let job = |subscribers, count, per_subscriber| Job {
+            way: Way::SseH1,
+            feed: String::new(),
+            topic_query: String::new(),
+            subscribers,
+            at_once: 1,
+            threads: 1,
+            topics: Topics { count, per_subscriber },
+            publish: publish.clone(),
+        };
+        assert_eq!(job(10, 1, 1).expected(7), 70);
+        assert_eq!(job(3, 3, 1).expected(6), 6);
+        // Topics 0 and 1 have two of four events: subscriber 0 has topics 0 and 1, subscriber 1 has 1 and 2, subscriber 2 has 2 and 0.
+        assert_eq!(job(3, 3, 2).expected(4), 3 + 2 + 3);
+    }
+}

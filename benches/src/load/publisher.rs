@@ -1,0 +1,99 @@
+//! The one publisher.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use fanwire_client::{HttpVersion, Options, Publisher, Trust};
+
+use super::{Job, Pace, Progress, Publish, Report, Style, pause, report};
+use crate::{
+    latency::{Counted, Times},
+    stamp::{Stamp, now_ns},
+};
+
+/// What the publisher has to tell.
+pub(super) struct Published {
+    /// When the first measured event was meant to be sent.
+    pub(super) began_ns: u64,
+    pub(super) lateness: Times,
+}
+
+/// Publishes everything, on this thread. An event that is late isn't put off: the next one has its own time.
+pub(super) fn run(job: &Job, progress: &Progress) -> Result<Published> {
+    let plan = &job.publish;
+    ensure!(plan.bytes >= Stamp::BYTES, "an event has at least {} bytes", Stamp::BYTES);
+    let options = Options::new(&plan.url).context("the url to publish to")?.trust(Trust::Insecure);
+    let mut publisher = Publisher::new(options, HttpVersion::H1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (batch, all) = (plan.batch as u32, plan.warm_up + plan.events);
+    let (mut number, mut began_ns, mut lateness) = (0, 0, Counted::default());
+    let start_ns = now_ns() + LEAD.as_nanos() as u64;
+    while number < all {
+        let intended_ns = match plan.pace {
+            Pace::PerSecond(rate) => {
+                let intended_ns = start_ns + (f64::from(number) / rate * 1e9) as u64;
+                pause(Duration::from_nanos(intended_ns.saturating_sub(now_ns())));
+                intended_ns
+            }
+            Pace::FlatOut(window) => {
+                while job.expected(number) > progress.received.load(Relaxed) + job.expected(window) {
+                    ensure!(progress.ended.load(Relaxed) == 0, "a feed has ended, so that it never gets everything");
+                    pause(CATCH_UP);
+                }
+                now_ns()
+            }
+        };
+        if number <= plan.warm_up && plan.warm_up < number + batch {
+            report(&Report::Measuring)?;
+            began_ns = intended_ns;
+        }
+        let numbers = number..(number + batch).min(all);
+        number = numbers.end;
+        let (content_type, body) = words(plan, numbers, job.topics.count, intended_ns);
+        lateness.add(now_ns().saturating_sub(intended_ns));
+        let answer = runtime.block_on(publisher.post(content_type, body.into()))?;
+        let said = || String::from_utf8_lossy(&answer.body).chars().take(200).collect::<String>();
+        ensure!(answer.status.is_success(), "{} answered {}: {}", plan.url, answer.status, said());
+        // A batch may be accepted in part.
+        ensure!(!answer.body.windows(9).any(|part| part == br#"{"error":"#), "{} refused: {}", plan.url, said());
+    }
+    Ok(Published { began_ns, lateness: lateness.times() })
+}
+
+fn words(plan: &Publish, numbers: std::ops::Range<u32>, topics: usize, intended_ns: u64) -> (&'static str, String) {
+    let stamp = |out: &mut String, number| Stamp { number, intended_ns }.write(out, plan.bytes);
+    let mut body = String::with_capacity(numbers.len() * (plan.bytes + 48));
+    match plan.style {
+        Style::Fanwire if numbers.len() == 1 => {
+            body = format!("topic={}&data=", topic(numbers.start as usize % topics));
+            stamp(&mut body, numbers.start);
+            ("application/x-www-form-urlencoded", body)
+        }
+        Style::Fanwire => {
+            for number in numbers {
+                body.push_str(&format!(r#"{{"topic":"{}","data":""#, topic(number as usize % topics)));
+                stamp(&mut body, number);
+                body.push_str("\"}\n");
+            }
+            ("application/x-ndjson", body)
+        }
+        Style::Raw => {
+            for number in numbers {
+                if !body.is_empty() {
+                    body.push('\n');
+                }
+                stamp(&mut body, number);
+            }
+            ("text/plain", body)
+        }
+    }
+}
+
+/// The name of a topic.
+pub(super) fn topic(number: usize) -> String {
+    format!("bench/{number}")
+}
+
+/// From the word to begin to the first event.
+const LEAD: Duration = Duration::from_millis(20);
+const CATCH_UP: Duration = Duration::from_micros(200);

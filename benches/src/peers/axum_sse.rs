@@ -1,0 +1,95 @@
+//! What a team writes itself in an afternoon: axum and a broadcast channel.
+
+use std::convert::Infallible;
+
+use anyhow::Result;
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::header,
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+    routing::{get, post},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use tokio::sync::broadcast::{self, error::RecvError};
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    Plain,
+    Batched,
+}
+
+#[tokio::main]
+pub(super) async fn serve(form: Form) -> Result<()> {
+    let (send, _) = broadcast::channel::<Bytes>(CHANNEL_EVENTS);
+    let router = match form {
+        Form::Plain => Router::new().route("/sub", get(plain)),
+        Form::Batched => Router::new().route("/sub", get(batched)),
+    };
+    let publish = match form {
+        Form::Plain => post(|State(send): State<broadcast::Sender<Bytes>>, body: Bytes| async move {
+            lines(&body).for_each(|line| drop(send.send(line)));
+        }),
+        Form::Batched => post(|State(send): State<broadcast::Sender<Bytes>>, body: Bytes| async move {
+            lines(&body).for_each(|line| drop(send.send([b"data: ", &line[..], b"\n\n"].concat().into())));
+        }),
+    };
+    let router = router.route("/pub", publish).with_state(send);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    println!("http://{address} feed=http://{address}/sub");
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    Ok(axum::serve(listener, router).await?)
+}
+
+/// A batch is an event a line.
+fn lines(body: &Bytes) -> impl Iterator<Item = Bytes> {
+    body.split(|byte| *byte == b'\n').map(|line| body.slice_ref(line))
+}
+
+async fn plain(State(send): State<broadcast::Sender<Bytes>>) -> impl IntoResponse {
+    let events = stream::unfold(send.subscribe(), |mut receive| async move {
+        loop {
+            match receive.recv().await {
+                Ok(data) => {
+                    let event = Event::default().data(String::from_utf8_lossy(&data));
+                    return Some((Ok::<_, Infallible>(event), receive));
+                }
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    });
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+async fn batched(State(send): State<broadcast::Sender<Bytes>>) -> Response {
+    let chunks = stream::unfold(send.subscribe(), |mut receive| async move {
+        let first = loop {
+            match receive.recv().await {
+                Ok(event) => break event,
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        };
+        let mut chunk = BytesMut::from(&first[..]);
+        while chunk.len() < BATCH_BYTES
+            && let Ok(event) = receive.try_recv()
+        {
+            chunk.extend_from_slice(&event);
+        }
+        Some((Ok::<_, Infallible>(chunk.freeze()), receive))
+    });
+    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(chunks)).into_response()
+}
+
+/// More than a run has under way.
+const CHANNEL_EVENTS: usize = 16 * 1024;
+const BATCH_BYTES: usize = 16 * 1024;

@@ -1,0 +1,85 @@
+//! Who else takes part: others' servers, and the floors under all of them.
+
+mod axum_sse;
+mod nchan;
+mod post;
+mod send_loop;
+mod udp_loop;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use fanwire_bench::{
+    contest::{Contestant, Started},
+    load::Style,
+    scenario::Scenario,
+    server::Server,
+    way::Way,
+};
+
+/// A peer or a floor. Except for nchan, each is this program in a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// The floor: a loop of send() over sockets, HTTP/1.1 in the clear, nothing else
+    SendLoop,
+    /// The floor under QUIC: a loop of sendto() of datagrams, each of which is acknowledged
+    UdpLoop,
+    /// nginx with nchan, as Debian has it
+    Nchan,
+    /// axum's Sse on tokio's broadcast channel, as its documentation has it
+    Axum,
+    /// The same with events that are encoded once, and all that wait written together
+    AxumBatched,
+}
+
+impl Kind {
+    /// Those that this machine has.
+    pub(crate) fn installed() -> Vec<Self> {
+        Self::value_variants().iter().copied().filter(|kind| *kind != Self::Nchan || nchan::is_installed()).collect()
+    }
+
+    /// Whether it can do what a scenario asks for: one topic, as fast as may be.
+    pub(crate) fn fits(self, scenario: &Scenario) -> bool {
+        let batches = matches!(self, Self::Axum | Self::AxumBatched);
+        scenario.topics == 1 && (scenario.batch == 1 || batches)
+    }
+
+    /// Is it, until the process is ended.
+    pub(crate) fn serve(self) -> Result<()> {
+        match self {
+            Self::SendLoop => send_loop::serve(),
+            Self::UdpLoop => udp_loop::serve(),
+            Self::Nchan => anyhow::bail!("nchan is a module of nginx"),
+            Self::Axum => axum_sse::serve(axum_sse::Form::Plain),
+            Self::AxumBatched => axum_sse::serve(axum_sse::Form::Batched),
+        }
+    }
+}
+
+impl Contestant for Kind {
+    fn name(&self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn way(&self) -> Way {
+        match self {
+            Self::UdpLoop => Way::Udp,
+            _ => Way::SseH1,
+        }
+    }
+
+    fn start(&self, _: &Scenario) -> Result<Started> {
+        if *self == Self::Nchan {
+            return nchan::start();
+        }
+        let program = std::env::current_exe()?;
+        let (server, words) = Server::start(&program, &["peer", &self.name()], &["http://", "feed="])?;
+        let feed = words[1].trim_start_matches("feed=").to_owned();
+        Ok(Started {
+            server: Some(server),
+            feed,
+            topic_query: String::new(),
+            publish: format!("{}/pub", words[0]),
+            style: Style::Raw,
+        })
+    }
+}
