@@ -13,7 +13,7 @@ use super::{Desk, Exported, Message, line};
 use crate::{
     core::{PageItem, Read},
     hub::{Refused, form_pairs},
-    log::admin::{Admin, AdminError, Bounds, Step},
+    log::admin::{Admin, AdminError, Bounds, Stage, Step},
 };
 
 pub(super) async fn get(State(desk): State<Desk>, uri: Uri) -> Result<Body, Refused> {
@@ -64,7 +64,7 @@ impl Export {
             return Ok(None);
         }
         let (done, total) = (page.reached.0 - self.first.0, read.upto.0 - self.first.0);
-        Message::<Exported>::Progress(Step { done, total: Some(total) }).write_to(out);
+        Message::<Exported>::Progress(Step { done, total: Some(total), stage: Stage::Itself }).write_to(out);
         read.after = page.reached;
         Ok(Some(read))
     }

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     process::Stdio,
     sync::{
         Arc,
@@ -14,7 +15,7 @@ use std::{
 use redb::TableDefinition;
 use serde_json::Value;
 
-use crate::support::{Hub, Place, command, feed, one_line, run, text, until, without_cursors};
+use crate::support::{Hub, PATIENCE, Place, command, feed, one_line, run, text, until, without_cursors};
 
 /// Publishes until it is told to stop; what was acknowledged, in order.
 struct Load {
@@ -224,6 +225,38 @@ fn compacting_gives_space_back_under_load_and_loses_nothing() {
     hub.stop();
     place.ok("data", &["compact"]);
     assert!(place.ok("data", &["verify"]).ends_with("events are sound\n"));
+}
+
+#[test]
+fn a_compaction_tells_how_far_it_is_and_ends_when_nobody_waits_for_it() {
+    let place = Place::new();
+    let hub = Hub::start(&place.path("data"), &["--history-events-max", "300", "--fsync", "50ms"]);
+    let big = "x".repeat(100_000);
+    let mut ids = vec![];
+    for _ in 0..30 {
+        ids = hub.publish(&format!("{{\"topic\": \"big\", \"data\": \"{big}\"}}\n").repeat(20));
+    }
+    let mut socket = UnixStream::connect(place.path("data").join("hub.sock")).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(b"POST /log/compact HTTP/1.1\r\nhost: hub\r\ncontent-length: 0\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(socket).lines().map(Result::unwrap);
+    let step = lines.find(|line| line.starts_with("{\"progress\":")).expect("it tells how far it is");
+    let step: Value = serde_json::from_str(&step).unwrap();
+    let (done, total) = (&step["progress"]["done"], &step["progress"]["total"]);
+    assert_eq!(step["progress"]["stage"], "compacting");
+    assert!(done.as_u64() > Some(0) && done.as_u64() <= total.as_u64(), "{step}");
+    drop(lines);
+    // No number is skipped, though the log was opened anew.
+    let seq = |id: &str| id.split(':').nth(1).unwrap().parse::<u64>().unwrap();
+    let next = hub.publish_numbers("a", 0..1).remove(0);
+    assert_eq!(seq(&next), seq(ids.last().unwrap()) + 1);
+    assert_eq!(place.ok("data", &["verify"]), "300 events are sound\n");
+    let before = fs::metadata(place.path("data").join("log.redb")).unwrap().len();
+    let said = place.ok("data", &["compact"]);
+    assert!(said.starts_with("from ") && before > 45_000_000, "{said}");
+    assert_eq!(place.ok("data", &["verify"]), "300 events are sound\n");
+    hub.stop();
+    assert_eq!(place.ok("data", &["verify"]), "the file and 300 events are sound\n");
 }
 
 #[test]

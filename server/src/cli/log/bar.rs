@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
-use crate::log::admin::Step;
+use crate::log::admin::{Stage, Step};
 
 /// A bar, or a wheel where nobody knows how much there is to do. It goes when it is dropped.
 #[derive(Debug)]
@@ -35,6 +35,10 @@ impl Bar {
         if let Some(total) = step.total
             && self.0.length() != Some(total)
         {
+            if step.stage == Stage::Compacting {
+                self.0.set_message("compacting");
+                self.0.reset_eta();
+            }
             self.0.set_style(style(BAR));
             self.0.set_length(total);
         }
@@ -64,5 +68,5 @@ fn style(template: &str) -> ProgressStyle {
 
 const PLAIN_WHEEL: &str = "{spinner} {msg}, {elapsed}";
 const WHEEL: &str = "{spinner} {msg}: {count} {prefix}, {elapsed}";
-const BAR: &str = "{msg} {bar:40} {percent:>3} %, {eta} left";
+const BAR: &str = "{msg} {bar:40} {percent:>3} %, {elapsed} so far, {eta} left";
 const TICK: Duration = Duration::from_millis(100);

@@ -13,7 +13,7 @@ use clap::Args;
 use super::{bar::Bar, say};
 use crate::{
     local::{Client, Imported},
-    log::admin::Step,
+    log::admin::{Stage, Step},
 };
 
 #[derive(Debug, Args)]
@@ -68,7 +68,7 @@ impl Import {
             }
             line += lines;
             done += batch.len() as u64;
-            bar.show(Step { done, total });
+            bar.show(Step { done, total, stage: Stage::Itself });
         }
         drop(bar);
         ensure!(

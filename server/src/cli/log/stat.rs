@@ -55,7 +55,8 @@ fn print(out: &mut impl Write, stat: &Stat) -> io::Result<()> {
     writeln!(out, "topics   {}; {} events with a publisher's id", count(stat.topics), count(stat.publisher_ids))?;
     let file = &stat.file;
     let (bytes, used, free) = (size(file.bytes), size(file.used_bytes), size(file.free_bytes));
-    writeln!(out, "file     {}: {bytes}, of which {used} in use and {free} free", file.path)?;
+    let disk = size(file.disk_bytes);
+    writeln!(out, "file     {}: {bytes}, of which {used} in use and {free} free; {disk} on the disk", file.path)?;
     writeln!(out)?;
     let heads = ["class", "events", "at most", "bytes", "at most", "age at most", "evicted up to", "topics"];
     let mut rows = vec![heads.map(str::to_owned)];

@@ -3,12 +3,16 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBackend};
 use rustix::fs::{Advice, fadvise};
 
-use super::overlay::Overlay;
+use super::{
+    meter::{Meter, Metered},
+    overlay::Overlay,
+};
 
 /// Where the bytes of a store are.
 pub(super) trait Medium: fmt::Debug + fmt::Display + Send + Sync {
@@ -17,6 +21,9 @@ pub(super) trait Medium: fmt::Debug + fmt::Display + Send + Sync {
 
     /// Opens what there is of it, to be read: nothing is written, whatever is done to the database.
     fn open_frozen(&self, builder: &Builder) -> Result<Database, DatabaseError>;
+
+    /// Counts what the databases on it read and write.
+    fn meter(&self) -> &Meter;
 
     /// How much there is of it; none if nothing is there, as far as one can see.
     fn bytes(&self) -> io::Result<Option<u64>>;
@@ -29,11 +36,12 @@ pub(super) trait Medium: fmt::Debug + fmt::Display + Send + Sync {
 #[derive(Debug)]
 pub(super) struct StoreFile {
     path: PathBuf,
+    meter: Arc<Meter>,
 }
 
 impl StoreFile {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), meter: Arc::default() }
     }
 }
 
@@ -55,7 +63,11 @@ impl Medium for StoreFile {
         forget_cached(&file)?;
         let backend = FileBackend::new(file)?;
         discard_unfinished(&backend)?;
-        builder.create_with_backend(backend)
+        builder.create_with_backend(Metered { backend, meter: self.meter.clone() })
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn open_frozen(&self, builder: &Builder) -> Result<Database, DatabaseError> {

@@ -14,6 +14,7 @@ mod format_test;
 #[cfg(test)]
 mod measure_test;
 mod medium;
+mod meter;
 #[cfg(test)]
 mod model_test;
 mod overlay;

@@ -11,11 +11,14 @@ use std::{
 
 use redb::{Builder, Database, DatabaseError, StorageBackend, backends::InMemoryBackend};
 
-use super::medium::{Medium, discard_unfinished};
+use super::{
+    medium::{Medium, discard_unfinished},
+    meter::{Meter, Metered},
+};
 
 /// A disk, and the hands on it.
 #[derive(Debug, Clone)]
-pub(super) struct Disk(Arc<(Mutex<State>, Condvar)>);
+pub(super) struct Disk(Arc<(Mutex<State>, Condvar)>, Arc<Meter>);
 
 /// How the disk fails its system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +93,7 @@ impl Disk {
             held: false,
             is_syncing: false,
         };
-        Self(Arc::new((Mutex::new(state), Condvar::new())))
+        Self(Arc::new((Mutex::new(state), Condvar::new())), Arc::default())
     }
 
     /// An honest disk with this on it.
@@ -201,7 +204,11 @@ impl Medium for Disk {
         opening.sync_data()?;
         self.lock().forget_cached();
         discard_unfinished(&opening)?;
-        builder.create_with_backend(opening)
+        builder.create_with_backend(Metered { backend: opening, meter: self.1.clone() })
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.1
     }
 
     fn open_frozen(&self, builder: &Builder) -> Result<Database, DatabaseError> {

@@ -16,12 +16,15 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    DiskLog, Fsync, Shared, check,
+    DiskLog, Fsync, Shared,
+    admin::Progress,
+    check,
     medium::Medium as _,
+    meter::Watch,
     power_disk::{Disk, Honesty},
     record,
     store::EVENTS,
-    writer::{Job, Writer},
+    writer::{CompactError, Job, Writer},
 };
 use crate::{
     core::{PageItem, Read},
@@ -38,6 +41,7 @@ fn what_was_acknowledged_survives_every_loss_of_power() {
         total.add(&told.unwrap_or_else(|loss| panic!("SIMULATION_SEED={seed}: {loss}")));
     }
     eprintln!("{total:#?}");
+    assert!(count < SEEDS || one.is_some() || total.given_up > 0 && total.compactions > 0, "nothing was compacted");
 }
 
 #[test]
@@ -207,6 +211,8 @@ struct Told {
     crashes_while_opening: u64,
     faults: u64,
     compactions: u64,
+    /// Compactions that somebody gave up.
+    given_up: u64,
     largest_bytes: u64,
 }
 
@@ -220,6 +226,7 @@ impl Told {
         self.crashes_while_opening += other.crashes_while_opening;
         self.faults += other.faults;
         self.compactions += other.compactions;
+        self.given_up += other.given_up;
         self.largest_bytes = self.largest_bytes.max(other.largest_bytes);
     }
 }
@@ -339,11 +346,7 @@ impl Run {
                     }
                 }
                 10..14 => self.judge_readers(&hub)?,
-                14 => {
-                    let (answer, _answered) = oneshot::channel();
-                    hub.writer.work(std::iter::once(Job::Compact { answer }));
-                    self.told.compactions += u64::from(self.is_open(&hub));
-                }
+                14 => self.compact_online(&mut hub)?,
                 _ => self.publish(&mut hub)?,
             }
             if self.disk.is_dark() {
@@ -390,6 +393,31 @@ impl Run {
             other => return Err(format!("it can't be compacted: {other:?}")),
         }
         Ok(())
+    }
+
+    /// To its end, until it is enough, or until it is given up.
+    fn compact_online(&mut self, hub: &mut Hub) -> Result<(), Loss> {
+        let ((progress, _heard), (answer, mut answered)) = (Progress::channel(), oneshot::channel());
+        let (bytes, head) = (self.disk.len(), hub.log.head());
+        let watch = Watch::new(progress, bytes, self.rng.u64(0..=bytes));
+        // Sooner or later.
+        let scale = self.rng.u32(0..8);
+        let given_up_at = self.rng.u64(0..=bytes >> scale);
+        let watch = if self.rng.bool() { watch.given_up_at(given_up_at) } else { watch };
+        hub.writer.work(std::iter::once(Job::Compact { watch, answer }));
+        if !self.is_open(hub) {
+            return Ok(());
+        }
+        self.book.all_is_durable();
+        if hub.log.head() != head {
+            return Err(format!("compacting skipped numbers: {head}, then {}", hub.log.head()));
+        }
+        match answered.try_recv() {
+            Ok(Ok(_)) => self.told.compactions += 1,
+            Ok(Err(CompactError::GivenUp)) => self.told.given_up += 1,
+            other => return Err(format!("it can't be compacted: {other:?}")),
+        }
+        self.judge_store(hub)
     }
 
     /// The disk fails for a while.

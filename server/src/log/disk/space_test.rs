@@ -4,9 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use fanwire_protocol::{Data, Draft, Epoch, Matcher, Seq, Topic};
 
-use redb::Database;
+use redb::{Database, ReadableDatabase as _};
 
-use super::{medium::Medium as _, power_disk::Disk, store::Store};
+use super::{
+    admin::Progress,
+    check,
+    medium::Medium as _,
+    meter::{self, End, Watch},
+    power_disk::Disk,
+    store::{self, Store},
+};
 use crate::{
     core::{Page, PageItem, Read},
     log::{Class, Retention, Stamped},
@@ -63,6 +70,37 @@ fn what_was_evicted_makes_room_for_what_comes_and_compaction_gives_it_back() {
     eprintln!("empty {empty}, full {full}, then {full_again}, closed {closed}, compacted {}", disk.len());
     assert!(full > 40 * RETAINED * EVENT_BYTES as u64 && full_again <= full && closed <= full);
     assert!(disk.len() <= 2 * empty, "{} bytes for nothing", disk.len());
+}
+
+/// A bar that shows it is honest: it gets nearly to its end, and not beyond.
+#[test]
+fn compacting_takes_about_what_it_says_at_first_and_ends_when_little_is_left() {
+    for evicted in [2, 5, 8] {
+        let disk = Disk::with(vec![], 1);
+        let (store, mut head) = open(&disk, Duration::ZERO);
+        let batches = 40 * RETAINED / BATCH;
+        (0..batches).for_each(|batch| append_at(&store, &mut head, batch, true));
+        while store.expire(batches * evicted / 10, true).unwrap() {}
+        let used_bytes = store::used_bytes(store.database()).unwrap();
+        store.close().unwrap();
+        drop(store);
+        let mut database = disk.open(Database::builder().set_cache_size(1 << 20)).unwrap();
+        let (progress, _heard) = Progress::channel();
+        disk.meter().watch(Watch::new(progress, disk.len(), used_bytes));
+        let compacted = database.compact();
+        drop(database);
+        let watch = disk.meter().leave().unwrap();
+        let (end, (done, total)) = (watch.end(), watch.done_of());
+        let bytes = disk.len();
+        eprintln!("{evicted}0 % evicted: {used_bytes} of {bytes} bytes in use, after {done} of {total}: {compacted:?}");
+        assert!(end == Some(End::Enough) && compacted.is_err() && bytes <= meter::enough(used_bytes));
+        // It is looked through once more when it is opened again.
+        let whole = done + used_bytes;
+        assert!(whole <= total && whole > total / 3, "{whole} of {total}");
+        let (store, _) = open(&disk, Duration::ZERO);
+        let findings = check::check(&store.database().begin_read().unwrap(), None, |_, _| {}).unwrap();
+        assert!(findings.is_sound() && findings.events == batches * BATCH * (10 - evicted) / 10, "{findings:?}");
+    }
 }
 
 fn append(store: &Store, head: &mut Seq, durable: bool) {

@@ -22,6 +22,7 @@ use super::{
     classes,
     format::{self, FORMAT},
     medium::{Medium, StoreFile},
+    meter::{End, Watch},
     overlay::Overlay,
     record,
 };
@@ -307,7 +308,15 @@ impl Store {
         Ok((appended, committed))
     }
 
-    /// Gives the free space in the file back, and makes everything durable. Needs the database alone.
+    /// Makes everything durable, and gives reserved numbers back: it may be opened anew now, and nothing is lost or skipped.
+    pub(super) fn settle(&self) -> Result<(), Failure> {
+        self.close()?;
+        self.unsynced.store(false, Relaxed);
+        self.reserved.store(0, Relaxed);
+        Ok(())
+    }
+
+    /// Gives the free space in the file back. Needs the database alone.
     pub(super) fn compact(&mut self) -> Result<(), Failure> {
         self.database.compact()?;
         Ok(())
@@ -455,14 +464,43 @@ impl Store {
     }
 }
 
-/// Gives the free space in the file of a stopped log back, and changes nothing that is in it.
-pub(super) fn compact_file(path: &Path, cache_bytes: usize) -> Result<(), OpenError> {
-    // A page that is moved gets a checksum of what it is by now.
-    let mut builder = Database::builder();
-    builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
-    let mut database = StoreFile::new(path).open(&builder)?;
-    database.compact().map_err(Failure::from)?;
-    Ok(database.close()?)
+/// Gives the free space in the file of a log back that nobody serves, and changes nothing that is in it. False if it was given up.
+///
+/// `check`: first checks every page's checksum, since one that is moved gets another, of what it is by now.
+pub(super) fn compact_file(file: &StoreFile, check: bool, cache_bytes: usize, watch: Watch) -> Result<bool, OpenError> {
+    let open = |check| {
+        let mut builder = Database::builder();
+        file.open(builder.set_cache_size(cache_bytes).set_check_integrity_on_open(check)).map_err(OpenError::from)
+    };
+    file.meter().watch(watch);
+    let compacted = guarded(|| {
+        let mut database = open(check)?;
+        database.compact().map_err(Failure::from)?;
+        Ok(database.close()?)
+    });
+    let watch = file.meter().leave();
+    match (watch.as_ref().and_then(Watch::end), watch) {
+        (Some(End::Enough), Some(watch)) => {
+            file.meter().watch(watch.only_counting());
+            // Whoever opens it next is to find it closed in order.
+            guarded(|| Ok::<_, OpenError>(open(false)?.close()?))?;
+            Ok(true)
+        }
+        // Who has given it up wants no more of it: whoever opens it next looks through it.
+        (Some(_), _) => Ok(false),
+        (None, _) => compacted.map(|()| true),
+    }
+}
+
+/// What of a database's file is in use. Looks at every page.
+pub(super) fn used_bytes(database: &Database) -> Result<u64, Failure> {
+    let transaction = database.begin_read()?;
+    let mut used = 0;
+    for table in transaction.list_tables()? {
+        let stats = transaction.open_untyped_table(table)?.stats()?;
+        used += stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
+    }
+    Ok(used)
 }
 
 /// The tables, to be written.

@@ -11,15 +11,25 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     CACHE_BYTES, Fsync, OpenError, Shared, Store,
+    meter::{End, Watch},
     store::{Failure, guarded},
 };
 use crate::log::{AppendError, Appended, Stamped};
 
 /// What the writer is asked for.
 pub(super) enum Job {
-    Append { events: Vec<Stamped>, answer: oneshot::Sender<Result<Vec<Appended>, AppendError>> },
-    Expire { now_ms: u64 },
-    Compact { answer: oneshot::Sender<Result<(), CompactError>> },
+    Append {
+        events: Vec<Stamped>,
+        answer: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    },
+    Expire {
+        now_ms: u64,
+    },
+    /// Answered with how short the file has become.
+    Compact {
+        watch: Watch,
+        answer: oneshot::Sender<Result<u64, CompactError>>,
+    },
 }
 
 /// Why a log wasn't compacted. It goes on as it was.
@@ -31,6 +41,9 @@ pub(super) enum CompactError {
     /// Reads of history that don't end.
     #[error("the log is being read, and compacting it needs it alone; try again")]
     BeingRead,
+    /// Nobody waits for it any more.
+    #[error("it was given up")]
+    GivenUp,
 }
 
 type Waiting = Vec<(usize, oneshot::Sender<Result<Vec<Appended>, AppendError>>)>;
@@ -110,7 +123,7 @@ impl Writer {
                     events.extend(more);
                 }
                 Job::Expire { now_ms } => expire = Some(now_ms),
-                Job::Compact { answer } => compact.push(answer),
+                Job::Compact { watch, answer } => compact.push((watch, answer)),
             }
         }
         if !waiting.is_empty() {
@@ -128,8 +141,8 @@ impl Writer {
                 Err(error) => self.give_up(store, &error),
             }
         }
-        for answer in compact {
-            let compacted = self.compact();
+        for (watch, answer) in compact {
+            let compacted = self.compact(watch);
             // Who asked may be gone; it is done all the same.
             let _ = answer.send(compacted);
         }
@@ -147,7 +160,7 @@ impl Writer {
     }
 
     /// Gives free space in the file back. The database has to be alone: readers wait until it is done.
-    fn compact(&mut self) -> Result<(), CompactError> {
+    fn compact(&mut self, watch: Watch) -> Result<u64, CompactError> {
         let Some(store) = self.open_store() else {
             let why = self.trouble.as_ref().map_or("", |trouble| &trouble.why);
             return Err(CompactError::Unavailable(why.to_owned()));
@@ -155,16 +168,7 @@ impl Writer {
         self.shared.is_compacting.send_replace(true);
         self.shared.set_store(None);
         let compacted = match alone(store) {
-            Ok(mut store) => {
-                let compacted = guarded(|| store.compact());
-                self.shared.set_store(Some(Arc::new(store)));
-                compacted.map_err(|error| {
-                    if let Some(store) = self.shared.store() {
-                        self.give_up(store, &error);
-                    }
-                    CompactError::Unavailable(error.to_string())
-                })
-            }
+            Ok(store) => self.compact_alone(store, watch),
             Err(store) => {
                 self.shared.set_store(Some(store));
                 Err(CompactError::BeingRead)
@@ -172,6 +176,47 @@ impl Writer {
         };
         self.shared.is_compacting.send_replace(false);
         compacted
+    }
+
+    /// Says how short the file has become.
+    fn compact_alone(&mut self, mut store: Store, watch: Watch) -> Result<u64, CompactError> {
+        let meter = self.shared.medium.meter();
+        // Before it may be ended.
+        let settled = guarded(|| store.settle());
+        let compacted = settled.and_then(|()| {
+            meter.watch(watch);
+            guarded(|| store.compact())
+        });
+        match (compacted, meter.leave()) {
+            (Ok(()), watch) => {
+                self.shared.set_store(Some(Arc::new(store)));
+                Ok(watch.map_or(0, |watch| watch.shortest_bytes()))
+            }
+            (Err(_), Some(watch)) if watch.end().is_some() => self.open_after_end(store, watch),
+            (Err(error), _) => {
+                self.give_up(Arc::new(store), &error);
+                Err(CompactError::Unavailable(error.to_string()))
+            }
+        }
+    }
+
+    /// Compacting was ended, which the database takes for a failure of its disk: it is opened again.
+    fn open_after_end(&mut self, store: Store, watch: Watch) -> Result<u64, CompactError> {
+        drop_guarded(store);
+        let (end, shortest_bytes, meter) = (watch.end(), watch.shortest_bytes(), self.shared.medium.meter());
+        if end == Some(End::Enough) {
+            meter.watch(watch.only_counting());
+        }
+        let opened = self.reopen();
+        meter.leave();
+        match opened {
+            Ok((store, _)) => self.shared.set_store(Some(store)),
+            Err(error) => {
+                self.be_in_trouble(error.to_string());
+                return Err(CompactError::Unavailable(error.to_string()));
+            }
+        }
+        if end == Some(End::Enough) { Ok(shortest_bytes) } else { Err(CompactError::GivenUp) }
     }
 
     fn append(&mut self, events: Vec<Stamped>) -> Result<Vec<Appended>, AppendError> {
@@ -260,22 +305,32 @@ impl Writer {
 
     /// After an error the database takes nothing more, and gives nothing, until it is opened anew.
     fn give_up(&mut self, store: Arc<Store>, error: &Failure) {
-        let Shared { medium, retention, .. } = &*self.shared;
-        tracing::error!(path = %medium, %error, "the log can't be written: publishers are refused until it can; feeds go on");
         self.shared.set_store(None);
         // Readers that still hold it are soon done.
-        let _ = guarded(|| -> Result<(), Failure> {
-            drop(store);
-            Ok(())
-        });
+        drop_guarded(store);
+        self.be_in_trouble(error.to_string());
+    }
+
+    /// From here on the log is read as the last commit left it, until it can be opened again.
+    fn be_in_trouble(&mut self, why: String) {
+        let Shared { medium, retention, .. } = &*self.shared;
+        tracing::error!(path = %medium, error = why, "the log can't be written: publishers are refused until it can; feeds go on");
         match Store::open_frozen(&**medium, retention.clone(), CACHE_BYTES) {
             Ok(frozen) => self.shared.set_store(Some(Arc::new(frozen))),
             Err(error) => tracing::error!(path = %medium, %error, "the log can't be read either"),
         }
         let now = Instant::now();
-        let (why, retry_at, lock) = (error.to_string(), now + self.retry.0, self.shared.medium.lock());
+        let (retry_at, lock) = (now + self.retry.0, self.shared.medium.lock());
         self.trouble = Some(Trouble { why, retry_at, said_at: now, lock });
     }
+}
+
+/// A database that was damaged may panic once more.
+fn drop_guarded<T>(store: T) {
+    let _ = guarded(|| -> Result<(), Failure> {
+        drop(store);
+        Ok(())
+    });
 }
 
 /// The store, once nobody reads it any more.

@@ -15,10 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     super::{
-        FILE,
+        FILE, OpenError,
+        medium::StoreFile,
+        meter::Watch,
         store::{self, BACKUP_AT, Failure},
     },
-    AdminError,
+    AdminError, Progress,
 };
 
 /// A backup that was made.
@@ -39,6 +41,7 @@ pub(super) fn backup(
     source: &Database,
     destination: &Path,
     now_ms: u64,
+    compacting: Progress,
     mut progress: impl FnMut(u64, u64) -> Result<(), AdminError>,
 ) -> Result<Backup, AdminError> {
     let failed =
@@ -48,7 +51,7 @@ pub(super) fn backup(
     let private = Permissions::from_mode(0o700);
     let partial = tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(&parent).map_err(failed)?;
     let path = partial.path().join(FILE);
-    let events = copy_to(source, &path, now_ms, &mut progress).map_err(|error| match error {
+    let events = copy_to(source, &path, now_ms, compacting, &mut progress).map_err(|error| match error {
         CopyError::Stopped(error) => error,
         CopyError::Failed(error) => AdminError::Backup { destination: destination.to_owned(), why: error.to_string() },
     })?;
@@ -96,11 +99,12 @@ fn copy_to(
     source: &Database,
     path: &Path,
     now_ms: u64,
+    compacting: Progress,
     progress: &mut dyn FnMut(u64, u64) -> Result<(), AdminError>,
 ) -> Result<u64, CopyError> {
     let from = source.begin_read()?;
     create_private(path)?;
-    let mut copy = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+    let copy = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
     let to = copy.begin_write()?;
     let mut total = 0;
     for table in from.list_tables()? {
@@ -126,9 +130,16 @@ fn copy_to(
     copy_table(&from, &to, store::KEY_ORDER, &mut tick)?;
     to.open_table(store::META)?.insert(BACKUP_AT, now_ms)?;
     to.commit()?;
-    // A file grows in large steps.
-    copy.compact()?;
+    let (bytes, used_bytes) = (fs::metadata(path)?.len(), store::used_bytes(&copy)?);
     copy.close()?;
+    // A file grows in large steps.
+    let watch = Watch::new(compacting, bytes, used_bytes);
+    match store::compact_file(&StoreFile::new(path), false, CACHE_BYTES, watch) {
+        Ok(true) => {}
+        Ok(false) => return Err(CopyError::Stopped(AdminError::Cancelled)),
+        Err(OpenError::Database(error)) => return Err(error.into()),
+        Err(error) => return Err(io::Error::other(error).into()),
+    }
     // Once more: whether all of it was of one moment.
     progress(total, total).map_err(CopyError::Stopped)?;
     Ok(from.open_table(store::EVENTS)?.len()?)

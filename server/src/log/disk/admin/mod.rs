@@ -21,7 +21,7 @@ use crate::{
 pub use backup::Backup;
 pub use compact::Compacted;
 pub use online::ServedLog;
-pub use progress::{Progress, Step};
+pub use progress::{Progress, Stage, Step};
 pub use stat::{ClassStat, FileStat, LimitsStat, Stat};
 pub use stopped::StoppedLog;
 pub use verify::Verdict;
@@ -43,7 +43,7 @@ pub trait Admin: std::fmt::Debug + Send + Sync + 'static {
     /// Reads everything of one moment, and says what is wrong. Space that is freed meanwhile isn't used again before it is done.
     fn verify(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Verdict, AdminError>>;
 
-    /// Gives the free space in the file back. Publishers and readers wait, and live feeds stay. Progress is the file's length.
+    /// Gives the free space in the file back. Publishers and readers wait, and live feeds stay.
     fn compact(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Compacted, AdminError>>;
 
     /// Copies what the log holds at this moment into a new data directory, an absolute path. Space that is freed meanwhile isn't used again

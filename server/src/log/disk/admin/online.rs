@@ -4,7 +4,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
 };
 
 use fanwire_protocol::Seq;
@@ -14,7 +13,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard, RwLock, oneshot};
 use super::{
     super::{
         FILE,
-        store::{Store, guarded},
+        meter::{self, Watch},
+        store::{self, Store, guarded},
         writer::Job,
     },
     Admin, AdminError, Backup, Bounds, Compacted, Progress, Stat, Verdict, backup, verify,
@@ -117,23 +117,23 @@ impl Admin for ServedLog {
     fn compact(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Compacted, AdminError>> {
         let work = async move {
             let alone = self.alone()?;
-            let reads = self.reads.write().await;
+            // While publishers go on.
+            let used_bytes = self.log.shared.clone().blocking(|_, store| store::used_bytes(store.database())).await?;
             let bytes_before = self.file_bytes();
+            if bytes_before <= meter::enough(used_bytes) {
+                return Ok(Compacted { bytes_before, bytes_after: bytes_before });
+            }
+            let reads = self.reads.write().await;
             let closed = || AdminError::Compact("the log is closed".to_owned());
-            let (answer, mut answered) = oneshot::channel();
-            self.log.jobs.send(Job::Compact { answer }).await.map_err(|_| closed())?;
-            let mut look = tokio::time::interval(LOOK_PAUSE);
-            let outcome = loop {
-                tokio::select! {
-                    biased;
-                    outcome = &mut answered => break outcome,
-                    // It can't be stopped half-way, whoever waits for it.
-                    _ = look.tick() => drop(progress.report(self.file_bytes(), None)),
-                }
-            };
+            let (answer, answered) = oneshot::channel();
+            let watch = Watch::new(progress, bytes_before, used_bytes);
+            self.log.jobs.send(Job::Compact { watch, answer }).await.map_err(|_| closed())?;
+            let outcome = answered.await;
             drop((alone, reads));
-            outcome.map_err(|_| closed())?.map_err(|error| AdminError::Compact(error.to_string()))?;
-            Ok(Compacted { bytes_before, bytes_after: self.file_bytes() })
+            let compacted = outcome.map_err(|_| closed())?;
+            // What is written next may make it longer, where nothing is stored yet.
+            let bytes_after = compacted.map_err(|error| AdminError::Compact(error.to_string()))?;
+            Ok(Compacted { bytes_before, bytes_after })
         };
         work.boxed()
     }
@@ -144,11 +144,12 @@ impl Admin for ServedLog {
         progress: Progress,
     ) -> BoxFuture<'static, Result<Backup, AdminError>> {
         let work = async move {
-            self.long_work(progress, move |store, tick| backup::backup(store.database(), &destination, now_ms(), tick))
-                .await
+            let compacting = progress.clone();
+            let copy = move |store: &Store, tick: &mut dyn FnMut(u64, u64) -> Result<(), AdminError>| {
+                backup::backup(store.database(), &destination, now_ms(), compacting, tick)
+            };
+            self.long_work(progress, copy).await
         };
         work.boxed()
     }
 }
-
-const LOOK_PAUSE: Duration = Duration::from_millis(200);

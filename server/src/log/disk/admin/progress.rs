@@ -18,6 +18,18 @@ pub struct Step {
     pub done: u64,
     /// Of so much, where that is known.
     pub total: Option<u64>,
+    /// What is being done.
+    pub stage: Stage,
+}
+
+/// What a long work does at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// What was asked for, counted in what it is about.
+    Itself,
+    /// Making a file smaller, counted in bytes that are read and written; the total is an upper bound.
+    Compacting,
 }
 
 /// Tells whoever waits for a work how far it is.
@@ -25,27 +37,32 @@ pub struct Step {
 pub struct Progress {
     steps: mpsc::Sender<Step>,
     began: Instant,
-    /// When the last step was told, in milliseconds since `began`.
-    told_ms: Arc<AtomicU64>,
+    /// When the next step may be told, in milliseconds since `began`.
+    next_ms: Arc<AtomicU64>,
 }
 
 impl Progress {
     /// A pair: what the work tells, and what is heard of it. The work is given up when nobody hears.
     pub fn channel() -> (Self, mpsc::Receiver<Step>) {
         let (steps, heard) = mpsc::channel(1);
-        (Self { steps, began: Instant::now(), told_ms: Arc::default() }, heard)
+        (Self { steps, began: Instant::now(), next_ms: Arc::default() }, heard)
     }
 
     /// Tells a step, unless another was told just before.
     pub fn report(&self, done: u64, total: Option<u64>) -> Result<(), AdminError> {
+        self.report_stage(Stage::Itself, done, total)
+    }
+
+    /// The same, of a certain stage.
+    pub fn report_stage(&self, stage: Stage, done: u64, total: Option<u64>) -> Result<(), AdminError> {
         if self.steps.is_closed() {
             return Err(AdminError::Cancelled);
         }
         let now_ms = self.began.elapsed().as_millis() as u64;
-        if now_ms.saturating_sub(self.told_ms.load(Relaxed)) >= PAUSE.as_millis() as u64 {
-            self.told_ms.store(now_ms, Relaxed);
+        if now_ms >= self.next_ms.load(Relaxed) {
+            self.next_ms.store(now_ms + PAUSE.as_millis() as u64, Relaxed);
             // Who hasn't heard the last one yet doesn't miss this one.
-            let _ = self.steps.try_send(Step { done, total });
+            let _ = self.steps.try_send(Step { done, total, stage });
         }
         Ok(())
     }

@@ -105,7 +105,7 @@ impl Stat {
             topics: count_topics(&transaction)?,
             publisher_ids: count_ids(&transaction)?,
             classes,
-            file: FileStat::of(&transaction, path)?,
+            file: FileStat::of(store::used_bytes(store.database())?, path)?,
             is_served,
             backup_at: meta(store::BACKUP_AT)?,
         })
@@ -125,9 +125,9 @@ impl ClassStat {
 }
 
 impl FileStat {
-    fn of(transaction: &ReadTransaction, path: &Path) -> Result<Self, Failure> {
+    fn of(used_bytes: u64, path: &Path) -> Result<Self, Failure> {
         let file = fs::metadata(path)?;
-        let used = used_bytes(transaction)?.min(file.len());
+        let used = used_bytes.min(file.len());
         Ok(Self {
             path: path.display().to_string(),
             bytes: file.len(),
@@ -136,15 +136,6 @@ impl FileStat {
             free_bytes: file.len() - used,
         })
     }
-}
-
-fn used_bytes(transaction: &ReadTransaction) -> Result<u64, Failure> {
-    let mut used = 0;
-    for table in transaction.list_tables()? {
-        let stats = transaction.open_untyped_table(table)?.stats()?;
-        used += stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
-    }
-    Ok(used)
 }
 
 fn count_ids(transaction: &ReadTransaction) -> Result<u64, Failure> {

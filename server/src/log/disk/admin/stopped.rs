@@ -4,7 +4,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use fanwire_protocol::Seq;
@@ -13,6 +12,8 @@ use futures_util::{FutureExt, future::BoxFuture};
 use super::{
     super::{
         CACHE_BYTES, DiskLogError, FILE, OpenError,
+        medium::StoreFile,
+        meter::{self, Watch},
         store::{self, Store, guarded},
     },
     Admin, AdminError, Backup, Bounds, Compacted, Progress, Stat, Verdict, backup, verify,
@@ -128,24 +129,7 @@ impl Admin for StoppedLog {
     }
 
     fn compact(self: Arc<Self>, progress: Progress) -> BoxFuture<'static, Result<Compacted, AdminError>> {
-        let path = self.opened.path.clone();
-        let bytes = move || fs::metadata(&path).map_or(0, |file| file.len());
-        let bytes_before = bytes();
-        let mut compact = self.blocking(|path, state| state.compact(path));
-        let work = async move {
-            let mut look = tokio::time::interval(LOOK_PAUSE);
-            loop {
-                tokio::select! {
-                    biased;
-                    compacted = &mut compact => {
-                        compacted?;
-                        return Ok(Compacted { bytes_before, bytes_after: bytes() });
-                    }
-                    _ = look.tick() => drop(progress.report(bytes(), None)),
-                }
-            }
-        };
-        work.boxed()
+        self.blocking(|path, state| state.compact(path, progress))
     }
 
     fn backup(
@@ -155,7 +139,7 @@ impl Admin for StoppedLog {
     ) -> BoxFuture<'static, Result<Backup, AdminError>> {
         self.blocking(move |_, state| {
             let tick = |done, total| progress.report(done, Some(total));
-            backup::backup(state.store()?.database(), &destination, now_ms(), tick)
+            backup::backup(state.store()?.database(), &destination, now_ms(), progress.clone(), tick)
         })
     }
 }
@@ -178,12 +162,19 @@ impl State {
         Ok(())
     }
 
-    fn compact(&mut self, path: &Path) -> Result<(), AdminError> {
-        self.store()?;
-        // What reads it holds the lock.
-        self.store = None;
-        let compacted = guarded(|| store::compact_file(path, CACHE_BYTES));
-        compacted.map_err(|source| DiskLogError::Store { path: path.to_owned(), source }.into())
+    fn compact(&mut self, path: &Path, progress: Progress) -> Result<Compacted, AdminError> {
+        let bytes = || fs::metadata(path).map_or(0, |file| file.len());
+        let (bytes_before, used_bytes) = (bytes(), store::used_bytes(self.store()?.database())?);
+        if bytes_before > meter::enough(used_bytes) {
+            // What reads it holds the lock.
+            self.store = None;
+            let watch = Watch::new(progress, bytes_before, used_bytes).with_check(used_bytes);
+            let compacted = store::compact_file(&StoreFile::new(path), true, CACHE_BYTES, watch);
+            if !compacted.map_err(|source| DiskLogError::Store { path: path.to_owned(), source })? {
+                return Err(AdminError::Cancelled);
+            }
+        }
+        Ok(Compacted { bytes_before, bytes_after: bytes() })
     }
 
     fn append(&mut self, path: &Path, events: Vec<Stamped>) -> Result<Vec<Appended>, AdminError> {
@@ -214,5 +205,3 @@ impl std::fmt::Debug for State {
         f.debug_struct("State").field("head", &self.head).finish_non_exhaustive()
     }
 }
-
-const LOOK_PAUSE: Duration = Duration::from_millis(200);
