@@ -11,10 +11,11 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    contest::{self, Contestant, Elsewhere, Hub, Series, Watcher},
+    contest::{self, Contestant, Elsewhere, Hub, Series, Turn, Watcher},
     scenario::Scenario,
     table,
     way::Way,
+    wire,
 };
 
 /// Measure transports side by side, the same load on each, in turns
@@ -60,6 +61,10 @@ pub struct Bench {
     #[arg(long, value_name = "ARGUMENT", conflicts_with = "url", allow_hyphen_values = true)]
     hub_argument: Vec<String>,
 
+    /// Every scenario for a moment, with few subscribers, and an error if anything is lost: to see whether all works, not how fast
+    #[arg(long, conflicts_with_all = ["scenario", "rounds", "subscribers", "rate", "bytes", "seconds"])]
+    quick: bool,
+
     /// Write everything that was measured, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -68,20 +73,27 @@ pub struct Bench {
 impl Bench {
     /// Runs it and prints the tables. `hub`: the binary that is meant where none is named. `peers`: who else takes part in a scenario.
     pub fn run(self, hub: &Path, peers: &dyn Fn(&Scenario) -> Vec<Box<dyn Contestant>>) -> Result<()> {
-        ensure!(self.rounds > 0, "--rounds is at least 1");
-        let mut results = Vec::new();
-        for name in &self.scenario {
+        let rounds = if self.quick { 1 } else { self.rounds };
+        ensure!(rounds > 0, "--rounds is at least 1");
+        if self.url.is_none() {
+            wire::isolate();
+        }
+        let program = std::env::current_exe().context("this program's own file")?;
+        let names = if self.quick { Scenario::own() } else { self.scenario.iter().map(String::as_str).collect() };
+        let (mut results, mut wrong) = (Vec::new(), 0);
+        for name in names {
             let scenario = self.scenario(name)?;
             let mut contestants = peers(&scenario);
             contestants.extend(self.hubs(hub, &scenario)?);
-            let mut bar = Bar::new(self.rounds * contestants.len());
-            let all = contest::run(&scenario, &contestants, self.rounds, &mut bar)?;
+            let mut bar = Bar::new(rounds * contestants.len());
+            let all = contest::run(&program, &scenario, &contestants, rounds, &mut bar)?;
             drop(bar);
             println!("## {}: {}\n", scenario.name, scenario.about);
-            println!("{}", describe(&scenario, self.rounds));
-            println!("{}", table::markdown(&all));
+            println!("{}", describe(&scenario, rounds));
+            println!("{}", table::markdown(&scenario, &all));
             for series in &all {
                 complain(series);
+                wrong += series.turns.iter().map(Turn::wrong).sum::<u64>();
             }
             results.push(serde_json::json!({ "scenario": scenario, "series": all }));
         }
@@ -89,13 +101,20 @@ impl Bench {
             std::fs::write(file, serde_json::to_vec(&results)?)
                 .with_context(|| format!("--json {}", file.display()))?;
         }
+        ensure!(
+            !self.quick || wrong == 0,
+            "{wrong} deliveries were lost, came twice or weren't asked for, or feeds ended"
+        );
         Ok(())
     }
 
     fn scenario(&self, name: &str) -> Result<Scenario> {
         let mut scenario = Scenario::load(name)?;
+        if self.quick {
+            scenario = scenario.quick();
+        }
         if let Some(subscribers) = self.subscribers {
-            scenario.subscribers = subscribers;
+            scenario = scenario.with_subscribers(subscribers);
         }
         if self.rate.is_some() {
             scenario.rate = self.rate;
@@ -112,6 +131,8 @@ impl Bench {
 
     fn hubs(&self, own: &Path, scenario: &Scenario) -> Result<Vec<Box<dyn Contestant>>> {
         let wanted = |way: &Way| match &*self.transport {
+            // One of each kind shows whether a scenario works.
+            [] if self.quick && scenario.name != "broadcast" => matches!(way, Way::SseH1 | Way::WebTransport),
             [] => !scenario.without.contains(way),
             chosen => chosen.contains(way),
         };
@@ -163,15 +184,19 @@ fn sides(url: &url::Url) -> Result<(Option<url::Url>, Option<url::Url>)> {
 }
 
 fn describe(scenario: &Scenario, rounds: usize) -> String {
-    let Scenario { subscribers, bytes, topics, .. } = scenario;
-    let topics = if *topics == 1 { "1 topic".to_owned() } else { format!("{topics} topics") };
-    let pace = match scenario.rate {
-        Some(rate) => format!("{rate} events a second for {} s", scenario.seconds),
-        None => format!("{} events as fast as they go", scenario.events),
-    };
-    format!(
-        "{subscribers} subscribers, {topics}, {pace}, {bytes} bytes each. Medians of {rounds} rounds (lowest–highest).\n"
-    )
+    let Scenario { subscribers, bytes, topics, topics_per_subscriber, .. } = scenario;
+    let mut said = format!("{subscribers} subscribers");
+    if *topics > 1 {
+        said.push_str(&format!(", {topics} topics, {topics_per_subscriber} for each"));
+    }
+    match (scenario.connect_times, scenario.rate) {
+        (Some(times), _) => said.push_str(&format!(", {times} times")),
+        (None, Some(rate)) => said.push_str(&format!(", {rate} events a second for {} s", scenario.seconds)),
+        (None, None) => said.push_str(&format!(", {} events as fast as they go", scenario.events)),
+    }
+    let rounds =
+        if rounds == 1 { "One round".to_owned() } else { format!("Medians of {rounds} rounds (lowest–highest)") };
+    format!("{said}, {bytes} bytes each. {rounds}.\n")
 }
 
 fn complain(series: &Series) {

@@ -4,8 +4,9 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +18,7 @@ use crate::{
     scenario::Scenario,
     server::Server,
     way::Way,
+    wire,
 };
 
 /// One of those that are compared.
@@ -35,8 +37,6 @@ pub struct Started {
     pub server: Option<Server>,
     /// The URL of its feed, without topics.
     pub feed: String,
-    /// See [`Job::topic_query`].
-    pub topic_query: String,
     /// Where events are posted.
     pub publish: String,
     /// In what words.
@@ -80,6 +80,10 @@ pub struct Turn {
     pub cpu_seconds: Option<f64>,
     /// How much its resident memory rose from before the first connection to the end; none if it isn't ours.
     pub resident_kib: Option<f64>,
+    /// The server's time on a processor for each second in which nothing happened; none if it isn't ours, or there was no such time.
+    pub idle_cpu: Option<f64>,
+    /// Bytes in packets of any kind, with their headers, while it was measured; none if others use the network as well.
+    pub wire_bytes: Option<u64>,
     /// What it complained of.
     pub complaints: Vec<String>,
 }
@@ -103,6 +107,25 @@ impl Turn {
         Some(self.cpu_seconds? / self.outcome.measured.max(1) as f64 * 1e6)
     }
 
+    /// What was on the wire for a delivery, in bytes.
+    pub fn wire_bytes(&self) -> Option<f64> {
+        Some(self.wire_bytes? as f64 / self.outcome.measured.max(1) as f64)
+    }
+
+    /// The latency of those who stay in a storm, before it and while the others come back.
+    pub fn around_the_storm(&self) -> Option<(Times, Times)> {
+        let Outcome { timeline, recovery, cut_slice, .. } = &self.outcome;
+        let lasted = (recovery.quantile_ms(1.0)? / load::SLICE_MS as f64).ceil() as usize;
+        let (before, after) = timeline.split_at_checked(*cut_slice)?;
+        Some((Times::merge(before), Times::merge(after.iter().take(lasted.max(1)))))
+    }
+
+    /// What should be nothing: deliveries that were lost, came again or weren't asked for, and feeds that ended.
+    pub fn wrong(&self) -> u64 {
+        let Outcome { duplicates, strays, ended, .. } = self.outcome;
+        self.outcome.lost() + duplicates + strays + ended
+    }
+
     /// Deliveries a second.
     pub fn per_second(&self) -> f64 {
         self.outcome.measured as f64 / self.outcome.seconds.max(1e-9)
@@ -117,8 +140,9 @@ pub trait Watcher {
     fn deliveries(&mut self, so_far: u64, of: u64);
 }
 
-/// Runs every contestant once a round. `own_load`: how this program is told to be the load.
+/// Runs every contestant once a round. `program`: this one, which is started again to be the load.
 pub fn run(
+    program: &Path,
     scenario: &Scenario,
     contestants: &[Box<dyn Contestant>],
     rounds: usize,
@@ -136,21 +160,27 @@ pub fn run(
     for round in 0..rounds {
         for (contestant, series) in contestants.iter().zip(&mut all) {
             watcher.turn(round, &series.name);
-            let turn = turn(scenario, &**contestant, round, watcher);
+            let turn = turn(program, scenario, &**contestant, round, watcher);
             series.turns.push(turn.with_context(|| format!("{}, {}", scenario.name, series.name))?);
         }
     }
     Ok(all)
 }
 
-fn turn(scenario: &Scenario, contestant: &dyn Contestant, round: usize, watcher: &mut dyn Watcher) -> Result<Turn> {
+fn turn(
+    program: &Path,
+    scenario: &Scenario,
+    contestant: &dyn Contestant,
+    round: usize,
+    watcher: &mut dyn Watcher,
+) -> Result<Turn> {
     let started = contestant.start(scenario)?;
     let usage = || started.server.as_ref().map(Server::usage).transpose();
     let (warm_up, events) = scenario.events();
     let job = Job {
         way: contestant.way(),
         feed: started.feed.clone(),
-        topic_query: started.topic_query.clone(),
+        kind: scenario.kind(),
         subscribers: scenario.subscribers,
         at_once: scenario.at_once,
         threads: 1,
@@ -166,28 +196,40 @@ fn turn(scenario: &Scenario, contestant: &dyn Contestant, round: usize, watcher:
         },
     };
     let before = usage()?;
-    let mut load = Load::start(&job)?;
-    let Report::Connected(connect) = load.next()? else { bail!("the load said something else than expected") };
+    let mut load = Load::start(program, &job)?;
+    let Report::Connected(mut connect) = load.next()? else { bail!("the load said something else than expected") };
+    let (mut idle_cpu, mut resident) = (None, None);
+    if scenario.idle_seconds > 0.0 {
+        let from = usage()?;
+        pause(Duration::from_secs_f64(scenario.idle_seconds));
+        resident = usage()?;
+        idle_cpu = from.zip(resident).map(|(from, to)| (to.cpu_seconds - from.cpu_seconds) / scenario.idle_seconds);
+    }
     load.say(load::PUBLISH)?;
-    let mut measuring = None;
+    let (mut measuring, mut wire_from) = (None, None);
     let outcome = loop {
         match load.next()? {
-            Report::Measuring => measuring = usage()?,
+            Report::Measuring => (measuring, wire_from) = (usage()?, wire::bytes()),
             Report::Progress(so_far, of) => watcher.deliveries(so_far, of),
             Report::Done(outcome) => break *outcome,
             Report::Connected(_) => bail!("the load connected twice"),
         }
     };
-    let after = usage()?;
+    let (after, wire_to) = (usage()?, wire::bytes());
     load.end()?;
-    let between = |from: Option<_>| from.zip(after);
+    if outcome.connect.count() > 0 {
+        connect = outcome.connect.clone();
+    }
     Ok(Turn {
         round,
         connect,
         outcome,
-        cpu_seconds: between(measuring)
-            .map(|(from, to): (crate::server::Usage, crate::server::Usage)| to.cpu_seconds - from.cpu_seconds),
-        resident_kib: between(before).map(|(from, to)| to.resident_kib as f64 - from.resident_kib as f64),
+        cpu_seconds: measuring.zip(after).map(|(from, to)| to.cpu_seconds - from.cpu_seconds),
+        resident_kib: before
+            .zip(resident.or(after))
+            .map(|(from, to)| to.resident_kib as f64 - from.resident_kib as f64),
+        idle_cpu,
+        wire_bytes: wire_from.zip(wire_to).map(|(from, to)| to - from),
         complaints: started.server.as_ref().map(Server::complaints).unwrap_or_default(),
     })
 }
@@ -200,9 +242,8 @@ struct Load {
 }
 
 impl Load {
-    fn start(job: &Job) -> Result<Self> {
-        let program = std::env::current_exe().context("this program's own file")?;
-        let mut child = Command::new(&program)
+    fn start(program: &Path, job: &Job) -> Result<Self> {
+        let mut child = Command::new(program)
             .arg(LOAD)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -258,7 +299,6 @@ impl Contestant for Hub {
         Ok(Started {
             server: Some(server),
             feed: format!("{base}/events"),
-            topic_query: TOPIC_QUERY.to_owned(),
             publish: format!("{}/events", addresses.http),
             style: Style::Fanwire,
         })
@@ -278,16 +318,14 @@ impl Contestant for Elsewhere {
         let side = if self.way.is_secure() { &self.https } else { &self.http };
         let feed = side.as_ref().with_context(|| format!("the hub has no address for {}", self.way))?;
         let publish = self.http.as_ref().or(self.https.as_ref()).context("the hub has no address")?;
-        Ok(Started {
-            server: None,
-            feed: feed.to_string(),
-            topic_query: TOPIC_QUERY.to_owned(),
-            publish: publish.to_string(),
-            style: Style::Fanwire,
-        })
+        Ok(Started { server: None, feed: feed.to_string(), publish: publish.to_string(), style: Style::Fanwire })
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing else runs in this process meanwhile")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// The hidden command that makes a program the load.
 pub const LOAD: &str = "bench-load";
-const TOPIC_QUERY: &str = "topic={}";

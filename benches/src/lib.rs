@@ -14,3 +14,4 @@ pub mod spread;
 pub mod stamp;
 pub mod table;
 pub mod way;
+pub mod wire;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    load::{Pace, Topics},
+    load::{Kind, Pace, Topics},
     stamp::Stamp,
     way::Way,
 };
@@ -49,6 +49,13 @@ pub struct Scenario {
     /// How long the load runs before anything is measured; without a rate a tenth of the events.
     #[serde(default)]
     pub warm_up_seconds: f64,
+    /// How long subscribers are left alone before anything is published; memory is looked at then.
+    #[serde(default)]
+    pub idle_seconds: f64,
+    /// Subscribers come, get one event and leave, so many times. Nothing else is published.
+    pub connect_times: Option<u32>,
+    /// Subscribers lose their connections, and come back.
+    pub storm: Option<Storm>,
     /// Arguments of the hub.
     #[serde(default)]
     pub hub_arguments: Vec<String>,
@@ -57,8 +64,26 @@ pub struct Scenario {
     pub without: Vec<Way>,
 }
 
+/// Who is cut off, and when.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storm {
+    /// How many stay. Latency is theirs.
+    pub bystanders: usize,
+    /// When the others are cut off, from the first measured event on.
+    pub after_seconds: f64,
+}
+
 /// The scenarios that come with the program.
-const OWN: [(&str, &str); 1] = [("broadcast", include_str!("../scenarios/broadcast.toml"))];
+const OWN: [(&str, &str); 7] = [
+    ("broadcast", include_str!("../scenarios/broadcast.toml")),
+    ("saturated", include_str!("../scenarios/saturated.toml")),
+    ("tokens", include_str!("../scenarios/tokens.toml")),
+    ("dashboard", include_str!("../scenarios/dashboard.toml")),
+    ("idle", include_str!("../scenarios/idle.toml")),
+    ("connect", include_str!("../scenarios/connect.toml")),
+    ("storm", include_str!("../scenarios/storm.toml")),
+];
 
 impl Scenario {
     /// Reads one that comes with the program, or a file.
@@ -91,6 +116,18 @@ impl Scenario {
             "a subscriber has from 1 to 100 topics, and no more than there are"
         );
         ensure!(self.bytes >= Stamp::BYTES, "an event has at least {} bytes", Stamp::BYTES);
+        if let Some(Storm { bystanders, after_seconds }) = self.storm {
+            ensure!(bystanders < self.subscribers, "somebody is cut off in a storm");
+            ensure!(self.batch == 1, "a storm publishes events one by one, since each has an id");
+            ensure!(after_seconds < self.seconds, "the storm comes before the end");
+        }
+        ensure!(
+            self.connect_times != Some(0) && self.idle_seconds >= 0.0,
+            "connect_times and idle_seconds are above 0"
+        );
+        if self.connect_times.is_some() {
+            return Ok(());
+        }
         match self.rate {
             Some(rate) => ensure!(rate > 0.0 && self.seconds > 0.0, "rate and seconds are above 0"),
             None => ensure!(self.events > 0 && self.window > 0, "without a rate it needs events"),
@@ -106,8 +143,52 @@ impl Scenario {
         self.rate.map_or(Pace::FlatOut(self.window), Pace::PerSecond)
     }
 
+    pub(crate) fn kind(&self) -> Kind {
+        match (self.connect_times, self.storm) {
+            (Some(times), _) => Kind::Connect(times),
+            (None, Some(Storm { bystanders, after_seconds })) => {
+                Kind::Storm { bystanders, after_ms: (after_seconds * 1000.0) as u64 }
+            }
+            (None, None) => Kind::Feed,
+        }
+    }
+
+    /// The same for a moment, with few: to see whether it is measured right, not what comes out.
+    pub fn quick(mut self) -> Self {
+        let before = self.subscribers;
+        self.subscribers = (before / 20).clamp(10, 50);
+        let smaller = self.subscribers as f64 / before as f64;
+        if self.topics > 1 {
+            self.topics = self.topics.min(self.subscribers);
+            self.topics_per_subscriber = self.topics_per_subscriber.min(5);
+            self.rate = self.rate.map(|rate| rate * smaller);
+            self.batch = self.batch.min(10);
+        }
+        self.seconds = self.seconds.min(0.6);
+        self.warm_up_seconds = self.warm_up_seconds.min(0.2);
+        self.idle_seconds = self.idle_seconds.min(0.3);
+        self.events = self.events.min(5_000);
+        self.rate = self.rate.map(|rate| rate.max(20.0));
+        self.connect_times = self.connect_times.map(|_| 2);
+        self.storm = self.storm.map(|_| Storm { bystanders: self.subscribers / 3, after_seconds: 0.2 });
+        self
+    }
+
+    /// With so many subscribers; where each has a topic of its own, as many topics, at the same rate each.
+    pub fn with_subscribers(mut self, subscribers: usize) -> Self {
+        if self.topics == self.subscribers {
+            self.rate = self.rate.map(|rate| rate / self.topics as f64 * subscribers as f64);
+            self.topics = subscribers;
+        }
+        self.subscribers = subscribers;
+        self
+    }
+
     /// Events of the warm-up, and after it.
     pub(crate) fn events(&self) -> (u32, u32) {
+        if self.connect_times.is_some() {
+            return (0, 1);
+        }
         match self.rate {
             Some(rate) => ((rate * self.warm_up_seconds).round() as u32, (rate * self.seconds).round().max(1.0) as u32),
             None => (self.events / 10, self.events),
@@ -136,6 +217,7 @@ mod tests {
         for name in Scenario::own() {
             let scenario = Scenario::load(name).unwrap();
             assert_eq!(scenario.name, name);
+            scenario.quick().check().unwrap();
         }
         let message = format!("{:#}", Scenario::load("bradcost").unwrap_err());
         assert!(message.contains("broadcast"), "{message}");

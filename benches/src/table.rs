@@ -2,36 +2,21 @@
 
 use crate::{
     contest::{Series, Turn},
+    load::Kind,
+    scenario::Scenario,
     spread::median,
 };
 
 /// A table in Markdown: medians of the rounds with the lowest and the highest.
-pub fn markdown(all: &[Series]) -> String {
-    let mut rows = vec![HEAD.map(str::to_owned)];
-    let first = all.first();
+pub fn markdown(scenario: &Scenario, all: &[Series]) -> String {
+    let Some(first) = all.first() else { return String::new() };
+    let columns = columns(scenario);
+    let mut rows =
+        vec![std::iter::once(String::new()).chain(columns.iter().map(|column| column.0.to_owned())).collect()];
     for series in all {
-        let of = |part: &dyn Fn(&Turn) -> Option<f64>| {
-            let values: Vec<f64> = series.turns.iter().filter_map(part).collect();
-            if values.is_empty() { "–".to_owned() } else { median(values) }
-        };
-        let latency = |part| of(&move |turn: &Turn| turn.outcome.latency.quantile_ms(part));
-        let ratio = first.map_or_else(Vec::new, |first| ratios(series, first, &|turn| turn.cpu_us()));
-        let lost: u64 = series.turns.iter().map(|turn| turn.outcome.lost()).sum();
-        let twice: u64 = series.turns.iter().map(|turn| turn.outcome.duplicates + turn.outcome.strays).sum();
-        rows.push([
-            series.name.clone(),
-            of(&|turn| turn.cpu_us()),
-            if ratio.is_empty() { "–".to_owned() } else { median(ratio) },
-            latency(0.5),
-            latency(0.99),
-            latency(0.999),
-            latency(1.0),
-            of(&|turn| Some(turn.per_second())),
-            of(&|turn| Some(turn.resident_kib? / series.subscribers as f64)),
-            of(&|turn| turn.connect.quantile_ms(0.99)),
-            lost.to_string(),
-            twice.to_string(),
-        ]);
+        let mut row = vec![series.name.clone()];
+        row.extend(columns.iter().map(|(_, column)| column.tell(series, first)));
+        rows.push(row);
     }
     aligned(&rows)
 }
@@ -42,12 +27,89 @@ pub fn ratios(one: &Series, other: &Series, measure: &dyn Fn(&Turn) -> Option<f6
     pairs.filter_map(|(one, other)| Some(measure(one)? / measure(other)?)).filter(|ratio| ratio.is_finite()).collect()
 }
 
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
+type Measure = Box<dyn Fn(&Turn) -> Option<f64>>;
+
+enum Column {
+    /// A measure of each turn.
+    Each(Measure),
+    /// The same by connection.
+    PerConnection(fn(&Turn) -> Option<f64>),
+    /// The same over that of the first row.
+    Ratio(fn(&Turn) -> Option<f64>),
+    /// A count of all turns together.
+    Sum(fn(&Turn) -> u64),
+}
+
+impl Column {
+    fn tell(&self, series: &Series, first: &Series) -> String {
+        let values: Vec<f64> = match self {
+            Self::Each(measure) => series.turns.iter().filter_map(measure).collect(),
+            Self::PerConnection(measure) => {
+                series.turns.iter().filter_map(|turn| Some(measure(turn)? / series.subscribers as f64)).collect()
+            }
+            Self::Ratio(measure) => ratios(series, first, measure),
+            Self::Sum(measure) => return series.turns.iter().map(measure).sum::<u64>().to_string(),
+        };
+        if values.is_empty() { "–".to_owned() } else { median(values) }
+    }
+}
+
+fn columns(scenario: &Scenario) -> Vec<(&'static str, Column)> {
+    let each = |measure: fn(&Turn) -> Option<f64>| Column::Each(Box::new(measure));
+    let latency = |part| Column::Each(Box::new(move |turn: &Turn| turn.outcome.latency.quantile_ms(part)));
+    let connect = |part| Column::Each(Box::new(move |turn: &Turn| turn.connect.quantile_ms(part)));
+    let first = |part| Column::Each(Box::new(move |turn: &Turn| turn.outcome.first_event.quantile_ms(part)));
+    let recovery = |part| Column::Each(Box::new(move |turn: &Turn| turn.outcome.recovery.quantile_ms(part)));
+    let mut columns = match scenario.kind() {
+        Kind::Connect(_) => vec![
+            ("accepted p50 ms", connect(0.5)),
+            ("p99 ms", connect(0.99)),
+            ("first event p50 ms", first(0.5)),
+            ("p99 ms", first(0.99)),
+            ("max ms", first(1.0)),
+            ("CPU µs/connection", each(Turn::cpu_us)),
+        ],
+        Kind::Storm { .. } => vec![
+            ("back p50 ms", recovery(0.5)),
+            ("p99 ms", recovery(0.99)),
+            ("max ms", recovery(1.0)),
+            ("live p99 before, ms", each(|turn| turn.around_the_storm()?.0.quantile_ms(0.99))),
+            ("meanwhile, ms", each(|turn| turn.around_the_storm()?.1.quantile_ms(0.99))),
+        ],
+        Kind::Feed if scenario.idle_seconds > 0.0 => vec![
+            ("KiB/connection", Column::PerConnection(|turn| turn.resident_kib)),
+            ("CPU idle, % of a core", each(|turn| Some(turn.idle_cpu? * 100.0))),
+            ("connect p50 ms", connect(0.5)),
+            ("p99 ms", connect(0.99)),
+            ("event p50 ms", latency(0.5)),
+            ("last ms", latency(1.0)),
+        ],
+        Kind::Feed => vec![
+            ("CPU µs/delivery", each(Turn::cpu_us)),
+            ("CPU × first", Column::Ratio(Turn::cpu_us)),
+            ("p50 ms", latency(0.5)),
+            ("p99 ms", latency(0.99)),
+            ("p99.9 ms", latency(0.999)),
+            ("max ms", latency(1.0)),
+            ("deliveries/s", each(|turn| Some(turn.per_second()))),
+            ("wire bytes/delivery", each(Turn::wire_bytes)),
+            ("KiB/connection", Column::PerConnection(|turn| turn.resident_kib)),
+            ("connect p99 ms", connect(0.99)),
+        ],
+    };
+    columns.push(("lost", Column::Sum(|turn| turn.outcome.lost())));
+    columns.push(("twice", Column::Sum(|turn| turn.outcome.duplicates + turn.outcome.strays)));
+    columns
+}
+
+/// Markdown that reads well as it is.
+pub fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for (nth, row) in rows.iter().enumerate() {
-        for (cell, width) in row.iter().zip(widths) {
+        for (cell, width) in row.iter().zip(&widths) {
             out.push_str(&format!("| {cell}{} ", " ".repeat(width - cell.chars().count())));
         }
         out.push_str("|\n");
@@ -58,18 +120,3 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     }
     out
 }
-
-const HEAD: [&str; 12] = [
-    "",
-    "CPU µs/delivery",
-    "CPU × first",
-    "p50 ms",
-    "p99 ms",
-    "p99.9 ms",
-    "max ms",
-    "deliveries/s",
-    "KiB/connection",
-    "connect p99 ms",
-    "lost",
-    "twice",
-];

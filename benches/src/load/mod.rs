@@ -3,7 +3,9 @@
 //! The coordinator ([`crate::contest`]) starts it from its own binary, gives it a [`Job`] as a line of JSON on its standard input, and
 //! hears [`Report`]s on its standard output, a line each.
 
+mod connects;
 mod publisher;
+mod storm;
 mod subscriber;
 mod subscribers;
 
@@ -29,10 +31,10 @@ pub use subscriber::{ACK, HELLO};
 pub struct Job {
     /// How the subscribers connect.
     pub way: Way,
+    /// What happens.
+    pub kind: Kind,
     /// The URL of the feed, without topics.
     pub feed: String,
-    /// What is said at the end of it for one topic; `{}` stands for its name.
-    pub topic_query: String,
     /// How many subscribers there are.
     pub subscribers: usize,
     /// How many of them connect at a time.
@@ -43,6 +45,23 @@ pub struct Job {
     pub topics: Topics,
     /// What is published.
     pub publish: Publish,
+}
+
+/// What happens to the subscribers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Kind {
+    /// They connect, and get what is published.
+    Feed,
+    /// One event is published; then all of them connect at once, get it and leave, so many times.
+    Connect(u32),
+    /// They connect, and some time into the measurement all but so many lose their connections at the same moment, and come back.
+    Storm {
+        /// Those that stay: the first ones. Latency is theirs.
+        bystanders: usize,
+        /// When the others are cut off.
+        after_ms: u64,
+    },
 }
 
 /// Which subscriber has which topics.
@@ -89,8 +108,27 @@ pub enum Pace {
 pub enum Style {
     /// Fanwire's forms, and NDJSON for batches.
     Fanwire,
-    /// The data as the body; of a batch, an event a line.
+    /// The data as the body; of a batch, an event a line. There is one topic, and its newest event comes first.
     Raw,
+}
+
+impl Style {
+    fn topic_query(self, topic: &str) -> Option<String> {
+        (self == Self::Fanwire).then(|| format!("topic={topic}"))
+    }
+
+    fn earliest_query(self) -> Option<String> {
+        (self == Self::Fanwire).then(|| "last_event_id=earliest".to_owned())
+    }
+
+    fn resume_query(self, number: u32) -> Option<String> {
+        (self == Self::Fanwire).then(|| format!("last_event_id={}", id(number)))
+    }
+}
+
+/// The id under which an event is published where its subscribers come back after it.
+fn id(number: u32) -> String {
+    format!("bench-{number}")
 }
 
 /// What the load tells.
@@ -132,6 +170,14 @@ pub struct Outcome {
     pub timeline: Vec<Times>,
     /// How much later than intended events were sent.
     pub lateness: Times,
+    /// Of [`Kind::Connect`]: from nothing to the server's acceptance.
+    pub connect: Times,
+    /// Of [`Kind::Connect`]: from nothing to the first event.
+    pub first_event: Times,
+    /// Of [`Kind::Storm`]: from the cut to the first event after it.
+    pub recovery: Times,
+    /// Of [`Kind::Storm`]: the slice of the timeline that the cut is in.
+    pub cut_slice: usize,
 }
 
 impl Outcome {
@@ -149,6 +195,8 @@ pub const SLICE_MS: u64 = 200;
 struct Progress {
     received: AtomicU64,
     ended: AtomicU64,
+    /// When the first measured event was meant to be sent; 0 before it is known.
+    began_ns: AtomicU64,
 }
 
 impl Job {
@@ -170,7 +218,15 @@ pub fn run() -> Result<()> {
     let mut lines = std::io::stdin().lock().lines();
     let job: Job = serde_json::from_str(&lines.next().context("no job came")??).context("the job can't be read")?;
     let progress = Arc::new(Progress::default());
-    let crowd = Crowd::gather(&job, &progress)?;
+    if let Kind::Connect(times) = job.kind {
+        report(&Report::Connected(Times::default()))?;
+        if lines.next().transpose()?.as_deref() == Some(PUBLISH) {
+            report(&Report::Done(Box::new(connects::run(&job, times, &progress)?)))?;
+            let _ = lines.next();
+        }
+        return Ok(());
+    }
+    let (cut, crowd) = Crowd::gather(&job, &progress)?;
     report(&Report::Connected(crowd.connected()))?;
     match lines.next().transpose()?.as_deref() {
         Some(PUBLISH) => {}
@@ -181,9 +237,11 @@ pub fn run() -> Result<()> {
         let (job, progress) = (job.clone(), progress.clone());
         std::thread::Builder::new().name("publisher".to_owned()).spawn(move || publisher::run(&job, &progress))?
     };
+    let mut storm = storm::Trigger::new(&job, cut);
     let (mut last, mut quiet_since) = (0, Instant::now());
     loop {
         pause(POLL);
+        storm.look(progress.began_ns.load(Relaxed));
         let received = progress.received.load(Relaxed);
         if received != last {
             (last, quiet_since) = (received, Instant::now());
@@ -196,12 +254,13 @@ pub fn run() -> Result<()> {
             bail!("nothing was delivered for {} s: {received} of {expected} deliveries came", STUCK.as_secs());
         }
     }
-    let published = publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
+    let lateness = publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
     let mut outcome = crowd.disperse()?;
     outcome.expected = expected;
     outcome.ended = progress.ended.load(Relaxed);
-    outcome.lateness = published.lateness;
-    outcome.seconds = (outcome.seconds - published.began_ns as f64 / 1e9).max(0.0);
+    outcome.lateness = lateness;
+    outcome.seconds = (outcome.seconds - progress.began_ns.load(Relaxed) as f64 / 1e9).max(0.0);
+    outcome.cut_slice = storm.cut_slice();
     report(&Report::Done(Box::new(outcome)))?;
     // The feeds stay open until the coordinator has looked at the server.
     let _ = lines.next();
@@ -245,8 +304,8 @@ mod tests {
         };
         let job = |subscribers, count, per_subscriber| Job {
             way: Way::SseH1,
+            kind: Kind::Feed,
             feed: String::new(),
-            topic_query: String::new(),
             subscribers,
             at_once: 1,
             threads: 1,

@@ -5,28 +5,21 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use anyhow::{Context, Result, ensure};
 use fanwire_client::{HttpVersion, Options, Publisher, Trust};
 
-use super::{Job, Pace, Progress, Publish, Report, Style, pause, report};
+use super::{Job, Kind, Pace, Progress, Report, Style, id, pause, report};
 use crate::{
     latency::{Counted, Times},
     stamp::{Stamp, now_ns},
 };
 
-/// What the publisher has to tell.
-pub(super) struct Published {
-    /// When the first measured event was meant to be sent.
-    pub(super) began_ns: u64,
-    pub(super) lateness: Times,
-}
-
-/// Publishes everything, on this thread. An event that is late isn't put off: the next one has its own time.
-pub(super) fn run(job: &Job, progress: &Progress) -> Result<Published> {
+/// Publishes everything, on this thread, and tells how late. An event that is late isn't put off: the next one has its own time.
+pub(super) fn run(job: &Job, progress: &Progress) -> Result<Times> {
     let plan = &job.publish;
     ensure!(plan.bytes >= Stamp::BYTES, "an event has at least {} bytes", Stamp::BYTES);
     let options = Options::new(&plan.url).context("the url to publish to")?.trust(Trust::Insecure);
     let mut publisher = Publisher::new(options, HttpVersion::H1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (batch, all) = (plan.batch as u32, plan.warm_up + plan.events);
-    let (mut number, mut began_ns, mut lateness) = (0, 0, Counted::default());
+    let (mut number, mut lateness) = (0, Counted::default());
     let start_ns = now_ns() + LEAD.as_nanos() as u64;
     while number < all {
         let intended_ns = match plan.pace {
@@ -45,11 +38,11 @@ pub(super) fn run(job: &Job, progress: &Progress) -> Result<Published> {
         };
         if number <= plan.warm_up && plan.warm_up < number + batch {
             report(&Report::Measuring)?;
-            began_ns = intended_ns;
+            progress.began_ns.store(intended_ns, Relaxed);
         }
         let numbers = number..(number + batch).min(all);
         number = numbers.end;
-        let (content_type, body) = words(plan, numbers, job.topics.count, intended_ns);
+        let (content_type, body) = words(job, numbers, intended_ns);
         lateness.add(now_ns().saturating_sub(intended_ns));
         let answer = runtime.block_on(publisher.post(content_type, body.into()))?;
         let said = || String::from_utf8_lossy(&answer.body).chars().take(200).collect::<String>();
@@ -57,15 +50,20 @@ pub(super) fn run(job: &Job, progress: &Progress) -> Result<Published> {
         // A batch may be accepted in part.
         ensure!(!answer.body.windows(9).any(|part| part == br#"{"error":"#), "{} refused: {}", plan.url, said());
     }
-    Ok(Published { began_ns, lateness: lateness.times() })
+    Ok(lateness.times())
 }
 
-fn words(plan: &Publish, numbers: std::ops::Range<u32>, topics: usize, intended_ns: u64) -> (&'static str, String) {
+fn words(job: &Job, numbers: std::ops::Range<u32>, intended_ns: u64) -> (&'static str, String) {
+    let (plan, topics) = (&job.publish, job.topics.count);
     let stamp = |out: &mut String, number| Stamp { number, intended_ns }.write(out, plan.bytes);
     let mut body = String::with_capacity(numbers.len() * (plan.bytes + 48));
     match plan.style {
         Style::Fanwire if numbers.len() == 1 => {
-            body = format!("topic={}&data=", topic(numbers.start as usize % topics));
+            body = format!("topic={}&", topic(numbers.start as usize % topics));
+            if let Kind::Storm { .. } = job.kind {
+                body.push_str(&format!("id={}&", id(numbers.start)));
+            }
+            body.push_str("data=");
             stamp(&mut body, numbers.start);
             ("application/x-www-form-urlencoded", body)
         }

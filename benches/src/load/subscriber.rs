@@ -31,6 +31,7 @@ impl Subscriber {
                     let mut options = Options::new(url.as_str())?.trust(Trust::Insecure);
                     options.endpoint = endpoint;
                     options.control = false;
+                    options.connect_timeout = CONNECT_MAX;
                     Ok(Self::Client(Box::new(Connection::connect(transport, &options).await?)))
                 }
                 None if way == Way::Udp => datagrams(url).await,

@@ -1,20 +1,24 @@
 //! All the subscribers, on as many threads as the job says.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     net::{Ipv4Addr, Ipv6Addr},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed, mpsc},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use tokio::{sync::oneshot, task::LocalSet};
+use tokio::{
+    sync::{oneshot, watch},
+    task::LocalSet,
+};
 use url::Url;
 
 use super::{
-    Job, Outcome, Progress, SLICE_MS,
+    Job, Kind, Outcome, Progress, SLICE_MS,
     publisher::topic,
     subscriber::{Buffer, Subscriber, buffer},
 };
@@ -22,6 +26,7 @@ use crate::{
     latency::{Counted, Times},
     ledger::Ledger,
     stamp::{Scanner, now_ns},
+    way::Way,
 };
 
 /// Subscribers that are connected and read.
@@ -31,14 +36,15 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Connects them all; one that can't fails the lot.
-    pub(super) fn gather(job: &Job, progress: &Arc<Progress>) -> Result<Self> {
+    /// Connects them all; one that can't fails the lot. What is sent is when they are cut off.
+    pub(super) fn gather(job: &Job, progress: &Arc<Progress>) -> Result<(watch::Sender<Option<u64>>, Self)> {
+        let (cut, cut_off) = watch::channel(None);
         let (report, reports) = mpsc::channel();
         let mut threads = Vec::new();
         for thread in 0..job.threads {
             let (stop, stopped) = oneshot::channel();
-            let (job, progress, report) = (job.clone(), progress.clone(), report.clone());
-            let work = move || live(&job, thread, progress, &report, stopped);
+            let (job, progress, report, cut_off) = (job.clone(), progress.clone(), report.clone(), cut_off.clone());
+            let work = move || live(&Rc::new(job), thread, progress, &report, cut_off, stopped);
             threads.push((stop, std::thread::Builder::new().name(format!("subscribers {thread}")).spawn(work)?));
         }
         drop(report);
@@ -46,7 +52,7 @@ impl Crowd {
         for _ in 0..job.threads {
             connected.push(reports.recv().context("a thread of subscribers has ended")??);
         }
-        Ok(Self { threads, connected: Times::merge(&connected) })
+        Ok((cut, Self { threads, connected: Times::merge(&connected) }))
     }
 
     /// How long each took to connect.
@@ -71,6 +77,7 @@ impl Crowd {
             feed_bytes: sum(|outcome| outcome.feed_bytes),
             seconds: outcomes.iter().map(|outcome| outcome.seconds).fold(0.0, f64::max),
             latency: Times::merge(outcomes.iter().map(|outcome| &outcome.latency)),
+            recovery: Times::merge(outcomes.iter().map(|outcome| &outcome.recovery)),
             timeline: (0..slices)
                 .map(|slice| Times::merge(outcomes.iter().filter_map(|outcome| outcome.timeline.get(slice))))
                 .collect(),
@@ -87,23 +94,25 @@ struct Notes {
     feed_bytes: u64,
     last_ns: u64,
     latency: Counted,
+    recovery: Counted,
     /// The first measured event's intended time, and the slices after it.
     began_ns: Option<u64>,
     timeline: Vec<Counted>,
 }
 
 fn live(
-    job: &Job,
+    job: &Rc<Job>,
     thread: usize,
     progress: Arc<Progress>,
     report: &mpsc::Sender<Result<Times>>,
+    cut_off: watch::Receiver<Option<u64>>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = LocalSet::new();
     let notes = Rc::new(RefCell::new(Notes::default()));
     let outcome = tasks.block_on(&runtime, async {
-        let ledgers = match connect(job, thread, &progress, &notes).await {
+        let ledgers = match connect(job, thread, &progress, &notes, &cut_off).await {
             Ok((ledgers, times)) => {
                 let _ = report.send(Ok(times));
                 ledgers
@@ -123,6 +132,7 @@ fn live(
             feed_bytes: notes.feed_bytes,
             seconds: notes.last_ns as f64 / 1e9,
             latency: notes.latency.times(),
+            recovery: notes.recovery.times(),
             timeline: notes.timeline.iter().map(Counted::times).collect(),
             ..Outcome::default()
         }
@@ -135,80 +145,147 @@ fn live(
 type Ledgers = Vec<Rc<RefCell<Ledger>>>;
 
 async fn connect(
-    job: &Job,
+    job: &Rc<Job>,
     thread: usize,
     progress: &Arc<Progress>,
     notes: &Rc<RefCell<Notes>>,
+    cut_off: &watch::Receiver<Option<u64>>,
 ) -> Result<(Ledgers, Times)> {
     let buffer = buffer();
-    let mut endpoints = Vec::new();
-    let mut mine = Vec::new();
-    for (nth, subscriber) in (thread..job.subscribers).step_by(job.threads).enumerate() {
-        if job.way.is_quic() && nth % SESSIONS_PER_SOCKET == 0 {
-            endpoints.push(endpoint()?);
-        }
-        mine.push((subscriber, endpoints.last().cloned()));
-    }
+    let mine: Vec<usize> = (thread..job.subscribers).step_by(job.threads).collect();
+    let endpoints = endpoints(job.way, mine.len())?;
     let mut times = Counted::default();
     let mut ledgers = Vec::with_capacity(mine.len());
-    let mut opening = futures_util::stream::iter(mine.into_iter().map(|(subscriber, endpoint)| async move {
-        let url = feed_url(job, subscriber)?;
-        let began = now_ns();
-        let feed = Subscriber::open(job.way, &url, endpoint).await;
-        let feed = feed.with_context(|| format!("subscriber {subscriber} can't connect over {}", job.way))?;
-        anyhow::Ok((subscriber, feed, now_ns() - began))
+    let mut opening = futures_util::stream::iter(mine.into_iter().enumerate().map(|(nth, subscriber)| {
+        let endpoint = endpoints.get(nth).cloned();
+        async move {
+            let url = feed_url(job, subscriber, Extra::Nothing)?;
+            let began = now_ns();
+            let feed = Subscriber::open(job.way, &url, endpoint.clone()).await;
+            let feed = feed.with_context(|| format!("subscriber {subscriber} can't connect over {}", job.way))?;
+            anyhow::Ok((subscriber, feed, endpoint, now_ns() - began))
+        }
     }))
     .buffer_unordered(job.at_once.div_ceil(job.threads).max(1));
-    while let Some((subscriber, feed, took_ns)) = opening.try_next().await? {
+    while let Some((subscriber, feed, endpoint, took_ns)) = opening.try_next().await? {
         times.add(took_ns);
         let ledger = Rc::new(RefCell::new(Ledger::default()));
         ledgers.push(ledger.clone());
+        let storms = matches!(job.kind, Kind::Storm { bystanders, .. } if subscriber >= bystanders);
         let counter = Counter {
-            topics: job.topics,
+            job: job.clone(),
             subscriber,
-            warm_up: job.publish.warm_up,
+            timed: !storms,
+            newest: Cell::new(None),
             ledger,
             notes: notes.clone(),
             progress: progress.clone(),
         };
-        tokio::task::spawn_local(follow(feed, counter, buffer.clone()));
+        if storms {
+            tokio::task::spawn_local(come_back(feed, endpoint, counter, buffer.clone(), cut_off.clone()));
+        } else {
+            tokio::task::spawn_local(follow(feed, counter, buffer.clone()));
+        }
     }
     Ok((ledgers, times.times()))
 }
 
 /// Who counts what one subscriber gets.
 struct Counter {
-    topics: super::Topics,
+    job: Rc<Job>,
     subscriber: usize,
-    warm_up: u32,
+    /// Its latencies count.
+    timed: bool,
+    /// The highest number that came.
+    newest: Cell<Option<u32>>,
     ledger: Rc<RefCell<Ledger>>,
     notes: Rc<RefCell<Notes>>,
     progress: Arc<Progress>,
 }
 
 async fn follow(mut feed: Subscriber, counter: Counter, mut buffer: Buffer) {
-    let mut scanner = Scanner::default();
-    loop {
-        match feed.read(&mut buffer, |bytes| counter.count(&mut scanner, bytes)).await {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => {
-                eprintln!("subscriber {}: {error:#}", counter.subscriber);
+    counter.read_all(&mut feed, &mut buffer).await;
+    counter.progress.ended.fetch_add(1, Relaxed);
+}
+
+/// Follows until it is cut off, and comes back after the last event that it had.
+async fn come_back(
+    mut feed: Subscriber,
+    endpoint: Option<quinn::Endpoint>,
+    counter: Counter,
+    mut buffer: Buffer,
+    mut cut_off: watch::Receiver<Option<u64>>,
+) {
+    let job = counter.job.clone();
+    let cut_ns = tokio::select! {
+        () = counter.read_all(&mut feed, &mut buffer) => None,
+        cut = cut_off.wait_for(Option::is_some) => cut.ok().and_then(|cut| *cut),
+    };
+    drop(feed);
+    let Some(cut_ns) = cut_ns else {
+        counter.progress.ended.fetch_add(1, Relaxed);
+        return;
+    };
+    for attempt in 1.. {
+        let extra = counter.newest.get().map_or(Extra::Nothing, Extra::After);
+        let opened = match feed_url(&job, counter.subscriber, extra) {
+            Ok(url) => Subscriber::open(job.way, &url, endpoint.clone()).await,
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(mut feed) => {
+                let mut scanner = Scanner::default();
+                let mut back = false;
+                while !back {
+                    match feed.read(&mut buffer, |bytes| back = counter.count(&mut scanner, bytes) > 0).await {
+                        Ok(true) => {}
+                        _ => break,
+                    }
+                }
+                if back {
+                    counter.notes.borrow_mut().recovery.add(now_ns() - cut_ns);
+                    counter.read_on(&mut feed, &mut scanner, &mut buffer).await;
+                }
                 break;
             }
+            Err(error) if attempt == ATTEMPTS_MAX => {
+                eprintln!("subscriber {} doesn't come back: {error:#}", counter.subscriber);
+                break;
+            }
+            // As a client would: later, and not all at the same moment.
+            Err(_) => tokio::time::sleep(RETRY + RETRY.mul_f64(counter.subscriber as f64 % 97.0 / 97.0)).await,
         }
     }
     counter.progress.ended.fetch_add(1, Relaxed);
 }
 
 impl Counter {
-    fn count(&self, scanner: &mut Scanner, bytes: &[u8]) {
+    async fn read_all(&self, feed: &mut Subscriber, buffer: &mut Buffer) {
+        self.read_on(feed, &mut Scanner::default(), buffer).await;
+    }
+
+    /// Until the feed ends.
+    async fn read_on(&self, feed: &mut Subscriber, scanner: &mut Scanner, buffer: &mut Buffer) {
+        loop {
+            let count = |bytes: &[u8]| {
+                self.count(scanner, bytes);
+            };
+            match feed.read(buffer, count).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return eprintln!("subscriber {}: {error:#}", self.subscriber),
+            }
+        }
+    }
+
+    /// How many events came for the first time.
+    fn count(&self, scanner: &mut Scanner, bytes: &[u8]) -> u64 {
         let now_ns = now_ns();
         let (mut notes, mut ledger) = (self.notes.borrow_mut(), self.ledger.borrow_mut());
         let before = ledger.received();
         notes.feed_bytes += bytes.len() as u64;
+        let super::Topics { count, per_subscriber } = self.job.topics;
         scanner.feed(bytes, |stamp| {
-            let super::Topics { count, per_subscriber } = self.topics;
             let number = stamp.number as usize;
             let slot = (number % count + count - self.subscriber % count) % count;
             if slot >= per_subscriber {
@@ -216,40 +293,72 @@ impl Counter {
                 return;
             }
             ledger.note((number / count * per_subscriber + slot) as u32);
-            if stamp.number >= self.warm_up {
+            self.newest.set(self.newest.get().max(Some(stamp.number)));
+            if stamp.number >= self.job.publish.warm_up {
                 notes.measured += 1;
                 notes.last_ns = now_ns;
-                let latency_ns = now_ns.saturating_sub(stamp.intended_ns);
-                notes.latency.add(latency_ns);
-                let began_ns = *notes.began_ns.get_or_insert(stamp.intended_ns);
-                let slice = (stamp.intended_ns.saturating_sub(began_ns) / (SLICE_MS * 1_000_000)) as usize;
-                if slice < SLICES_MAX {
-                    while notes.timeline.len() <= slice {
-                        notes.timeline.push(Counted::default());
-                    }
-                    notes.timeline[slice].add(latency_ns);
+                if self.timed {
+                    notes.time(stamp.intended_ns, now_ns.saturating_sub(stamp.intended_ns));
                 }
             }
         });
-        self.progress.received.fetch_add(ledger.received() - before, Relaxed);
+        let new = ledger.received() - before;
+        self.progress.received.fetch_add(new, Relaxed);
+        new
     }
 }
 
-fn feed_url(job: &Job, subscriber: usize) -> Result<Url> {
-    let mut url = job.feed.clone();
-    for slot in 0..job.topics.per_subscriber {
-        let separator = if url.contains('?') { '&' } else { '?' };
-        let said = job.topic_query.replace("{}", &topic((subscriber + slot) % job.topics.count));
-        if !said.is_empty() {
-            url.push(separator);
-            url.push_str(&said);
+impl Notes {
+    fn time(&mut self, intended_ns: u64, latency_ns: u64) {
+        self.latency.add(latency_ns);
+        let began_ns = *self.began_ns.get_or_insert(intended_ns);
+        let slice = (intended_ns.saturating_sub(began_ns) / (SLICE_MS * 1_000_000)) as usize;
+        if slice < SLICES_MAX {
+            while self.timeline.len() <= slice {
+                self.timeline.push(Counted::default());
+            }
+            self.timeline[slice].add(latency_ns);
         }
     }
-    let mut url = Url::parse(&url).context("the url of the feed")?;
-    if !job.way.query().is_empty() {
-        url.query_pairs_mut().extend_pairs(job.way.query());
+}
+
+/// What a feed is asked for besides its topics.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Extra {
+    Nothing,
+    /// All that is kept.
+    Earliest,
+    /// What came after an event.
+    After(u32),
+}
+
+pub(super) fn feed_url(job: &Job, subscriber: usize, extra: Extra) -> Result<Url> {
+    let style = job.publish.style;
+    let topics = (0..job.topics.per_subscriber).map(|slot| topic((subscriber + slot) % job.topics.count));
+    let mut said: Vec<String> = topics.filter_map(|topic| style.topic_query(&topic)).collect();
+    said.extend(match extra {
+        Extra::Nothing => None,
+        Extra::Earliest => style.earliest_query(),
+        Extra::After(number) => style.resume_query(number),
+    });
+    if style == super::Style::Fanwire {
+        said.extend(job.way.query().iter().map(|(name, value)| format!("{name}={value}")));
     }
-    Ok(url)
+    let mut url = job.feed.clone();
+    if !said.is_empty() {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str(&said.join("&"));
+    }
+    Url::parse(&url).context("the url of the feed")
+}
+
+/// For each subscriber of a way over QUIC the socket that it shares with some others.
+pub(super) fn endpoints(way: Way, subscribers: usize) -> Result<Vec<quinn::Endpoint>> {
+    let mut all: Vec<quinn::Endpoint> = Vec::new();
+    for nth in 0..if way.is_quic() { subscribers } else { 0 } {
+        all.push(if nth % SESSIONS_PER_SOCKET == 0 { endpoint()? } else { all[nth - 1].clone() });
+    }
+    Ok(all)
 }
 
 /// One socket for both families; where the system has no IPv6, for the one it has.
@@ -263,3 +372,6 @@ fn endpoint() -> Result<quinn::Endpoint> {
 const SESSIONS_PER_SOCKET: usize = 10;
 /// Ten minutes.
 const SLICES_MAX: usize = 3_000;
+/// How often who was cut off tries to come back, and how long it waits in between, at least.
+const ATTEMPTS_MAX: u32 = 20;
+const RETRY: Duration = Duration::from_millis(500);

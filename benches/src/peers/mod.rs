@@ -3,6 +3,7 @@
 mod axum_sse;
 mod nchan;
 mod post;
+mod quinn;
 mod send_loop;
 mod udp_loop;
 
@@ -29,6 +30,8 @@ pub(crate) enum Kind {
     Axum,
     /// The same with events that are encoded once, and all that wait written together
     AxumBatched,
+    /// WebTransport on plain quinn, by web-transport-quinn: a stream for each session, all that wait written together
+    Quinn,
 }
 
 impl Kind {
@@ -39,8 +42,16 @@ impl Kind {
 
     /// Whether it can do what a scenario asks for: one topic, as fast as may be.
     pub(crate) fn fits(self, scenario: &Scenario) -> bool {
-        let batches = matches!(self, Self::Axum | Self::AxumBatched);
-        scenario.topics == 1 && (scenario.batch == 1 || batches)
+        let (batches, replays) = match self {
+            Self::Axum | Self::AxumBatched => (true, false),
+            Self::Quinn => (true, true),
+            Self::Nchan => (false, true),
+            Self::SendLoop | Self::UdpLoop => (false, false),
+        };
+        scenario.topics == 1
+            && scenario.storm.is_none()
+            && (scenario.batch == 1 || batches)
+            && (scenario.connect_times.is_none() || replays)
     }
 
     /// Is it, until the process is ended.
@@ -51,6 +62,7 @@ impl Kind {
             Self::Nchan => anyhow::bail!("nchan is a module of nginx"),
             Self::Axum => axum_sse::serve(axum_sse::Form::Plain),
             Self::AxumBatched => axum_sse::serve(axum_sse::Form::Batched),
+            Self::Quinn => quinn::serve(),
         }
     }
 }
@@ -63,6 +75,7 @@ impl Contestant for Kind {
     fn way(&self) -> Way {
         match self {
             Self::UdpLoop => Way::Udp,
+            Self::Quinn => Way::WebTransport,
             _ => Way::SseH1,
         }
     }
@@ -74,12 +87,6 @@ impl Contestant for Kind {
         let program = std::env::current_exe()?;
         let (server, words) = Server::start(&program, &["peer", &self.name()], &["http://", "feed="])?;
         let feed = words[1].trim_start_matches("feed=").to_owned();
-        Ok(Started {
-            server: Some(server),
-            feed,
-            topic_query: String::new(),
-            publish: format!("{}/pub", words[0]),
-            style: Style::Raw,
-        })
+        Ok(Started { server: Some(server), feed, publish: format!("{}/pub", words[0]), style: Style::Raw })
     }
 }

@@ -32,7 +32,6 @@ pub(super) fn start() -> Result<Started> {
     Ok(Started {
         server: Some(server),
         feed: format!("http://{address}/sub"),
-        topic_query: String::new(),
         publish: format!("http://{address}/pub"),
         style: Style::Raw,
     })
