@@ -1,5 +1,7 @@
 //! Whether the counts are right is shown by servers that lose, repeat and end, each as it says.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
