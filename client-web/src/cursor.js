@@ -40,38 +40,23 @@ export function formatCursor(cursor) {
  * Parses the id of an SSE event of a feed with `control=1`.
  * @param {string} text
  * @returns {ControlId | null} null where the text is no such id
+ * @throws where its topic makes no sense
  */
 export function parseControlId(text) {
   // A publisher's id may hold spaces and semicolons, so the first space ends ours.
-  const space = text.indexOf(' ');
-  const own = space < 0 ? text : text.slice(0, space);
+  const [own = ''] = text.split(' ', 1);
   const [position, ...attributes] = own.split(';');
   const cursor = parseCursor(position);
   if (!cursor) return null;
-  /** @type {ControlId} */
-  const id = { cursor, at: null, topic: null, binary: false, id: space < 0 ? null : text.slice(space + 1) };
-  for (const attribute of attributes) {
-    if (attribute === 'b') id.binary = true;
-    else if (attribute.startsWith('t=')) id.at = wholeNumber(attribute.slice(2));
-    else if (attribute.startsWith('n=')) id.topic = percentDecoded(attribute.slice(2));
-    // An attribute of a later version: ignored.
-  }
-  return id;
-}
-
-/** @param {string} text */
-function wholeNumber(text) {
-  const value = /^\d+$/.test(text) ? Number(text) : NaN;
-  return Number.isSafeInteger(value) ? value : null;
-}
-
-/** @param {string} text */
-function percentDecoded(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return null;
-  }
+  // An attribute of a later version is in there too, and isn't looked for.
+  const { t, n } = Object.fromEntries(attributes.map((attribute) => attribute.split('=')));
+  return {
+    cursor,
+    at: Number(t) || null,
+    topic: n ? decodeURIComponent(n) : null,
+    binary: attributes.includes('b'),
+    id: own === text ? null : text.slice(own.length + 1),
+  };
 }
 
 const CURSOR = /^#([0-9a-v]{10}):(\d+)$/;

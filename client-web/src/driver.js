@@ -1,15 +1,15 @@
-// Does what the negotiation decides, with the browser's classes, timers and events.
+// Does what the negotiation decides, with the browser's classes and timers.
 
-import { forget, recall, remember } from './memory.js';
-import { Negotiation } from './negotiation.js';
+import { browserEnvironment } from './environment.js';
+import { HEAD_START_MS, Negotiation } from './negotiation.js';
 import { Position } from './position.js';
+import { recall } from './recall.js';
 import { connectLater } from './transport/later.js';
 import { connectSse } from './transport/sse.js';
 
 /** @typedef {import('./environment.js').Environment} Environment */
 /** @typedef {import('./fanwire.js').FanwireOptions} FanwireOptions */
 /** @typedef {import('./negotiation.js').Action} Action */
-/** @typedef {import('./token.js').Token} Token */
 /** @typedef {import('./transport/transport.js').Connect} Connect */
 /** @typedef {import('./transport/transport.js').Connection} Connection */
 /** @typedef {import('./transport/transport.js').Kind} Kind */
@@ -17,72 +17,57 @@ import { connectSse } from './transport/sse.js';
 
 export class Driver {
   /**
-   * @param {URL} url of the feed, without `last_event_id`
-   * @param {string | null} startId
+   * @param {string | URL} url of the feed
    * @param {FanwireOptions} options
-   * @param {Environment} environment
    * @param {(action: Action) => void} tell what concerns the application
    */
-  constructor(url, startId, options, environment, tell) {
-    this.url = url;
+  constructor(url, options, tell) {
     this.options = options;
-    this.environment = environment;
     this.#tell = tell;
-    this.position = new Position(startId);
-    const { EventSource, WebTransport, isWebKit, random, fetch } = environment;
-    const { transport = 'auto', transports, sse, token, webkit, connectTimeoutMs = CONNECT_TIMEOUT_MS } = options;
-    if (!TRANSPORTS.has(transport)) throw new TypeError(`no transport is called ${transport}`);
-    const isFetched = sse ? sse === 'fetch' : token !== undefined || !EventSource;
-    const isGated = isWebKit && !webkit && transport === 'auto';
-    const available = { sse: isFetched ? fetch : EventSource, webtransport: isGated ? undefined : WebTransport, ...transports };
+    const environment = (this.environment = { ...browserEnvironment(), ...options.environment });
+    const { EventSource, WebTransport, random, baseUrl } = environment;
+    const { transport = 'auto', transports, sse, token, connectTimeoutMs = CONNECT_TIMEOUT_MS } = options;
+    const isAuto = transport === 'auto';
+    const kind = isAuto ? 'sse' : transport;
+    if (!CONNECTS[kind]) throw new TypeError(`no transport ${kind}`);
+    const isFetched = !EventSource || (sse ? sse === 'fetch' : token !== undefined);
     this.connects = { ...CONNECTS, ...(isFetched && { sse: CONNECT_FETCH }), ...transports };
-    const kinds = KINDS.filter((kind) => available[kind] && (transport === 'auto' || transport === kind));
-    this.negotiation = new Negotiation({ kinds, position: this.position, random, connectTimeoutMs });
-    this.isUsable = kinds.length > 0;
+    this.url = new URL(url, baseUrl);
+    const { searchParams } = this.url;
+    // As EventSource does with `Last-Event-ID`, what is given beside the URL wins over what is in it.
+    this.position = new Position(options.lastEventId || searchParams.get('last_event_id'));
+    searchParams.delete('last_event_id');
+    this.canChoose = isAuto && Boolean(transports?.webtransport ?? WebTransport);
+    // What is asked for and isn't there says so when it is to connect.
+    this.negotiation = new Negotiation({ kind, position: this.position, random, connectTimeoutMs });
   }
 
-  /** @type {Map<Kind, Connection>} */
-  connections = new Map();
+  /** @type {Partial<Record<Kind, Connection>>} */
+  connections = {};
   /** Types of events that were ever listened to. @type {Set<string>} */
   types = new Set();
-  /** Requests in band whose `changed` has come. @type {Set<number>} */
-  changed = new Set();
-  /** Who waits for something to happen. @type {(() => void)[]} */
-  sleepers = [];
-  /** SSE is to say every second how far it is. */
-  isHurried = false;
-  /** The application's token, which only some have. @type {Promise<Token> | null} */
-  token = null;
+  /** For `topics.js`: something has happened. */
+  onProgress = () => {};
   /** Lets go of the application's signal and of the page, which may outlive many feeds. */
   over = new AbortController();
 
-  /** Connects, and watches the page and the network. */
+  /** What is remembered of WebTransport here. @type {import('./recall.js').Memory} */
+  known = { works: null, offer: null };
+  /** Remembers it: `beside.js` knows how. @type {(works: boolean) => void} */
+  remember = () => {};
+
   begin() {
-    const { page, document, connection } = this.environment;
-    const { token } = this.options;
-    if (token !== undefined) this.token = import('./token.js').then(({ Token }) => new Token(token, this));
-    const untilOver = { signal: this.over.signal };
-    /** @param {EventTarget | undefined} target @param {string} type @param {(event: any) => void} listener */
-    const listen = (target, type, listener) => target?.addEventListener(type, listener, untilOver);
-    // In a tab that is being closed Firefox often interrupts the first script that it runs. This one has nothing to lose.
-    listen(page, 'pagehide', () => {});
-    // Firefox would keep its WebTransport session, and the hub a subscriber that nobody is behind, for as long as the browser runs.
-    listen(page, 'pagehide', ({ persisted }) => this.run(this.negotiation.rest(persisted)));
-    // Goes on at the cursor, where the page was kept as it was.
-    listen(page, 'pageshow', ({ persisted }) => persisted && this.start());
-    listen(page, 'online', () => this.#probe(true));
-    listen(document, 'visibilitychange', () => document?.visibilityState === 'visible' && this.#probe(false));
-    const network = () => connection?.type ?? connection?.effectiveType;
-    let known = network();
-    // It also fires when an estimate of the network's speed has changed.
-    listen(connection, 'change', () => known !== (known = network()) && this.#probe(true));
+    const { signal } = this.options;
+    if (signal?.aborted) return this.close();
+    signal?.addEventListener('abort', () => this.close(), { signal: this.over.signal });
     this.start();
+    if (this.known.works || this.options.transport === 'webtransport') this.#join();
+    else this.#joinAfter(HEAD_START_MS);
   }
 
   start() {
-    const { works = null, offer = null } = recall(this.url.origin, this.environment) ?? {};
-    this.#offer = offer;
-    this.run(this.negotiation.start(this.nowMs(), works));
+    if (this.canChoose) this.known = recall(this.url.origin, this.environment);
+    this.run(this.negotiation.start(this.nowMs(), this.known.works));
   }
 
   nowMs() {
@@ -90,9 +75,21 @@ export class Driver {
   }
 
   close() {
+    if (this.negotiation.isClosed) return;
     // What was still to be told isn't any more.
     this.#actions = [];
     this.run(this.negotiation.close());
+  }
+
+  /** @param {string} type */
+  listen(type) {
+    this.types.add(type);
+    for (const connection of Object.values(this.connections)) connection.listen(type);
+  }
+
+  /** What may be loaded, and is only where there is a token. */
+  tokens() {
+    return import('./token.js').then(({ tokensOf }) => tokensOf(this));
   }
 
   /**
@@ -103,73 +100,43 @@ export class Driver {
     this.#actions.push(...actions);
     if (this.#isRunning) return;
     this.#isRunning = true;
-    try {
-      for (let action; (action = this.#actions.shift()); ) this.#do(action);
-    } finally {
-      this.#isRunning = false;
-    }
+    for (let action; (action = this.#actions.shift()); ) this.#do(action);
+    this.#isRunning = false;
     this.#setTimer();
-    for (const wake of this.sleepers.splice(0)) wake();
+    this.onProgress();
   }
 
   /**
    * A request of which some is as for every attempt.
-   * @param {Pick<Request, 'onMessage' | 'onEnd'> & Partial<Request>} particulars
-   * @param {() => string | null} asks where to start
+   * @param {Pick<Request, 'lastEventId' | 'onMessage' | 'onEnd'> & Partial<Request>} particulars
    * @returns {Request}
    */
-  request(particulars, asks) {
-    return {
-      url: this.url,
-      get lastEventId() {
-        return asks();
-      },
-      heartbeatSeconds: this.isHurried ? 1 : (this.options.heartbeat ?? null),
-      withCredentials: this.options.withCredentials ?? false,
-      types: this.types,
-      environment: this.environment,
-      offer: null,
-      onOffer: (said) => {
-        this.#isOfferOld = false;
-        this.#tried = said;
-      },
-      token: this.token && (async (refused) => (await /** @type {Promise<Token>} */ (this.token)).get(refused)),
-      onExpiry: (expiresAtMs) => this.token?.then((token) => token.expires(expiresAtMs)),
-      ...particulars,
-    };
-  }
-
-  /** What a connection brings. @param {Kind} kind @param {number} attempt @returns {Pick<Request, 'onMessage' | 'onEnd'>} */
-  takers(kind, attempt) {
-    return {
-      onMessage: (message) => this.run(this.negotiation.take(kind, attempt, message, this.nowMs())),
-      onEnd: (end) => this.run(this.negotiation.lose(kind, attempt, end, this.nowMs())),
-    };
+  request(particulars) {
+    const { url, types, environment } = this;
+    const { withCredentials = false, heartbeat, token } = this.options;
+    return { url, types, environment, withCredentials, heartbeat, tokens: token === undefined ? null : () => this.tokens(), ...particulars };
   }
 
   /** @param {Action} action */
   #do(action) {
-    switch (action.do) {
+    switch (action.name) {
       case 'connect':
-        this.#connect(action.kind, action.attempt);
+        this.#connect(action.transport, action.attempt);
         break;
       case 'drop': {
-        const connection = this.connections.get(action.kind);
-        this.connections.delete(action.kind);
+        const { [action.transport]: connection } = this.connections;
+        delete this.connections[action.transport];
         connection?.close(action);
         break;
       }
-      case 'changed':
-        this.changed.add(action.requestId);
-        break;
       case 'remember':
-        this.#remember(action.works);
+        this.remember(action.works);
         break;
       default:
         // Nothing of the page, the application's signal or its token is held any more.
-        if (this.negotiation.isClosed && !this.over.signal.aborted) {
+        if (this.negotiation.isClosed) {
           this.over.abort();
-          this.token?.then((token) => token.close());
+          this.environment.clearTimer(this.#joining);
         }
         this.#tell(action);
     }
@@ -177,21 +144,34 @@ export class Driver {
 
   /** @param {Kind} kind @param {number} attempt */
   #connect(kind, attempt) {
-    const takers = this.takers(kind, attempt);
-    let offer = null;
-    if (kind === 'webtransport') {
-      // What an attempt fails with isn't tried twice: a hub that came back may have another certificate.
-      offer = this.#tried = this.#offer;
-      this.#isOfferOld = offer !== null;
-      this.#offer = null;
-    }
-    this.changed.clear();
+    const { negotiation } = this;
+    /** @type {Request['onMessage']} */
+    const onMessage = (message) => this.run(negotiation.take(kind, attempt, message, this.nowMs()));
+    /** @type {Request['onEnd']} */
+    const onEnd = (end) => onMessage({ ...end, name: 'bye' });
     try {
-      const connection = this.connects[kind](this.request({ ...takers, offer }, () => this.negotiation.asking(kind, attempt)));
-      this.connections.set(kind, connection);
+      this.connections[kind] = this.connects[kind](this.request({
+        lastEventId: () => negotiation.asking(kind, attempt),
+        onMessage,
+        onEnd,
+      }));
     } catch (error) {
-      takers.onEnd({ reason: String(error) });
+      onEnd({ reason: String(error) });
     }
+  }
+
+  /** @param {number} ms */
+  #joinAfter(ms) {
+    this.#joining = this.environment.setTimer(() => this.#join(), ms);
+  }
+
+  /** Loads the rest. Until it is there, and where it can't be loaded, SSE goes on alone. */
+  async #join() {
+    // With what it needs itself, and what worked, at the same time: one after the other would cost round trips.
+    const loaded = await Promise.all([import('./beside.js'), import('./choice.js'), this.known.works && loadWebTransport()]).catch(() => null);
+    if (this.negotiation.isClosed) return;
+    if (loaded) loaded[0].join(this);
+    else this.#joinAfter(JOIN_AGAIN_MS);
   }
 
   #setTimer() {
@@ -208,20 +188,6 @@ export class Driver {
     }, Math.max(0, dueMs - this.nowMs()));
   }
 
-  /** @param {boolean} isNewNetwork */
-  #probe(isNewNetwork) {
-    if (isNewNetwork) forget(this.url.origin, this.environment);
-    this.run(this.negotiation.probe(this.nowMs(), isNewNetwork));
-  }
-
-  /** @param {boolean} works */
-  #remember(works) {
-    if (works) this.#offer = this.#tried;
-    // Only what the hub says now was given a fair trial.
-    if (!works && this.#isOfferOld) forget(this.url.origin, this.environment);
-    else remember(this.url.origin, this.environment, { works, offer: this.#tried });
-  }
-
   #tell;
   /** What is to be done. @type {Action[]} */
   #actions = [];
@@ -229,28 +195,14 @@ export class Driver {
   /** @type {unknown} */
   #timer;
   #timerMs = Infinity;
-  /** What the hub said of its WebTransport, where that worked. @type {unknown} */
-  #offer = null;
-  /** What the newest attempt was made with. @type {unknown} */
-  #tried = null;
-  #isOfferOld = false;
+  /** @type {unknown} */
+  #joining;
 }
 
-/** @type {readonly Kind[]} */
-const KINDS = ['sse', 'webtransport'];
-const TRANSPORTS = new Set(['auto', ...KINDS]);
-/** What only some browsers need is loaded beside, when it is needed. @type {Record<Kind, Connect>} */
-const CONNECTS = {
-  sse: connectSse,
-  webtransport: connectLater(() =>
-    // With what it needs itself at the same time: one after the other, each would cost a round trip.
-    Promise.all([
-      import('./transport/webtransport.js'),
-      import('./transport/control.js'),
-      import('./discovery.js'),
-      import('./frames.js'),
-    ]).then(([{ connectWebTransport }]) => connectWebTransport),
-  ),
-};
-const CONNECT_FETCH = connectLater(() => import('./transport/sse-fetch.js').then(({ connectSseFetch }) => connectSseFetch));
+const loadWebTransport = async () => (await import('./transport/webtransport.js')).connectWebTransport;
+/** What only some browsers need is loaded when it is needed. @type {Record<Kind, Connect>} */
+const CONNECTS = { sse: connectSse, webtransport: connectLater(loadWebTransport) };
+const CONNECT_FETCH = connectLater(async () => (await import('./transport/sse-fetch.js')).connectSseFetch);
 const CONNECT_TIMEOUT_MS = 10_000;
+/** The network may have been away. */
+const JOIN_AGAIN_MS = 10_000;

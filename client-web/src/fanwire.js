@@ -2,8 +2,6 @@
 
 import { formatCursor } from './cursor.js';
 import { Driver } from './driver.js';
-import { browserEnvironment } from './environment.js';
-import { iterate } from './iterator.js';
 
 // Here, since the class needs them as it is made.
 const CONNECTING = /** @type {const} */ (0);
@@ -81,8 +79,7 @@ export class Fanwire extends EventTarget {
    * @param {Kind} kind
    */
   static supports(kind) {
-    const { EventSource, WebTransport } = browserEnvironment();
-    return (kind === 'sse' ? EventSource : WebTransport) !== undefined;
+    return (kind === 'sse' ? 'EventSource' : 'WebTransport') in globalThis;
   }
 
   /**
@@ -91,26 +88,10 @@ export class Fanwire extends EventTarget {
    */
   constructor(url, options = {}) {
     super();
-    const environment = { ...browserEnvironment(), ...options.environment };
-    const resolved = new URL(url, environment.baseUrl);
-    // As EventSource does with `Last-Event-ID`, what is given beside the URL wins over what is in it.
-    const startId = options.lastEventId || resolved.searchParams.get('last_event_id');
-    resolved.searchParams.delete('last_event_id');
-    this.#driver = new Driver(resolved, startId, options, environment, (action) => this.#tell(action));
-    const { signal, transport } = options;
-    signal?.addEventListener('abort', () => this.close(), { once: true, signal: this.#driver.over.signal });
-    if (signal?.aborted) this.close();
-    else if (this.#driver.isUsable) this.#driver.begin();
-    else {
-      // Later, as every failure, so that listeners can be added first.
-      queueMicrotask(() => {
-        if (this.readyState === CLOSED) return;
-        this.close();
-        const kind = transport === 'webtransport' ? transport : 'sse';
-        const end = { reason: `${kind === 'sse' ? 'EventSource' : 'WebTransport'} is not available in this browser` };
-        this.#tell({ do: 'error', kind, end, isTerminal: true });
-      });
-    }
+    this.#driver = new Driver(url, options, (action) => this.#tell(action));
+    // The handlers come before the listeners, whenever the application gives them.
+    for (const type of HANDLED) this.addEventListener(type, (event) => this[`on${type}`]?.(event));
+    this.#driver.begin();
   }
 
   /** The feed's URL, resolved. */
@@ -156,32 +137,15 @@ export class Fanwire extends EventTarget {
 
   /** How many events came again and were not delivered again. */
   get duplicatesDropped() {
-    return this.#duplicatesDropped;
+    return this.#driver.position.duplicates;
   }
 
-  /** @returns {((event: any) => void) | null} */
-  get onopen() {
-    return this.#handlers.get('open') ?? null;
-  }
-  set onopen(handler) {
-    this.#setHandler('open', handler);
-  }
-
-  /** @returns {((event: any) => void) | null} */
-  get onmessage() {
-    return this.#handlers.get('message') ?? null;
-  }
-  set onmessage(handler) {
-    this.#setHandler('message', handler);
-  }
-
-  /** @returns {((event: any) => void) | null} */
-  get onerror() {
-    return this.#handlers.get('error') ?? null;
-  }
-  set onerror(handler) {
-    this.#setHandler('error', handler);
-  }
+  /** @type {((event: any) => void) | null} */
+  onopen = null;
+  /** @type {((event: any) => void) | null} */
+  onmessage = null;
+  /** @type {((event: any) => void) | null} */
+  onerror = null;
 
   /**
    * @override
@@ -191,11 +155,8 @@ export class Fanwire extends EventTarget {
    */
   addEventListener(type, listener, options) {
     super.addEventListener(type, listener, options);
-    const { types, connections } = this.#driver;
-    if (!listener || types.has(type)) return;
     // EventSource tells only of the types that somebody asked it for.
-    types.add(type);
-    for (const connection of connections.values()) connection.listen(type);
+    if (listener) this.#driver.listen(type);
   }
 
   /** What `state` events tell. */
@@ -222,15 +183,28 @@ export class Fanwire extends EventTarget {
   }
 
   /**
-   * The feed as an async iterator.
+   * The feed as an async iterator, of what comes from now on.
    * @param {import('./iterator.js').IteratorOptions} [options]
+   * @returns {AsyncGenerator<any, void, void>}
    */
-  events(options) {
-    return iterate(this, options);
+  events({ types = ['message'], queueMax } = {}) {
+    /** What comes before the iterator is loaded, which then listens itself. @type {Event[]} */
+    const early = [];
+    const hear = (/** @type {Event} */ event) => void (early.length < EARLY_MAX && early.push(event));
+    const heard = [...types, 'gap', 'error', 'state'];
+    for (const type of heard) this.addEventListener(type, hear);
+    /** @param {Fanwire} feed */
+    const give = async function* (feed) {
+      const { iterate } = await import('./iterator.js').finally(() => {
+        for (const type of heard) feed.removeEventListener(type, hear);
+      });
+      yield* iterate(feed, heard, early, queueMax);
+    };
+    return give(this);
   }
 
   [Symbol.asyncIterator]() {
-    return iterate(this);
+    return this.events();
   }
 
   /**
@@ -246,7 +220,7 @@ export class Fanwire extends EventTarget {
 
   /** Ends the feed. `cursor` stays readable. */
   close() {
-    if (this.readyState !== CLOSED) this.#driver.close();
+    this.#driver.close();
   }
 
   /** @param {boolean} adds @param {string[]} topics @returns {Promise<void>} */
@@ -259,72 +233,30 @@ export class Fanwire extends EventTarget {
 
   /** @param {Action} action */
   #tell(action) {
-    switch (action.do) {
-      case 'event':
-        this.#deliver(action.kind, action.event);
-        break;
-      case 'duplicate':
-        this.#duplicatesDropped++;
-        break;
-      case 'gap': {
-        const { reason, from, to, cursor } = action.gap;
-        this.#fire('gap', { transport: action.kind, reason, from, to, cursor: formatCursor(cursor) });
-        break;
-      }
-      case 'hello': {
-        const { cursor, verdict = null, heartbeatMs = null } = action.hello ?? {};
-        const { kind: transport, connectMs } = action;
-        this.#fire('hello', { transport, cursor: cursor ? formatCursor(cursor) : null, verdict, heartbeatMs, connectMs });
-        break;
-      }
-      case 'change':
-        this.#fire('transportchange', { from: action.from, to: action.to });
-        break;
-      case 'open':
-        this.dispatchEvent(new Event('open'));
-        break;
-      case 'error': {
-        const { reason, code = null, status = null } = action.end;
-        /** @type {Failure} */
-        const fanwire = { reason, transport: action.kind, code, status, isTerminal: action.isTerminal };
-        this.dispatchEvent(Object.assign(new Event('error'), { fanwire }));
-        break;
-      }
-      case 'state':
-        this.#fire('state', this.state);
-    }
+    const { name, ...detail } = action;
+    const place = 'cursor' in action && action.cursor;
+    const cursor = place ? formatCursor(place) : null;
+    if (name === 'event') {
+      const { type, data, topic, at, id, transport } = action;
+      const lastEventId = cursor ?? id ?? '';
+      const message = new MessageEvent(type, { data, lastEventId, origin: this.#driver.url.origin });
+      this.#fire(message, { cursor, seq: place ? place.seq : null, topic, at, id: id ?? lastEventId, transport });
+    } else if (name === 'error') {
+      const { reason, transport, code = null, status = null, isTerminal } = action;
+      this.#fire(new Event(name), { reason, transport, code, status, isTerminal });
+    } else this.#fire(new CustomEvent(name, { detail: name === 'state' ? this.state : place ? { ...detail, cursor } : detail }));
   }
 
-  /** @param {Kind} transport @param {FeedEvent} event */
-  #deliver(transport, { type, data, cursor: place, topic, at, id }) {
-    const cursor = place && formatCursor(place);
-    const lastEventId = cursor ?? id ?? '';
-    const message = new MessageEvent(type, { data, lastEventId, origin: this.#driver.url.origin });
-    /** @type {EventOrigin} */
-    const fanwire = { cursor, seq: place ? place.seq : null, topic, at, id: id ?? lastEventId, transport };
-    this.dispatchEvent(Object.assign(message, { fanwire }));
-  }
-
-  /** @param {string} type @param {unknown} detail */
-  #fire(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
-  }
-
-  /** @param {string} type @param {((event: any) => void) | null} handler */
-  #setHandler(type, handler) {
-    const old = this.#handlers.get(type);
-    if (old) this.removeEventListener(type, old);
-    this.#handlers.delete(type);
-    if (typeof handler !== 'function') return;
-    this.#handlers.set(type, handler);
-    this.addEventListener(type, handler);
+  /** @param {Event} event @param {EventOrigin | Failure} [fanwire] */
+  #fire(event, fanwire) {
+    this.dispatchEvent(fanwire ? Object.assign(event, { fanwire }) : event);
   }
 
   #driver;
   /** @type {Promise<unknown>} */
   #changes = Promise.resolve();
-  /** @type {Map<string, (event: any) => void>} */
-  #handlers = new Map();
-  #duplicatesDropped = 0;
 }
 
+/** Events that an iterator keeps until it is loaded. */
+export const EARLY_MAX = 1000;
+const HANDLED = /** @type {const} */ (['open', 'message', 'error']);

@@ -1,14 +1,26 @@
 // The bytes of a WebTransport feed: `frame = type (varint) length (varint) payload`. Pure. [PROTOCOL §5.2]
 
-import { Malformed, parseJson, readControl } from './message.js';
+import { readControl } from './message.js';
+import { reasonOf } from './transport/transport.js';
 
 /** @typedef {import('./message.js').Message} Message */
-/** @typedef {import('./message.js').FeedEvent} FeedEvent */
+/** @typedef {import('./message.js').FeedEvent & { prevSeq: number }} FrameEvent `prevSeq`: the event before it in this feed */
 /**
  * A frame as it came: its type, known or not, and its payload. The payload may share memory with the bytes that were
  * fed: read it before feeding more.
  * @typedef {{ type: number, payload: Uint8Array }} Frame
  */
+
+/**
+ * The matchers or rights of a feed changed, as was asked for in band. [PROTOCOL §3.4]
+ * @typedef {{ name: 'changed', requestId: number, fromSeq: number }} Changed
+ */
+
+/** A peer's bytes are not what the protocol says they are. */
+export class Malformed extends Error {
+  /** @override */
+  name = 'Malformed';
+}
 
 /** Types of frames. */
 export const FRAME = Object.freeze({
@@ -88,7 +100,7 @@ export class FrameDecoder {
  * Reads a frame of a feed.
  * @param {Frame} frame
  * @param {string | null} epoch of this feed's log; null before HELLO
- * @returns {Message | null} null for a type that isn't known, which is skipped
+ * @returns {Exclude<Message, { name: 'event' }> | FrameEvent | Changed | null} null for a type that isn't known, which is skipped
  * @throws {Malformed}
  */
 export function readFrame(frame, epoch) {
@@ -98,14 +110,23 @@ export function readFrame(frame, epoch) {
   }
   const name = CONTROL_NAMES.get(frame.type);
   if (name === undefined) return null;
-  return readControl(name, parseJson(decodeUtf8(frame.payload, name)));
+  const body = parseJson(frame.payload);
+  if (name === 'changed') {
+    const { request_id: requestId, from_seq: fromSeq } = /** @type {any} */ (body) ?? {};
+    return { name, requestId: safe(requestId), fromSeq: safe(fromSeq) };
+  }
+  try {
+    return readControl(name, body);
+  } catch (error) {
+    throw new Malformed(reasonOf(error));
+  }
 }
 
 /**
  * Reads the payload of an EVENT. [PROTOCOL §5.3]
  * @param {Uint8Array} payload
  * @param {string} epoch
- * @returns {FeedEvent}
+ * @returns {FrameEvent}
  * @throws {Malformed}
  */
 export function readEvent(payload, epoch) {
@@ -123,6 +144,20 @@ export function readEvent(payload, epoch) {
   // A copy, so that a receiver who keeps it doesn't keep the whole chunk that it came in.
   const data = flags & FLAG_BINARY ? rest.slice() : decodeUtf8(rest, 'EVENT');
   return { name: 'event', cursor: { epoch, seq }, prevSeq, at, topic, id, type, data };
+}
+
+/**
+ * @param {Uint8Array} payload
+ * @returns {unknown}
+ * @throws {Malformed}
+ */
+export function parseJson(payload) {
+  const text = decodeUtf8(payload, 'a control message');
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Malformed('a control message that is no JSON');
+  }
 }
 
 /**
@@ -187,8 +222,7 @@ class Reader {
 
 /** @param {number | null} value */
 function safe(value) {
-  if (value === null) throw new Malformed('an EVENT ends in the middle of a number');
-  if (!Number.isSafeInteger(value)) throw new Malformed('an EVENT with a number beyond 2^53 − 1');
+  if (value === null || !Number.isSafeInteger(value)) throw new Malformed('a number that is cut, or beyond 2^53 − 1');
   return value;
 }
 

@@ -1,7 +1,6 @@
 // What a subscriber has had, and so what it must neither skip nor get twice. Pure.
 
 import { formatCursor, parseControlId } from './cursor.js';
-import { Malformed } from './message.js';
 
 /** @typedef {import('./cursor.js').Cursor} Cursor */
 /** @typedef {import('./message.js').Hello} Hello */
@@ -15,6 +14,9 @@ export class Position {
     this.#startId = startId;
     this.#cursor = parseControlId(startId ?? '')?.cursor ?? null;
   }
+
+  /** Events that came again. */
+  duplicates = 0;
 
   /** How far the feed is complete; null before the first `hello`. */
   get cursor() {
@@ -30,61 +32,63 @@ export class Position {
    * A feed begins.
    * @param {Hello} hello
    * @param {string | null} asked the `last_event_id` that it was asked with, which may be older than this position
-   * @returns {'joined' | 'beside'} `beside` where the feed starts past this position, or in another log, without its
-   *   having been asked for this position: taking it would skip events, so ask again
+   * @returns {boolean} false where the feed starts past this position, or in another log, without its having been asked for this
+   *   position: taking it would skip events, so ask again
+   * @throws where it was asked for this position
    */
   start({ cursor, verdict }, asked) {
+    // A hub without cursors.
+    if (!cursor) return true;
     const own = this.#cursor;
     const isCurrent = asked === this.resumeId;
     const isVoid = verdict === 'new_epoch' || verdict === 'unknown_cursor';
+    const isOther = own?.epoch !== cursor.epoch;
     // Where nothing has followed the last hello this one is as good.
     if (own && !(this.#isUnproven && isCurrent)) {
-      const isAhead = own.epoch !== cursor.epoch || cursor.seq > own.seq;
       // Only a feed that begins gives no more than the newest.
-      if (verdict === 'latest') return 'beside';
+      const isBehind = !isOther && cursor.seq <= own.seq && verdict !== 'latest';
       // What it was asked with may be void where this position isn't: another connection was told already.
-      if (!isAhead && !(isVoid && isCurrent)) return 'joined';
-      if (!isVoid || !(isCurrent || own.epoch !== cursor.epoch)) return 'beside';
+      if (isBehind && !(isVoid && isCurrent)) return true;
+      if (!isVoid || !(isCurrent || isOther)) {
+        if (isCurrent) throw new Error('the hub began elsewhere');
+        return false;
+      }
     }
     // Until something follows, a cut would make a loss a silent one. [PROTOCOL §3.1]
     this.#isUnproven = verdict === 'latest' || (asked !== null && asked !== formatCursor(cursor));
     this.#startId = asked;
     this.#gapIsDue = isVoid;
     // A log that lost its newest events keeps its name: what was delivered of it stays delivered.
-    if (own?.epoch !== cursor.epoch) this.#deliveredSeq = 0;
+    if (isOther) this.#deliveredSeq = 0;
     this.#cursor = cursor;
-    return 'joined';
+    return true;
   }
 
   /**
    * An event came.
    * @param {FeedEvent} event
-   * @returns {{ deliver: boolean, gap: Gap | null }} whether it is new; and a hole before it that the hub didn't tell
-   * @throws {Malformed}
+   * @returns {boolean} whether it is new
+   * @throws where it is of another log
    */
-  event({ cursor, prevSeq, id }) {
+  event({ cursor, id }) {
     if (!cursor) {
       // A hub without cursors: its ids are all there is to come back with.
       this.#startId = id ?? this.#startId;
-      return { deliver: true, gap: null };
+      return true;
     }
-    const own = this.#inFeed(cursor);
-    /** @type {Gap | null} */
-    let gap = null;
-    if (prevSeq !== null && prevSeq > own.seq) {
-      gap = { name: 'gap', reason: 'unannounced', from: own.seq + 1, to: prevSeq, cursor: { epoch: own.epoch, seq: prevSeq } };
-    }
-    if (cursor.seq > own.seq) this.#cursor = cursor;
-    const deliver = cursor.seq > own.seq && cursor.seq > this.#deliveredSeq;
-    if (deliver) this.#deliveredSeq = cursor.seq;
-    return { deliver, gap };
+    const isAhead = cursor.seq > this.#inFeed(cursor).seq;
+    if (isAhead) this.#cursor = cursor;
+    const isNew = isAhead && cursor.seq > this.#deliveredSeq;
+    if (isNew) this.#deliveredSeq = cursor.seq;
+    else this.duplicates++;
+    return isNew;
   }
 
   /**
    * The hub told a loss.
    * @param {Gap} gap
    * @returns {Gap | null} what of it is news: another transport may have delivered some
-   * @throws {Malformed}
+   * @throws where it is of another log
    */
   gap(gap) {
     const own = this.#inFeed(gap.cursor);
@@ -98,15 +102,10 @@ export class Position {
   /**
    * The feed is complete up to a cursor.
    * @param {Cursor} watermark
-   * @throws {Malformed}
+   * @throws where it is of another log
    */
   ping(watermark) {
     if (watermark.seq > this.#inFeed(watermark).seq) this.#cursor = watermark;
-  }
-
-  /** The same, in the log that the feed is of. @param {number} seq */
-  reach(seq) {
-    if (this.#cursor) this.ping({ epoch: this.#cursor.epoch, seq });
   }
 
   /**
@@ -114,7 +113,7 @@ export class Position {
    * @param {Cursor} cursor
    */
   #inFeed(cursor) {
-    if (this.#cursor?.epoch !== cursor.epoch) throw new Malformed('a cursor of another log in the middle of a feed');
+    if (this.#cursor?.epoch !== cursor.epoch) throw new Error('a cursor of another log');
     this.#isUnproven = false;
     return this.#cursor;
   }

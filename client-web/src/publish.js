@@ -30,11 +30,12 @@ export class PublishError extends Error {
  * @param {Draft} draft
  * @param {AbortSignal | undefined} signal
  */
-export async function publishFrom({ url, environment, options, token }, draft, signal) {
+export async function publishFrom(driver, draft, signal) {
+  const { url, environment, options } = driver;
   return publish(url, draft, {
     environment,
     withCredentials: options.withCredentials ?? false,
-    token: await (await token)?.get(),
+    token: options.token === undefined ? undefined : await (await driver.tokens()).get(),
     ...(signal && { signal }),
   });
 }
@@ -47,10 +48,11 @@ export async function publishFrom({ url, environment, options, token }, draft, s
  * @throws {PublishError}
  */
 export async function publish(feedUrl, draft, { environment, withCredentials, token, signal }) {
-  if (!environment.fetch) throw new Error('fetch is not available here');
+  const { fetch } = environment;
+  if (!fetch) throw new Error('fetch is not available here');
   const url = new URL(feedUrl);
   url.search = '';
-  const response = await environment.fetch(url, {
+  const response = await fetch(url, {
     method: 'POST',
     headers: { 'Content-Type': 'application/json', Accept: 'application/json', ...(token && { Authorization: `Bearer ${token}` }) },
     body: JSON.stringify(toJson(draft)),

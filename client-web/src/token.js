@@ -1,17 +1,31 @@
 // The token that a feed shows: asked for when it is needed, and again before it expires.
 
+import { renew } from './choice.js';
 import { FRAME } from './frames.js';
 
 /** @typedef {import('./driver.js').Driver} Driver */
+/** What is shown of a feed. @typedef {Pick<Token, 'get' | 'expires'>} Tokens */
 /** A JWT, or what gives one; where it gives the time as well, that one counts. @typedef {string | (() => TokenAnswer | Promise<TokenAnswer>)} TokenProvider */
 /** @typedef {string | { token: string, expiresAtMs?: number }} TokenAnswer */
 
-export class Token {
+/**
+ * The token of a feed that has one.
+ * @param {Driver} driver
+ * @returns {Tokens}
+ */
+export function tokensOf(driver) {
+  let token = all.get(driver);
+  if (!token) all.set(driver, (token = new Token(/** @type {TokenProvider} */ (driver.options.token), driver)));
+  return token;
+}
+
+class Token {
   /** @param {TokenProvider} provider @param {Driver} driver */
   constructor(provider, driver) {
     this.#provider = provider;
     this.#driver = driver;
     this.#environment = driver.environment;
+    driver.over.signal.addEventListener('abort', () => this.#environment.clearTimer(this.#timer));
   }
 
   /**
@@ -33,12 +47,7 @@ export class Token {
     const leftMs = expiresAtMs - wallMs();
     this.#staleMs = expiresAtMs - Math.min(AHEAD_MS, leftMs / 2);
     clearTimer(this.#timer);
-    if (leftMs > 0 && !this.#isClosed) this.#timer = setTimer(() => this.#renew(), Math.min(this.#staleMs - wallMs(), TIMER_MS_MAX));
-  }
-
-  close() {
-    this.#isClosed = true;
-    this.#environment.clearTimer(this.#timer);
+    if (leftMs > 0 && !this.#driver.negotiation.isClosed) this.#timer = setTimer(() => this.#renew(), Math.min(this.#staleMs - wallMs(), TIMER_MS_MAX));
   }
 
   /** Shows another one, some seconds before what was shown expires. */
@@ -47,9 +56,9 @@ export class Token {
     try {
       this.#asked = null;
       const token = await this.#ask();
-      const connection = negotiation.live && connections.get(negotiation.live);
+      const connection = negotiation.live && connections[negotiation.live];
       if (connection && connection.request) await connection.request(FRAME.AUTH, { token });
-      else this.#driver.run(negotiation.reopen(this.#driver.nowMs()));
+      else this.#driver.run(renew(negotiation, this.#driver.nowMs(), true));
     } catch {
       // The hub ends the feed when the old one has expired, and the next connection asks for a token again.
     }
@@ -82,7 +91,6 @@ export class Token {
   /** @type {string | null} */
   #newest = null;
   #staleMs = Infinity;
-  #isClosed = false;
   /** @type {unknown} */
   #timer;
 }
@@ -98,5 +106,7 @@ function expiryOf(token) {
   }
 }
 
+/** @type {WeakMap<Driver, Token>} */
+const all = new WeakMap();
 const AHEAD_MS = 10_000;
 const TIMER_MS_MAX = 2 ** 31 - 1;

@@ -1,13 +1,15 @@
 // Topics that are added and removed while a feed is open. Adding one replays nothing, whatever transport delivers.
 
+import { renew } from './choice.js';
 import { FRAME } from './frames.js';
 
 /** @typedef {import('./driver.js').Driver} Driver */
 /** @typedef {import('./message.js').Message} Message */
 /** @typedef {import('./transport/transport.js').Connection} Connection */
+/** @typedef {import('./transport/transport.js').Request} Request */
 
 /**
- * Resolves once the change is in force.
+ * Resolves once the change is in force. One change is made at a time.
  * @param {Driver} driver
  * @param {boolean} adds
  * @param {readonly string[]} topics
@@ -21,11 +23,8 @@ export async function changeTopics(driver, adds, topics) {
     let isDone = false;
     if (live?.request) isDone = await inBand(driver, live, url, adds, topics);
     else if (live && adds && driver.position.cursor) isDone = await beside(driver, url);
-    else if (live || !driver.position.cursor) {
-      apply(driver, url);
-      driver.run(driver.negotiation.reopen(driver.nowMs()));
-      return;
-    } else await progress(driver); // What was missed meanwhile is of the topics as they are.
+    else if (live || !driver.position.cursor) return ask(driver, url, true);
+    else await progress(driver); // What was missed meanwhile is of the topics as they are.
     if (isDone) return;
   }
 }
@@ -33,18 +32,18 @@ export async function changeTopics(driver, adds, topics) {
 /** The connection that delivers, once it has said hello. @param {Driver} driver @returns {Connection | null} */
 function liveOf({ negotiation, connections }) {
   const { live } = negotiation;
-  return (live && negotiation.status(live)?.state === 'ready' && connections.get(live)) || null;
+  return (live && negotiation.status(live)?.state === 'ready' && connections[live]) || null;
 }
 
-/** From now on this is what is asked for, and the live connection knows it. @param {Driver} driver @param {URL} url */
-function apply(driver, url) {
+/** From now on this is what is asked for. @param {Driver} driver @param {URL} url @param {boolean} isLiveToo also of the live connection */
+function ask(driver, url, isLiveToo) {
   driver.url = url;
-  driver.negotiation.changed();
+  driver.run(renew(driver.negotiation, driver.nowMs(), isLiveToo));
 }
 
 /** The next time that anything happens. @param {Driver} driver @returns {Promise<void>} */
-function progress({ sleepers }) {
-  return new Promise((resolve) => sleepers.push(resolve));
+function progress(driver) {
+  return new Promise((resolve) => (driver.onProgress = resolve));
 }
 
 /** @param {URL} url @param {boolean} adds @param {readonly string[]} topics */
@@ -62,21 +61,15 @@ function changedUrl(url, adds, topics) {
 
 /** @param {Driver} driver @param {Connection} live @param {URL} url @param {boolean} adds @param {readonly string[]} topics */
 async function inBand(driver, live, url, adds, topics) {
-  let answer;
   try {
-    answer = await live.request?.(adds ? FRAME.SUBSCRIBE : FRAME.UNSUBSCRIBE, { match: topics });
+    await live.request?.(adds ? FRAME.SUBSCRIBE : FRAME.UNSUBSCRIBE, { match: topics });
   } catch (error) {
     // Refused; or else the session ended, and the next one is asked.
     if (error instanceof Error && error.name === 'RequestError') throw error;
     while (liveOf(driver) === live) await progress(driver);
     return false;
   }
-  // It shows in the feed, and holds from there on.
-  while (!driver.changed.has(answer.request_id)) {
-    if (liveOf(driver) !== live) return false;
-    await progress(driver);
-  }
-  apply(driver, url);
+  ask(driver, url, false);
   return true;
 }
 
@@ -86,59 +79,62 @@ async function inBand(driver, live, url, adds, topics) {
  * @param {Driver} driver @param {URL} url
  */
 async function beside(driver, url) {
-  const { negotiation, connections, environment } = driver;
+  const { negotiation, connects, options, environment } = driver;
   /** @type {Message[]} */
   const early = [];
-  /** @type {ReturnType<Driver['takers']> | null} */
+  /** Once it is the feed's. @type {Pick<Request, 'onMessage' | 'onEnd'> | null} */
   let takers = null;
   let isOver = false;
-  let wake = () => {};
   const fromNow = new URL(url);
   fromNow.searchParams.delete('replay');
-  const request = driver.request(
-    {
+  const connection = connects.sse(
+    driver.request({
       url: fromNow,
+      lastEventId: () => null,
       onMessage(message) {
         if (takers) return takers.onMessage(message);
         early.push(message);
         isOver ||= early.length > EARLY_MAX || message.name === 'bye';
-        wake();
+        driver.onProgress();
       },
       onEnd(end) {
         if (takers) return takers.onEnd(end);
         isOver = true;
-        wake();
+        driver.onProgress();
       },
-    },
-    () => null,
+    }),
   );
-  const connection = driver.connects.sse(request);
   while (!negotiation.isClosed && !isOver && !liveOf(driver)?.request) {
     const [hello] = early;
     const { cursor } = driver.position;
     if (hello) {
-      if (hello.name !== 'hello' || hello.cursor.epoch !== cursor?.epoch) break;
-      if (liveOf(driver) && cursor.seq >= hello.cursor.seq) {
-        driver.url = url;
-        driver.isHurried = false;
-        const { attempt, actions } = negotiation.adopt('sse', driver.nowMs());
-        driver.run(actions);
-        connections.set('sse', connection);
+      if (hello.name !== 'hello' || hello.cursor?.epoch !== cursor?.epoch) break;
+      if (liveOf(driver) && Number(cursor?.seq) >= Number(hello.cursor?.seq)) {
+        driver.options = options;
+        // The live connection is made anew, and this one is what is made.
+        driver.connects = {
+          ...connects,
+          sse: (request) => {
+            takers = request;
+            return connection;
+          },
+        };
+        ask(driver, url, true);
+        driver.connects = connects;
         for (const type of driver.types) connection.listen(type);
-        takers = driver.takers('sse', attempt);
-        for (const message of early) takers.onMessage(message);
+        for (const message of early) /** @type {any} */ (takers).onMessage(message);
         return true;
       }
-      if (!driver.isHurried) {
+      if (driver.options === options) {
         // How far it is it would say with its next heartbeat only.
-        driver.isHurried = true;
-        driver.run(negotiation.reopen(driver.nowMs()));
+        driver.options = { ...options, heartbeat: 1 };
+        ask(driver, driver.url, true);
       }
     }
-    await Promise.race([progress(driver), new Promise((resolve) => (wake = () => resolve(undefined)))]);
+    await progress(driver);
   }
   connection.close();
-  driver.isHurried = false;
+  driver.options = options;
   await new Promise((resolve) => environment.setTimer(() => resolve(undefined), PAUSE_MS));
   return false;
 }

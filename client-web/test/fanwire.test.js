@@ -2,13 +2,22 @@ import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 import { Fanwire } from '../src/fanwire.js';
+import '../src/beside.js';
 import { HEAD_START_MS } from '../src/negotiation.js';
 import { EPOCH, FakeTime, FakeTransport, cursor } from './support/fakes.js';
 
 const OTHER = 'vvvvvvvvvv';
 
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+/** What is loaded beside a feed joins it a moment after it began. */
+async function join(time) {
+  time.advance(HEAD_START_MS);
+  await turn();
+}
+
 /** A Fanwire on fakes, and a record of all that it fires. */
-function start(options = {}) {
+async function start(options = {}) {
   const time = new FakeTime();
   const sse = new FakeTransport();
   const wt = new FakeTransport();
@@ -23,15 +32,15 @@ function start(options = {}) {
     fanwire.addEventListener(type, (event) => fired.push([type, event.detail ?? event.fanwire ?? null]));
   }
   fanwire.onmessage = (event) => events.push(event);
-  // Where both may be used, WebTransport begins a moment later.
-  if (!options.transport) time.advance(HEAD_START_MS);
+  // Where both may be used, WebTransport begins then.
+  if (!options.transport) await join(time);
   const seqs = () => events.map((event) => event.fanwire.seq);
   const types = () => fired.map(([type]) => type);
   return { time, sse, wt, fanwire, fired, types, events, seqs };
 }
 
-test('an event looks like EventSource’s, and says where it is from', () => {
-  const { sse, fanwire, events } = start({ transport: 'sse' });
+test('an event looks like EventSource’s, and says where it is from', async () => {
+  const { sse, fanwire, events } = await start({ transport: 'sse' });
   assert.equal(fanwire.url, 'https://hub.example/events?topic=t');
   assert.equal(fanwire.readyState, Fanwire.CONNECTING);
   sse.last.hello(5, { verdict: 'live' });
@@ -45,8 +54,8 @@ test('an event looks like EventSource’s, and says where it is from', () => {
   assert.equal(second.fanwire.id, cursor(8));
 });
 
-test('a cut feed comes back at its cursor, without a loss or a repetition', () => {
-  const { time, sse, fanwire, seqs, types } = start({ transport: 'sse', lastEventId: 'earliest' });
+test('a cut feed comes back at its cursor, without a loss or a repetition', async () => {
+  const { time, sse, fanwire, seqs, types } = await start({ transport: 'sse', lastEventId: 'earliest' });
   assert.equal(sse.last.request.lastEventId, 'earliest');
   sse.last.hello(0, { verdict: 'earliest' });
   sse.last.event(1);
@@ -65,8 +74,8 @@ test('a cut feed comes back at its cursor, without a loss or a repetition', () =
   assert.deepEqual(types(), ['hello', 'transportchange', 'open', 'transportchange', 'error', 'hello', 'transportchange', 'open']);
 });
 
-test('what comes from a connection that is over is not heard', () => {
-  const { time, sse, seqs } = start({ transport: 'sse' });
+test('what comes from a connection that is over is not heard', async () => {
+  const { time, sse, seqs } = await start({ transport: 'sse' });
   sse.last.hello(0);
   const [old] = sse.connections;
   old.end();
@@ -79,7 +88,7 @@ test('what comes from a connection that is over is not heard', () => {
   assert.equal(sse.connections.length, 2);
 });
 
-test('the wait grows with full jitter, and begins anew once a connection held', () => {
+test('the wait grows with full jitter, and begins anew once a connection held', async () => {
   const waits = [];
   const fake = new FakeTime();
   const transport = new FakeTransport();
@@ -106,7 +115,7 @@ test('the wait grows with full jitter, and begins anew once a connection held', 
   assert.equal(waits.at(-1), 1000);
 });
 
-test('the shortest wait is half a second', () => {
+test('the shortest wait is half a second', async () => {
   const time = new FakeTime();
   const transport = new FakeTransport();
   new Fanwire('/events', { transport: 'sse', environment: time.environment(() => 0), transports: { sse: transport.connect } });
@@ -117,8 +126,8 @@ test('the shortest wait is half a second', () => {
   assert.equal(transport.connections.length, 2);
 });
 
-test('a bye says when to come back', () => {
-  const { time, sse } = start({ transport: 'sse' });
+test('a bye says when to come back', async () => {
+  const { time, sse } = await start({ transport: 'sse' });
   sse.last.hello(4);
   sse.last.say({ name: 'bye', code: 1, reason: 'drain', retryMs: 1200 });
   assert.ok(sse.last.isClosed);
@@ -128,9 +137,9 @@ test('a bye says when to come back', () => {
   assert.equal(sse.last.request.lastEventId, cursor(4));
 });
 
-test('a bye with null, even before hello, is the end', () => {
-  const { time, wt, fanwire, fired } = start({ transport: 'webtransport' });
-  wt.last.say({ name: 'bye', code: 2, reason: 'no matcher', retryMs: null });
+test('a bye with null, even before hello, is the end', async () => {
+  const { time, wt, fanwire, fired } = await start({ transport: 'webtransport' });
+  wt.last.say({ name: 'bye', code: 2, reason: 'no matcher', retryMs: null, isTerminal: true });
   assert.equal(fanwire.readyState, Fanwire.CLOSED);
   assert.deepEqual(fired, [['error', { reason: 'no matcher', transport: 'webtransport', code: 2, status: null, isTerminal: true }]]);
   time.advance(1e9);
@@ -138,8 +147,8 @@ test('a bye with null, even before hello, is the end', () => {
   assert.equal(time.pending, 0);
 });
 
-test('a wait longer than timers can take is cut', () => {
-  const { time, sse } = start({ transport: 'sse' });
+test('a wait longer than timers can take is cut', async () => {
+  const { time, sse } = await start({ transport: 'sse' });
   sse.last.say({ name: 'bye', code: 4, reason: 'limit', retryMs: 1e12 });
   time.advance(3_599_999);
   assert.equal(sse.connections.length, 1);
@@ -147,9 +156,9 @@ test('a wait longer than timers can take is cut', () => {
   assert.equal(sse.connections.length, 2);
 });
 
-test('silence of one and a half heartbeats is a dead connection; a ping is none', () => {
-  const { time, sse, fanwire, fired } = start({ transport: 'sse', heartbeat: 2 });
-  assert.equal(sse.last.request.heartbeatSeconds, 2);
+test('silence of one and a half heartbeats is a dead connection; a ping is none', async () => {
+  const { time, sse, fanwire, fired } = await start({ transport: 'sse', heartbeat: 2 });
+  assert.equal(sse.last.request.heartbeat, 2);
   sse.last.hello(0, { heartbeatMs: 2000 });
   time.advance(2999);
   sse.last.say({ name: 'ping', watermark: { epoch: EPOCH, seq: 9 } });
@@ -162,8 +171,8 @@ test('silence of one and a half heartbeats is a dead connection; a ping is none'
   assert.ok(sse.connections[0].isClosed);
 });
 
-test('a hub that doesn’t say hello is given up', () => {
-  const { time, wt, types } = start({ transport: 'webtransport' });
+test('a hub that doesn’t say hello is given up', async () => {
+  const { time, wt, types } = await start({ transport: 'webtransport' });
   time.advance(10_000);
   assert.ok(wt.connections[0].isClosed);
   assert.deepEqual(types(), ['error']);
@@ -171,8 +180,8 @@ test('a hub that doesn’t say hello is given up', () => {
   assert.equal(wt.connections.length, 2);
 });
 
-test('a gap is told and sets the cursor', () => {
-  const { sse, fanwire, fired, seqs } = start({ transport: 'sse', lastEventId: cursor(42) });
+test('a gap is told and sets the cursor', async () => {
+  const { sse, fanwire, fired, seqs } = await start({ transport: 'sse', lastEventId: cursor(42) });
   sse.last.hello(42);
   sse.last.say({ name: 'gap', reason: 'evicted', from: 43, to: 97, cursor: { epoch: EPOCH, seq: 97 } });
   assert.deepEqual(fired.at(-1), ['gap', { transport: 'sse', reason: 'evicted', from: 43, to: 97, cursor: cursor(97) }]);
@@ -181,8 +190,8 @@ test('a gap is told and sets the cursor', () => {
   assert.deepEqual(seqs(), [98]);
 });
 
-test('a new log is a gap and begins at its own numbers', () => {
-  const { time, sse, fired, seqs } = start({ transport: 'sse' });
+test('a new log is a gap and begins at its own numbers', async () => {
+  const { time, sse, fired, seqs } = await start({ transport: 'sse' });
   sse.last.hello(40);
   sse.last.event(41);
   sse.last.end();
@@ -194,8 +203,8 @@ test('a new log is a gap and begins at its own numbers', () => {
   assert.deepEqual(seqs(), [41, 1]);
 });
 
-test('a log that lost its newest events repeats nothing', () => {
-  const { time, sse, seqs } = start({ transport: 'sse' });
+test('a log that lost its newest events repeats nothing', async () => {
+  const { time, sse, seqs } = await start({ transport: 'sse' });
   sse.last.hello(8);
   sse.last.event(9);
   sse.last.event(10);
@@ -208,43 +217,30 @@ test('a log that lost its newest events repeats nothing', () => {
   assert.deepEqual(seqs(), [9, 10, 11]);
 });
 
-test('a cursor that never was does not keep events away', () => {
-  const { sse, seqs } = start({ transport: 'sse', lastEventId: cursor(9_007_199_254_740_991) });
+test('a cursor that never was does not keep events away', async () => {
+  const { sse, seqs } = await start({ transport: 'sse', lastEventId: cursor(9_007_199_254_740_991) });
   sse.last.hello(0, { verdict: 'unknown_cursor' });
   sse.last.event(1);
   assert.deepEqual(seqs(), [1]);
 });
 
-test('a hole that the hub did not tell is told', () => {
-  const { wt, fired, seqs } = start({ transport: 'webtransport' });
-  wt.last.hello(0);
-  wt.last.event(1, { prevSeq: 0 });
-  wt.last.say({ name: 'ping', watermark: { epoch: EPOCH, seq: 3 } });
-  wt.last.event(4, { prevSeq: 1 });
-  assert.equal(fired.filter(([type]) => type === 'gap').length, 0);
-  wt.last.event(9, { prevSeq: 6 });
-  const gap = { transport: 'webtransport', reason: 'unannounced', from: 5, to: 6, cursor: cursor(6) };
-  assert.deepEqual(fired.at(-1), ['gap', gap]);
-  assert.deepEqual(seqs(), [1, 4, 9]);
-});
-
-test('a cursor of another log in the middle of a feed ends the connection', () => {
-  const { sse, fired, seqs } = start({ transport: 'sse' });
+test('a cursor of another log in the middle of a feed ends the connection', async () => {
+  const { sse, fired, seqs } = await start({ transport: 'sse' });
   sse.last.hello(0);
   sse.last.event(1, { epoch: OTHER });
   assert.deepEqual(seqs(), []);
   assert.match(fired.at(-1)[1].reason, /another log/);
 });
 
-test('an event before hello ends the connection', () => {
-  const { sse, seqs } = start({ transport: 'sse' });
+test('an event before hello ends the connection', async () => {
+  const { sse, seqs } = await start({ transport: 'sse' });
   sse.last.event(1);
   assert.ok(sse.last.isClosed);
   assert.deepEqual(seqs(), []);
 });
 
-test('auto: SSE delivers until WebTransport’s hello, then only WebTransport', () => {
-  const { sse, wt, fanwire, seqs, events, fired } = start();
+test('auto: SSE delivers until WebTransport’s hello, then only WebTransport', async () => {
+  const { sse, wt, fanwire, seqs, events, fired } = await start();
   assert.equal(wt.connections.length, 1, 'it starts beside');
   sse.last.hello(0, { verdict: 'live' });
   sse.last.event(1);
@@ -263,8 +259,8 @@ test('auto: SSE delivers until WebTransport’s hello, then only WebTransport', 
   assert.deepEqual(fired.at(-1), ['transportchange', { from: 'sse', to: 'webtransport' }]);
 });
 
-test('auto: WebTransport that began ahead of what SSE delivered is asked again, at the cursor', () => {
-  const { sse, wt, fanwire, seqs } = start();
+test('auto: WebTransport that began ahead of what SSE delivered is asked again, at the cursor', async () => {
+  const { sse, wt, fanwire, seqs } = await start();
   assert.equal(wt.last.request.lastEventId, null);
   sse.last.hello(0, { verdict: 'live' });
   const [ahead] = wt.connections;
@@ -279,8 +275,8 @@ test('auto: WebTransport that began ahead of what SSE delivered is asked again, 
   assert.deepEqual(seqs(), [1, 2, 3]);
 });
 
-test('auto: when WebTransport fails SSE goes on at its cursor, and WebTransport comes back later', () => {
-  const { time, sse, wt, fanwire, seqs, types } = start();
+test('auto: when WebTransport fails SSE goes on at its cursor, and WebTransport comes back later', async () => {
+  const { time, sse, wt, fanwire, seqs, types } = await start();
   wt.last.hello(0, { verdict: 'live' });
   assert.equal(fanwire.transport, 'webtransport');
   wt.last.event(1);
@@ -305,8 +301,8 @@ test('auto: when WebTransport fails SSE goes on at its cursor, and WebTransport 
   assert.equal(types().filter((type) => type === 'error').length, 1);
 });
 
-test('auto: a WebTransport that never gets through is no news', () => {
-  const { time, sse, wt, fanwire, types } = start();
+test('auto: a WebTransport that never gets through is no news', async () => {
+  const { time, sse, wt, fanwire, types } = await start();
   sse.last.hello(0);
   for (let i = 0; i < 5; i++) {
     wt.last.end({ reason: 'UDP is blocked' });
@@ -320,7 +316,7 @@ test('auto: a WebTransport that never gets through is no news', () => {
   assert.equal(fanwire.readyState, Fanwire.OPEN);
 });
 
-test('auto: without WebTransport in the browser there is only SSE', () => {
+test('auto: without WebTransport in the browser there is only SSE', async () => {
   const sse = new FakeTransport();
   const environment = new FakeTime().environment();
   const fanwire = new Fanwire('/events', { environment, transports: { sse: sse.connect } });
@@ -337,8 +333,8 @@ test('a transport that the browser lacks is said so, once listeners are there', 
   assert.equal(fanwire.readyState, Fanwire.CLOSED);
 });
 
-test('close() in a listener is the end of delivery', () => {
-  const { time, sse, wt, fanwire, seqs } = start();
+test('close() in a listener is the end of delivery', async () => {
+  const { time, sse, wt, fanwire, seqs } = await start();
   fanwire.addEventListener('message', () => fanwire.close());
   sse.last.hello(0);
   sse.last.event(1);
@@ -350,8 +346,8 @@ test('close() in a listener is the end of delivery', () => {
   assert.deepEqual([sse.connections.length, wt.connections.length, time.pending], [1, 1, 0]);
 });
 
-test('close() on the news of a loss is the last that is heard, and opens no other transport', () => {
-  const { sse, wt, fanwire, types } = start();
+test('close() on the news of a loss is the last that is heard, and opens no other transport', async () => {
+  const { sse, wt, fanwire, types } = await start();
   fanwire.addEventListener('transportchange', ({ detail }) => detail.to ?? fanwire.close());
   wt.last.hello(0);
   wt.last.end();
@@ -359,20 +355,20 @@ test('close() on the news of a loss is the last that is heard, and opens no othe
   assert.equal(sse.connections.length, 1);
 });
 
-test('a signal closes', () => {
+test('a signal closes', async () => {
   const aborter = new AbortController();
-  const { sse, fanwire } = start({ transport: 'sse', signal: aborter.signal });
+  const { sse, fanwire } = await start({ transport: 'sse', signal: aborter.signal });
   aborter.abort();
   assert.equal(fanwire.readyState, Fanwire.CLOSED);
   assert.ok(sse.last.isClosed);
-  assert.equal(start({ transport: 'sse', signal: aborter.signal }).sse.connections.length, 0);
+  assert.equal((await start({ transport: 'sse', signal: aborter.signal })).sse.connections.length, 0);
 });
 
 /** What a browser fires at the page. */
 const pageEvent = (type, persisted) => Object.assign(new Event(type), { persisted });
 
-test('a page that goes takes its connections along, and stays silent', () => {
-  const { time, sse, wt, fanwire, types } = start();
+test('a page that goes takes its connections along, and stays silent', async () => {
+  const { time, sse, wt, fanwire, types } = await start();
   sse.last.hello(0);
   wt.last.hello(0);
   time.page.dispatchEvent(pageEvent('pagehide', false));
@@ -386,8 +382,8 @@ test('a page that goes takes its connections along, and stays silent', () => {
   assert.equal(fanwire.cursor, cursor(0));
 });
 
-test('a page that comes out of the back/forward cache goes on at its cursor', () => {
-  const { time, sse, wt, fanwire, seqs, fired } = start();
+test('a page that comes out of the back/forward cache goes on at its cursor', async () => {
+  const { time, sse, wt, fanwire, seqs, fired } = await start();
   time.page.dispatchEvent(pageEvent('pageshow', false)); // As every page gets it once it has loaded.
   assert.deepEqual([sse.connections.length, wt.connections.length], [1, 1]);
   wt.last.hello(3);
@@ -406,8 +402,9 @@ test('a page that comes out of the back/forward cache goes on at its cursor', ()
   assert.deepEqual(fired.map(([type]) => type), ['hello', 'transportchange', 'open']);
 });
 
-test('a page that goes while a feed waits to try again leaves no timer behind', () => {
-  const { time, sse } = start({ transport: 'sse' });
+test('a page that goes while a feed waits to try again leaves no timer behind', async () => {
+  const { time, sse } = await start({ transport: 'sse' });
+  await join(time);
   sse.last.end();
   time.page.dispatchEvent(pageEvent('pagehide', true));
   assert.equal(time.pending, 0);
@@ -415,8 +412,8 @@ test('a page that goes while a feed waits to try again leaves no timer behind', 
   assert.equal(sse.connections.length, 2, 'at once: the wait is over');
 });
 
-test('a feed that is closed does not come back with its page, and holds on to nothing of it', () => {
-  const { time, sse, wt, fanwire } = start();
+test('a feed that is closed does not come back with its page, and holds on to nothing of it', async () => {
+  const { time, sse, wt, fanwire } = await start();
   const listeners = () => ['pagehide', 'pageshow'].map((type) => getEventListeners(time.page, type).length);
   assert.deepEqual(listeners(), [2, 1]);
   fanwire.close();
@@ -427,8 +424,8 @@ test('a feed that is closed does not come back with its page, and holds on to no
   assert.equal(fanwire.readyState, Fanwire.CLOSED);
 });
 
-test('close() on the news that the page goes is the last that is heard', () => {
-  const { time, wt, fanwire, types } = start();
+test('close() on the news that the page goes is the last that is heard', async () => {
+  const { time, wt, fanwire, types } = await start();
   wt.last.hello(0);
   fanwire.addEventListener('state', () => fanwire.close());
   time.page.dispatchEvent(pageEvent('pagehide', true));
@@ -438,7 +435,7 @@ test('close() on the news that the page goes is the last that is heard', () => {
   assert.equal(wt.connections.length, 1);
 });
 
-test('without a page, as in a worker, a feed is what it is elsewhere', () => {
+test('without a page, as in a worker, a feed is what it is elsewhere', async () => {
   const time = new FakeTime();
   const sse = new FakeTransport();
   const environment = { ...time.environment(), page: undefined };
@@ -448,12 +445,12 @@ test('without a page, as in a worker, a feed is what it is elsewhere', () => {
   assert.ok(sse.last.isClosed);
 });
 
-test('another instance goes on with the cursor of the first, over another transport', () => {
-  const first = start({ transport: 'sse' });
+test('another instance goes on with the cursor of the first, over another transport', async () => {
+  const first = await start({ transport: 'sse' });
   first.sse.last.hello(0);
   first.sse.last.event(3);
   first.fanwire.close();
-  const second = start({ transport: 'webtransport', lastEventId: first.fanwire.cursor });
+  const second = await start({ transport: 'webtransport', lastEventId: first.fanwire.cursor });
   assert.equal(second.wt.last.request.lastEventId, cursor(3));
   second.wt.last.hello(3);
   second.wt.last.event(3);
@@ -461,8 +458,8 @@ test('another instance goes on with the cursor of the first, over another transp
   assert.deepEqual(second.seqs(), [4]);
 });
 
-test('a type that is listened to later is asked for on the live connection', () => {
-  const { time, sse, fanwire } = start({ transport: 'sse' });
+test('a type that is listened to later is asked for on the live connection', async () => {
+  const { time, sse, fanwire } = await start({ transport: 'sse' });
   sse.last.hello(0);
   const got = [];
   fanwire.addEventListener('update', (event) => got.push(event.data));
@@ -474,8 +471,8 @@ test('a type that is listened to later is asked for on the live connection', () 
   assert.deepEqual(got, ['1']);
 });
 
-test('handlers can be set, read and taken away', () => {
-  const { sse, fanwire, seqs } = start({ transport: 'sse' });
+test('handlers can be set, read and taken away', async () => {
+  const { sse, fanwire, seqs } = await start({ transport: 'sse' });
   sse.last.hello(0);
   sse.last.event(1);
   fanwire.onmessage = null;
@@ -484,7 +481,7 @@ test('handlers can be set, read and taken away', () => {
   assert.deepEqual(seqs(), [1]);
 });
 
-test('a last_event_id in the URL is where it starts, and not where it comes back', () => {
+test('a last_event_id in the URL is where it starts, and not where it comes back', async () => {
   const sse = new FakeTransport();
   const time = new FakeTime();
   new Fanwire('/events?topic=t&last_event_id=urn:1', {

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FRAME, FrameDecoder, readEvent, readFrame } from '../src/frames.js';
-import { Malformed } from '../src/message.js';
+import { FRAME, FrameDecoder, Malformed, readEvent, readFrame } from '../src/frames.js';
 import { bytesOf, vectors } from './support/vectors.js';
 
 test('a long frame that comes in small pieces is put together', () => {

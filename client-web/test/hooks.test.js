@@ -107,7 +107,7 @@ test('React: a token that is given anew with each render is no reason to connect
   await render(createElement(StrictMode, null, createElement(Orders, { name: 'old' })));
   await render(createElement(StrictMode, null, createElement(Orders, { name: 'new' })));
   assert.equal(sse.connections.length, 1);
-  assert.equal(await sse.last.request.token(null), 'token of new');
+  assert.equal(await (await sse.last.request.tokens()).get(), 'token of new');
 });
 
 test('React: on a server there is no feed', async () => {

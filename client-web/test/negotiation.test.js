@@ -2,28 +2,29 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Choice, probe, rest } from '../src/choice.js';
 import { HEAD_START_MS, Negotiation } from '../src/negotiation.js';
 import { Position } from '../src/position.js';
 import { EPOCH, cursor } from './support/fakes.js';
 
-/** A negotiation under a test's hand: its clock, and what it wanted done since it was last asked. */
-function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = null, isBeside = works === null } = {}) {
+/** A negotiation under a test's hand: its clock, and what it wanted done since it was last asked. `joinsAfterMs`: the choice, if there is one. */
+function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = null, isBeside = works === null, joinsAfterMs = 0 } = {}) {
   const position = new Position(startId);
-  const machine = new Negotiation({ kinds, position, random: () => 0.5, connectTimeoutMs: 10_000 });
+  const machine = new Negotiation({ kind: kinds[0], position, random: () => 0.5, connectTimeoutMs: 10_000 });
   const attempts = {};
   let nowMs = 1000;
   let wanted = [];
   const take = (actions) => {
     for (const action of actions) {
-      if (action.do === 'connect') {
-        attempts[action.kind] = action.attempt;
-        machine.asking(action.kind, action.attempt);
+      if (action.name === 'connect') {
+        attempts[action.transport] = action.attempt;
+        machine.asking(action.transport, action.attempt);
       }
       wanted.push(action);
     }
   };
-  const text = ({ do: what, kind, from, to, works: value }) =>
-    what === 'change' ? `${from} > ${to}` : what === 'remember' ? `remember ${value}` : kind ? `${what} ${kind}` : what;
+  const text = ({ name, transport, from, to, works: value }) =>
+    name === 'transportchange' ? `${from} > ${to}` : name === 'remember' ? `remember ${value}` : transport ? `${name} ${transport}` : name;
   const all = {
     machine,
     position,
@@ -31,10 +32,10 @@ function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = 
     hello: (kind, seq, { verdict = 'resumed', epoch = EPOCH, heartbeatMs = 15_000 } = {}) =>
       all.say(kind, { name: 'hello', cursor: { epoch, seq }, verdict, heartbeatMs }),
     event: (kind, seq) => all.say(kind, { name: 'event', cursor: { epoch: EPOCH, seq }, prevSeq: null, type: 'message', data: '', id: null }),
-    end: (kind, end = { reason: 'cut' }) => take(machine.lose(kind, attempts[kind], end, nowMs)),
-    probe: (isNewNetwork = false) => take(machine.probe(nowMs, isNewNetwork)),
+    end: (kind, end = { reason: 'cut' }) => all.say(kind, { ...end, name: 'bye' }),
+    probe: (isNewNetwork = false) => take(probe(machine, nowMs, isNewNetwork)),
     start: (known) => take(machine.start(nowMs, known)),
-    rest: () => take(machine.rest(true)),
+    rest: () => take(rest(machine, true)),
     advance(ms) {
       const endMs = nowMs + ms;
       while (machine.dueMs <= endMs) {
@@ -49,13 +50,15 @@ function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = 
       take(machine.tick(nowMs));
     },
     wanted() {
-      const done = wanted.filter((action) => action.do !== 'state').map(text);
+      const done = wanted.filter((action) => action.name !== 'state').map(text);
       wanted = [];
       return done;
     },
     state: () => [machine.status('sse')?.state, machine.status('webtransport')?.state, machine.live],
   };
-  take(machine.start(nowMs, works));
+  take(machine.start(nowMs, kinds.length > 1 ? works : null));
+  all.advance(joinsAfterMs);
+  if (kinds.length > 1 && joinsAfterMs < Infinity) take(new Choice(machine).join(nowMs, works));
   if (isBeside) all.advance(HEAD_START_MS);
   return all;
 }
@@ -89,7 +92,7 @@ test('WebTransport takes over with its hello, and SSE is dropped before anything
 test('known to work: a head start, and no second connection where it is enough', () => {
   const { hello, wanted, advance, machine } = negotiation({ works: true });
   assert.deepEqual(wanted(), ['connect webtransport']);
-  advance(99);
+  advance(HEAD_START_MS - 1);
   hello('webtransport', 0);
   advance(20_000);
   assert.ok(!wanted().includes('connect sse'));
@@ -98,7 +101,7 @@ test('known to work: a head start, and no second connection where it is enough',
 
 test('known to work, and it doesn’t: SSE a head start later, or as soon as it fails', () => {
   const slow = negotiation({ works: true });
-  slow.advance(99);
+  slow.advance(HEAD_START_MS - 1);
   assert.deepEqual(slow.wanted(), ['connect webtransport']);
   slow.advance(1);
   assert.deepEqual(slow.wanted(), ['connect sse']);
@@ -106,6 +109,37 @@ test('known to work, and it doesn’t: SSE a head start later, or as soon as it 
   broken.advance(10);
   broken.end('webtransport');
   assert.deepEqual(broken.wanted(), ['connect webtransport', 'drop webtransport', 'connect sse'], 'and nobody is told of an error');
+});
+
+test('known to work, and what knows WebTransport is late, or can’t be loaded: SSE waits for nothing but the head start', () => {
+  const late = negotiation({ works: true, joinsAfterMs: 300 });
+  assert.deepEqual(late.wanted(), ['connect sse', 'connect webtransport']);
+  late.hello('sse', 3);
+  late.hello('webtransport', 3);
+  assert.deepEqual(late.state(), ['off', 'ready', 'webtransport']);
+  const never = negotiation({ works: true, joinsAfterMs: HEAD_START_MS, isBeside: false });
+  assert.deepEqual(never.wanted()[0], 'connect sse');
+});
+
+test('without the choice SSE goes on alone: it comes back at its cursor, and ends where its hub says so', () => {
+  const { hello, event, end, wanted, advance, machine, position } = negotiation({ kinds: ['sse'] });
+  hello('sse', 0);
+  event('sse', 4);
+  wanted();
+  end('sse');
+  assert.deepEqual(wanted(), ['drop sse', 'sse > null', 'error sse']);
+  advance(1000);
+  assert.deepEqual([wanted(), position.resumeId], [['connect sse'], cursor(4)]);
+  end('sse', { reason: '400', status: 400, isTerminal: true });
+  assert.deepEqual([wanted(), machine.isClosed, machine.dueMs], [['drop sse', 'error sse'], true, Infinity]);
+});
+
+test('nothing known, and SSE is lost before there is a choice: WebTransport as soon as there is one', () => {
+  const { wanted, end, machine } = negotiation({ isBeside: false, joinsAfterMs: 60 });
+  assert.deepEqual(wanted(), ['connect sse']);
+  end('sse');
+  assert.deepEqual(wanted(), ['drop sse', 'connect webtransport']);
+  assert.equal(machine.status('sse').state, 'waiting');
 });
 
 test('a probe during the head start opens nothing more', () => {
@@ -218,7 +252,7 @@ test('a drain is of the hub: neither transport comes back before the time it gav
   assert.deepEqual(wanted(), []);
   advance(1);
   assert.deepEqual(wanted(), ['connect webtransport']);
-  advance(100);
+  advance(HEAD_START_MS);
   assert.deepEqual(wanted(), ['connect sse']);
 });
 
@@ -265,7 +299,7 @@ test('bye with null ends the feed', () => {
   const { hello, say, wanted, machine } = negotiation();
   hello('sse', 0);
   wanted();
-  say('webtransport', { name: 'bye', code: 2, reason: 'no matcher', retryMs: null });
+  say('webtransport', { name: 'bye', code: 2, reason: 'no matcher', retryMs: null, isTerminal: true });
   assert.deepEqual(wanted(), ['drop webtransport', 'drop sse', 'sse > null', 'error webtransport']);
   assert.ok(machine.isClosed);
   assert.equal(machine.dueMs, Infinity);
@@ -273,7 +307,7 @@ test('bye with null ends the feed', () => {
 
 test('what WebTransport may not have, SSE may: it has cookies', () => {
   const { hello, say, end, wanted, machine, advance } = negotiation();
-  say('webtransport', { name: 'bye', code: 3, reason: 'no credentials', retryMs: null });
+  say('webtransport', { name: 'bye', code: 3, reason: 'no credentials', retryMs: null, isTerminal: true });
   assert.equal(machine.isClosed, false);
   hello('sse', 0);
   wanted();
@@ -307,7 +341,7 @@ test('a clock that stood still is no silence', () => {
 
 test('a hub without control messages delivers until it is cut', () => {
   const { say, end, wanted, advance, machine, position } = negotiation({ kinds: ['sse'] });
-  say('sse', { name: 'plain' });
+  say('sse', { name: 'hello', cursor: null, verdict: null, heartbeatMs: null });
   say('sse', { name: 'event', cursor: null, prevSeq: null, type: 'message', data: 'x', id: 'urn:7' });
   say('sse', { name: 'event', cursor: null, prevSeq: null, type: 'message', data: 'x', id: null });
   advance(3_600_000);
@@ -362,7 +396,7 @@ test('latest: both begin, and the second one to say hello goes on where the firs
 });
 
 test('a feed that two transports began in the void is told its loss once', () => {
-  const { hello, say, event, wanted } = negotiation({ startId: cursor(100) });
+  const { hello, say, event, wanted, position } = negotiation({ startId: cursor(100) });
   hello('sse', 0, { verdict: 'unknown_cursor' });
   say('sse', { name: 'gap', reason: 'unknown_cursor', from: null, to: 0, cursor: { epoch: EPOCH, seq: 0 } });
   event('sse', 7);
@@ -371,5 +405,6 @@ test('a feed that two transports began in the void is told its loss once', () =>
   event('webtransport', 7);
   event('webtransport', 8);
   const told = wanted();
-  assert.deepEqual(told.filter((what) => /^(gap|event|duplicate)/.test(what)), ['gap sse', 'event sse', 'duplicate', 'event webtransport']);
+  assert.deepEqual(told.filter((what) => /^(gap|event)/.test(what)), ['gap sse', 'event sse', 'event webtransport']);
+  assert.equal(position.duplicates, 1);
 });

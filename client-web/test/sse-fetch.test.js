@@ -52,12 +52,11 @@ function connect(answers, extra = {}) {
   };
   const connection = connectSseFetch({
     url: new URL('https://hub.example/events?topic=a'),
-    lastEventId: '#0a1b2c3d4e:41',
-    heartbeatSeconds: null,
+    lastEventId: () => '#0a1b2c3d4e:41',
     withCredentials: true,
     types: new Set(),
     environment: { ...new FakeTime().environment(), fetch },
-    token: null,
+    tokens: null,
     onMessage: (message) => got.push(message),
     onEnd: (end) => got.push(end),
     ...extra,
@@ -82,15 +81,15 @@ test('a feed by fetch: the same messages, and an end', async () => {
 });
 
 test('a token goes in a header; one that is refused is asked for anew, once', async () => {
-  const token = async (refused) => (refused === 'old' ? 'new' : 'old');
+  const tokens = async () => ({ get: async (refused) => (refused === 'old' ? 'new' : 'old'), expires() {} });
   const refusal = () => Response.json({ error: { code: 'invalid_token', message: 'no' } }, { status: 401 });
-  const once = connect([refusal(), stream(messages[0].sse_control)], { token });
+  const once = connect([refusal(), stream(messages[0].sse_control)], { tokens });
   await until(() => once.got.length === 2);
   assert.deepEqual(once.asked.map(({ headers }) => headers.Authorization), ['Bearer old', 'Bearer new']);
-  const twice = connect([refusal(), refusal()], { token });
+  const twice = connect([refusal(), refusal()], { tokens });
   await until(() => twice.got.length === 1);
   assert.deepEqual(twice.got, [{ reason: 'the hub answered 401: invalid_token: no', status: 401, retryMs: null, isTerminal: true }]);
-  const failing = connect([], { token: () => Promise.reject(new Error('signed out')) });
+  const failing = connect([], { tokens: async () => ({ get: () => Promise.reject(new Error('signed out')) }) });
   await until(() => failing.got.length === 1);
   assert.deepEqual(failing.got, [{ reason: 'signed out' }]);
 });
@@ -104,7 +103,7 @@ test('what is no event stream is no feed', async () => {
   assert.equal(shed.got[0].retryMs, 4200);
   const malformed = connect([stream(messages[0].sse_control, 'event: fanwire\ndata: {\n\n', events[0].sse_control)]);
   await until(() => malformed.got.length === 2);
-  assert.match(malformed.got[1].reason, /no JSON/);
+  assert.match(malformed.got[1].reason, /JSON/);
 });
 
 test('close() ends the request, and says nothing', async () => {
@@ -120,6 +119,7 @@ test('close() ends the request, and says nothing', async () => {
 });
 
 /** A session whose control stream a test answers. */
+const expiries = [];
 function session() {
   const sent = [];
   let answers;
@@ -145,7 +145,7 @@ function session() {
 
 test('requests on the control stream are answered in any order', async () => {
   const fake = session();
-  const control = new ControlStream(fake);
+  const control = new ControlStream(fake, (ms) => expiries.push(ms));
   const first = control.request(FRAME.SUBSCRIBE, { match: ['b'] });
   const second = control.request(FRAME.AUTH, { token: 'x'.repeat(300) });
   await until(() => fake.sent.length === 2);
@@ -153,14 +153,24 @@ test('requests on the control stream are answered in any order', async () => {
   fake.answer({ request_id: 99, ok: {} });
   fake.answer({ request_id: 2, error: { code: 'invalid_token', message: 'no' } });
   fake.answer({ request_id: 1, ok: { from_seq: 5 } });
-  assert.deepEqual(await first, { request_id: 1, from_seq: 5 });
   await assert.rejects(second, { name: 'RequestError', code: 'invalid_token' });
+  let isInForce = false;
+  first.then(() => (isInForce = true));
+  await turn();
+  assert.equal(isInForce, false, 'a change holds from where the feed shows it');
+  control.shows(1);
+  await first;
+  const third = control.request(FRAME.AUTH, { token: 'y' });
+  await until(() => fake.sent.length === 3);
+  fake.answer({ request_id: 3, ok: { expires_at_ms: 1234 } });
+  await third;
+  assert.deepEqual(expiries, [1234]);
   assert.equal(fake.opened, 1);
 });
 
 test('requests whose session ends fail', async () => {
   const fake = session();
-  const control = new ControlStream(fake);
+  const control = new ControlStream(fake, (ms) => expiries.push(ms));
   const asked = control.request(FRAME.SUBSCRIBE, { match: ['b'] });
   await until(() => fake.sent.length === 1);
   fake.fail(new Error('gone'));

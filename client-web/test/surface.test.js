@@ -18,7 +18,7 @@ async function until(what, isSo) {
   assert.fail(`never: ${what}`);
 }
 
-function start(options = {}, time = new FakeTime(), environment = {}) {
+async function start(options = {}, time = new FakeTime(), environment = {}) {
   const sse = new FakeTransport();
   const wt = new FakeTransport();
   const fanwire = new Fanwire('/events?topic=a', {
@@ -29,65 +29,66 @@ function start(options = {}, time = new FakeTime(), environment = {}) {
   const got = [];
   fanwire.onmessage = ({ fanwire: { seq } }) => got.push(seq);
   // Where nothing is remembered, WebTransport begins a moment later than SSE.
-  if (sse.connections.length === 1) time.advance(HEAD_START_MS);
+  if (sse.connections.length === 1 && options.transport !== 'sse') time.advance(HEAD_START_MS);
+  await until('the rest is loaded', () => options.transport === 'sse' || fanwire.links.webtransport);
   return { time, sse, wt, fanwire, got };
 }
 
 const counts = ({ sse, wt }) => [sse.connections.length, wt.connections.length];
 const ping = (seq) => ({ name: 'ping', watermark: { epoch: EPOCH, seq } });
 
-test('what worked is remembered for the next feed, with what the hub offered', () => {
-  const first = start();
+test('what worked is remembered for the next feed, with what the hub offered', async () => {
+  const first = await start();
   const offer = { url: 'https://hub.example:4433/events' };
   first.wt.last.request.onOffer(offer);
   first.wt.last.hello(0);
-  const second = start({}, first.time);
+  const second = await start({}, first.time);
   assert.deepEqual(counts(second), [0, 1]);
   assert.deepEqual(second.wt.last.request.offer, offer);
-  second.time.advance(100);
+  second.time.advance(HEAD_START_MS);
   assert.deepEqual(counts(second), [1, 1]);
 });
 
-test('an offer that failed is asked for again, and is no proof that WebTransport fails', () => {
-  const first = start();
+test('an offer that failed is asked for again, and is no proof that WebTransport fails', async () => {
+  const first = await start();
   first.wt.last.request.onOffer({ url: '/old' });
   first.wt.last.hello(0);
-  const second = start({}, first.time);
+  const second = await start({}, first.time);
   second.wt.last.end();
   second.sse.last.hello(0);
-  assert.equal(second.time.stored.size, 0);
+  assert.deepEqual(second.time.stored, {});
   second.time.advance(2000);
   assert.equal(second.wt.last.request.offer, null);
   second.wt.last.request.onOffer({ url: '/new' });
   second.wt.last.end();
-  assert.deepEqual(counts(start({}, first.time)), [1, 0]);
+  assert.deepEqual(counts(await start({}, first.time)), [1, 0]);
 });
 
-test('memory expires, and what isn’t ours is none', () => {
-  const { time, wt } = start();
+test('memory expires, and what isn’t ours is none', async () => {
+  const { time, wt } = await start();
   wt.last.hello(0);
-  const [[key, value]] = [...time.stored];
-  assert.deepEqual(counts(start({}, time)), [0, 1]);
+  const [[key, value]] = Object.entries(time.stored);
+  assert.deepEqual(counts(await start({}, time)), [0, 1]);
   for (const other of ['nonsense', '{}', 'null', '7', '{"works":true,"untilMs":1e300}']) {
-    time.stored.set(key, other);
-    assert.deepEqual(counts(start({}, time)), [1, 1], other);
+    time.stored[key] = other;
+    assert.deepEqual(counts(await start({}, time)), [1, 1], other);
   }
-  time.stored.set(key, value);
+  time.stored[key] = value;
   time.nowMs += 24 * 3_600_000 + 1;
-  assert.deepEqual(counts(start({}, time)), [1, 1]);
+  assert.deepEqual(counts(await start({}, time)), [1, 1]);
 });
 
-test('where storage is forbidden nothing is remembered, and nothing breaks', () => {
+test('where storage is forbidden nothing is remembered, and nothing breaks', async () => {
   const forbidden = () => {
     throw new DOMException('forbidden', 'SecurityError');
   };
-  const one = start({}, new FakeTime(), { storage: forbidden });
+  const one = await start({}, new FakeTime(), { storage: forbidden });
   one.wt.last.hello(0);
   assert.equal(one.fanwire.transport, 'webtransport');
-  assert.deepEqual(counts(start({}, one.time, { storage: forbidden })), [1, 1]);
+  assert.deepEqual(counts(await start({}, one.time, { storage: forbidden })), [1, 1]);
 });
 
-test('a network that changes makes what is remembered void, and is a reason to try', () => {
+test('a network that changes makes what is remembered void, and is a reason to try', async () => {
   for (const change of [
     ({ page }) => page.dispatchEvent(new Event('online')),
     ({ connection }) => {
@@ -95,13 +96,13 @@ test('a network that changes makes what is remembered void, and is a reason to t
       connection.dispatchEvent(new Event('change'));
     },
   ]) {
-    const one = start();
+    const one = await start();
     one.sse.last.hello(0);
     one.wt.last.end();
-    assert.equal(one.time.stored.size, 1);
+    assert.equal(Object.keys(one.time.stored).length, 1);
     one.time.nowMs += 600;
     change(one.time);
-    assert.equal(one.time.stored.size, 0);
+    assert.deepEqual(one.time.stored, {});
     assert.deepEqual(counts(one), [1, 2]);
     one.fanwire.close();
     change(one.time);
@@ -109,17 +110,17 @@ test('a network that changes makes what is remembered void, and is a reason to t
   }
 });
 
-test('an estimate that changes is no new network', () => {
-  const one = start();
+test('an estimate that changes is no new network', async () => {
+  const one = await start();
   one.sse.last.hello(0);
   one.wt.last.end();
   one.time.nowMs += 600;
   one.time.connection.dispatchEvent(new Event('change'));
-  assert.deepEqual([one.time.stored.size, ...counts(one)], [1, 1, 1]);
+  assert.deepEqual([Object.keys(one.time.stored).length, ...counts(one)], [1, 1, 1]);
 });
 
-test('a page that is seen again tries at once, and keeps what it remembers', () => {
-  const one = start();
+test('a page that is seen again tries at once, and keeps what it remembers', async () => {
+  const one = await start();
   one.sse.last.hello(0);
   one.wt.last.end();
   one.time.nowMs += 600;
@@ -128,28 +129,33 @@ test('a page that is seen again tries at once, and keeps what it remembers', () 
   assert.deepEqual(counts(one), [1, 1]);
   one.time.document.visibilityState = 'visible';
   one.time.document.dispatchEvent(new Event('visibilitychange'));
-  assert.deepEqual([one.time.stored.size, ...counts(one)], [1, 1, 2]);
+  assert.deepEqual([Object.keys(one.time.stored).length, ...counts(one)], [1, 1, 2]);
 });
 
-test('WebKit starts and stays on SSE, unless it is let in', () => {
-  const WebKit = { isWebKit: true, WebTransport: class {}, EventSource: class {} };
-  const used = (options) => {
+test('WebKit starts and stays on SSE, unless it is let in', async () => {
+  const agent = (name) => ({ navigator: { userAgent: `Mozilla/5.0 AppleWebKit/605.1.15 ${name}` }, WebTransport: class {}, EventSource: class {} });
+  const used = async (options, name = 'Version/26.4 Safari/605.1.15') => {
+    const time = new FakeTime();
     const sse = new FakeTransport();
-    const feed = new Fanwire('/events?topic=a', { environment: { ...new FakeTime().environment(), ...WebKit, fetch: async () => Response.error() }, transports: { sse: sse.connect }, ...options });
+    const environment = { ...time.environment(), ...agent(name), fetch: async () => Response.error() };
+    const feed = new Fanwire('/events?topic=a', { environment, transports: { sse: sse.connect }, ...options });
+    time.advance(HEAD_START_MS);
+    for (let i = 0; i < 20; i++) await turn();
     const uses = feed.links.webtransport !== null;
     feed.close();
     return uses;
   };
-  assert.deepEqual([used({}), used({ webkit: true }), used({ transport: 'webtransport' })], [false, true, true]);
+  assert.deepEqual([await used({}), await used({ webkit: true }), await used({ transport: 'webtransport' })], [false, true, true]);
+  assert.equal(await used({}, 'Chrome/156.0.0.0 Safari/537.36'), true);
 });
 
 test('topics before the first hello are simply asked for', async () => {
-  const { sse, fanwire, got } = start({ transport: 'sse' });
+  const { sse, fanwire, got } = await start({ transport: 'sse' });
   const added = fanwire.subscribe('b', 'a');
   await added;
   assert.equal(fanwire.url, 'https://hub.example/events?topic=a&topic=b');
-  sse.last.hello(0);
   assert.equal(sse.connections.length, 2, 'the first one had asked for less');
+  assert.ok(sse.connections[0].isClosed);
   assert.equal(sse.last.request.url.search, '?topic=a&topic=b');
   sse.last.hello(0);
   sse.last.event(1);
@@ -157,12 +163,13 @@ test('topics before the first hello are simply asked for', async () => {
 });
 
 test('WebTransport is asked in band; the change holds from where the feed says so', async () => {
-  const { sse, wt, fanwire } = start();
+  const { sse, wt, fanwire } = await start();
   const asked = [];
   wt.last.request.onMessage({ name: 'hello', cursor: { epoch: EPOCH, seq: 4 }, verdict: 'live', heartbeatMs: 15_000 });
+  let inForce;
   wt.last.answer = (type, body) => {
     asked.push([type, body]);
-    return Promise.resolve({ request_id: 7, from_seq: 9 });
+    return new Promise((resolve) => (inForce = resolve));
   };
   let isDone = false;
   const added = fanwire.subscribe('b').then(() => (isDone = true));
@@ -170,7 +177,8 @@ test('WebTransport is asked in band; the change holds from where the feed says s
   assert.deepEqual(asked, [[FRAME.SUBSCRIBE, { match: ['b'] }]]);
   await turn();
   assert.equal(isDone, false);
-  wt.last.say({ name: 'changed', requestId: 7, fromSeq: 9 });
+  wt.last.say(ping(9));
+  inForce();
   await added;
   assert.equal(fanwire.cursor, cursor(9), 'up to there the feed is complete');
   wt.last.end();
@@ -179,16 +187,18 @@ test('WebTransport is asked in band; the change holds from where the feed says s
 });
 
 test('a session that ends before the change shows: the next transport is asked', async () => {
-  const { sse, wt, fanwire } = start();
+  const { sse, wt, fanwire } = await start();
   wt.last.hello(4);
   let asked = 0;
+  let fail;
   wt.last.answer = () => {
     asked++;
-    return Promise.resolve({ request_id: 1 });
+    return new Promise((_, reject) => (fail = reject));
   };
   const added = fanwire.subscribe('b');
   await until('it is asked', () => asked === 1);
   wt.last.end();
+  fail(new Error('the control stream ended'));
   assert.equal(sse.last.request.url.search, '?topic=a');
   const bridge = sse.last;
   bridge.hello(4);
@@ -200,7 +210,7 @@ test('a session that ends before the change shows: the next transport is asked',
 });
 
 test('a refused change is told to whoever asked, and changes nothing', async () => {
-  const { wt, fanwire } = start();
+  const { wt, fanwire } = await start();
   wt.last.hello(4);
   wt.last.answer = () => Promise.reject(Object.assign(new Error('no'), { name: 'RequestError', code: 'bad_topic' }));
   await assert.rejects(fanwire.subscribe('b'), { code: 'bad_topic' });
@@ -211,7 +221,7 @@ test('a refused change is told to whoever asked, and changes nothing', async () 
 });
 
 test('SSE: adding a topic replays nothing, loses nothing and repeats nothing', async () => {
-  const { time, sse, fanwire, got } = start({ transport: 'sse' });
+  const { time, sse, fanwire, got } = await start({ transport: 'sse' });
   const changes = [];
   fanwire.addEventListener('transportchange', ({ detail }) => changes.push(detail.to));
   const [first] = sse.connections;
@@ -226,7 +236,7 @@ test('SSE: adding a topic replays nothing, loses nothing and repeats nothing', a
   second.hello(5, { verdict: 'live' });
   await until('the first one is asked how far it is', () => sse.connections.length === 3);
   const bridge = sse.last;
-  assert.deepEqual([bridge.request.url.search, bridge.request.lastEventId, bridge.request.heartbeatSeconds], ['?topic=a', cursor(2), 1]);
+  assert.deepEqual([bridge.request.url.search, bridge.request.lastEventId, bridge.request.heartbeat], ['?topic=a', cursor(2), 1]);
   second.event(6);
   second.event(7);
   bridge.hello(2);
@@ -243,7 +253,7 @@ test('SSE: adding a topic replays nothing, loses nothing and repeats nothing', a
 });
 
 test('SSE: where nothing was missed between the two streams there is no third', async () => {
-  const { sse, fanwire, got } = start({ transport: 'sse' });
+  const { sse, fanwire, got } = await start({ transport: 'sse' });
   sse.last.hello(5);
   const added = fanwire.subscribe('b');
   await until('a second stream', () => sse.connections.length === 2);
@@ -255,9 +265,8 @@ test('SSE: where nothing was missed between the two streams there is no third', 
 });
 
 test('SSE: removing a topic goes on at the cursor, and is no loss of the connection', async () => {
-  const { sse, fanwire } = start({ transport: 'sse' });
+  const { sse, fanwire } = await start({ transport: 'sse' });
   await fanwire.subscribe('b');
-  sse.last.hello(3);
   sse.last.hello(3);
   const errors = [];
   fanwire.onerror = (event) => errors.push(event);
@@ -268,7 +277,7 @@ test('SSE: removing a topic goes on at the cursor, and is no loss of the connect
 });
 
 test('changes are made one after the other', async () => {
-  const { sse, fanwire } = start({ transport: 'sse' });
+  const { sse, fanwire } = await start({ transport: 'sse' });
   sse.last.hello(5);
   const changes = [fanwire.subscribe('b'), fanwire.subscribe('c'), fanwire.unsubscribe('a')];
   for (const n of [2, 3]) {
@@ -280,7 +289,7 @@ test('changes are made one after the other', async () => {
 });
 
 test('an iterator gives events and gaps in order, and ends with the feed', async () => {
-  const { sse, fanwire } = start({ transport: 'sse' });
+  const { sse, fanwire } = await start({ transport: 'sse' });
   const read = (async () => {
     const seen = [];
     for await (const event of fanwire) seen.push(event.type === 'gap' ? event.detail.reason : event.fanwire.seq);
@@ -296,7 +305,7 @@ test('an iterator gives events and gaps in order, and ends with the feed', async
 });
 
 test('an iterator whose reader is slow leaves out what its queue has no room for, and says so', async () => {
-  const { sse, fanwire } = start({ transport: 'sse' });
+  const { sse, fanwire } = await start({ transport: 'sse' });
   const events = fanwire.events({ queueMax: 2 });
   sse.last.hello(0);
   for (let seq = 1; seq <= 6; seq++) sse.last.event(seq);
@@ -308,13 +317,33 @@ test('an iterator whose reader is slow leaves out what its queue has no room for
   assert.equal((await next()).fanwire.seq, 7);
 });
 
+test('what comes before the iterator is loaded is kept, up to its limit, and what is beyond is told', async () => {
+  const { sse, fanwire } = await start({ transport: 'sse' });
+  const events = fanwire.events({ types: ['message', 'gap'], queueMax: 5000 });
+  sse.last.hello(0);
+  for (let seq = 1; seq <= 1200; seq++) sse.last.event(seq);
+  const first = await events.next();
+  sse.last.event(1201);
+  const seqs = [first.value.fanwire.seq];
+  let gap = null;
+  while (seqs.at(-1) !== 1201) {
+    const { value } = await events.next();
+    if (value.type === 'gap') gap = value.detail;
+    else seqs.push(value.fanwire.seq);
+  }
+  const kept = seqs.at(-2);
+  assert.ok(kept > 900 && kept < 1200, `${kept} were kept`);
+  assert.deepEqual(seqs, [...Array(kept).keys()].map((i) => i + 1).concat(1201));
+  assert.deepEqual(gap, { transport: 'sse', reason: 'overflow', from: kept + 1, to: 1200, cursor: cursor(1200) });
+});
+
 test('an iterator throws where the feed was ended for good, and lets go where its reader does', async () => {
-  const one = start({ transport: 'sse' });
+  const one = await start({ transport: 'sse' });
   const events = one.fanwire.events();
-  one.sse.last.say({ name: 'bye', code: 2, reason: 'no matcher', retryMs: null });
+  one.sse.last.say({ name: 'bye', code: 2, reason: 'no matcher', retryMs: null, isTerminal: true });
   await assert.rejects(events.next(), /no matcher/);
   assert.deepEqual(await events.next(), { value: undefined, done: true });
-  const other = start({ transport: 'sse' });
+  const other = await start({ transport: 'sse' });
   other.sse.last.hello(0);
   other.sse.last.event(1);
   const early = (async () => {
@@ -333,8 +362,8 @@ test('a token is asked for once for both transports, and again before it expires
   const time = new FakeTime();
   const nowSeconds = time.environment().wallMs() / 1000;
   let asked = 0;
-  const one = start({ token: async () => jwt(nowSeconds + 60 * ++asked, asked) }, time);
-  const tokens = await Promise.all([one.sse, one.wt].map(({ last }) => last.request.token(null)));
+  const one = await start({ token: async () => jwt(nowSeconds + 60 * ++asked, asked) }, time);
+  const tokens = await Promise.all([one.sse, one.wt].map(async ({ last }) => (await last.request.tokens()).get()));
   assert.equal(tokens[0], tokens[1]);
   one.wt.last.hello(0);
   const shown = [];
@@ -357,8 +386,8 @@ test('a token is asked for once for both transports, and again before it expires
 test('SSE shows another token by beginning anew at its cursor', async () => {
   const time = new FakeTime();
   const nowMs = time.environment().wallMs();
-  const one = start({ transport: 'sse', token: () => ({ token: 'opaque', expiresAtMs: nowMs + 30_000 }) }, time);
-  await one.sse.last.request.token(null);
+  const one = await start({ transport: 'sse', token: () => ({ token: 'opaque', expiresAtMs: nowMs + 30_000 }) }, time);
+  await (await one.sse.last.request.tokens()).get();
   one.sse.last.hello(0, { heartbeatMs: 60_000 });
   one.sse.last.event(3);
   time.advance(20_000);
@@ -370,8 +399,9 @@ test('SSE shows another token by beginning anew at its cursor', async () => {
 test('a token that was refused, or has expired, is not shown again', async () => {
   const time = new FakeTime();
   let asked = 0;
-  const one = start({ transport: 'sse', token: () => ({ token: `t${++asked}`, expiresAtMs: time.environment().wallMs() + 30_000 }) }, time);
-  const { token } = one.sse.last.request;
+  const one = await start({ transport: 'sse', token: () => ({ token: `t${++asked}`, expiresAtMs: time.environment().wallMs() + 30_000 }) }, time);
+  const tokens = await one.sse.last.request.tokens();
+  const token = (refused) => tokens.get(refused);
   assert.deepEqual([await token(null), await token(null)], ['t1', 't1']);
   // Both transports were refused it.
   assert.deepEqual(await Promise.all([token('t1'), token('t1')]), ['t2', 't2']);

@@ -2,11 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { askForOffer, readOffer } from '../src/discovery.js';
-import { Malformed } from '../src/message.js';
+import { askForOffer } from '../src/discovery.js';
+import { FRAME, Malformed, writeFrame } from '../src/frames.js';
 import { publish } from '../src/publish.js';
 import { connectSse } from '../src/transport/sse.js';
-import { connectWebTransport, readFeed } from '../src/transport/webtransport.js';
+import { readFeed } from '../src/transport/feed.js';
+import { connectWebTransport, readOffer } from '../src/transport/webtransport.js';
 import { FakeTime } from './support/fakes.js';
 import { bytesOf, parseBlock, vectors } from './support/vectors.js';
 
@@ -37,13 +38,12 @@ function request(environment, extra = {}) {
   return {
     got,
     url: new URL('https://hub.example/events?topic=a%20b&topic=c'),
-    lastEventId: '#0a1b2c3d4e:41',
-    heartbeatSeconds: 2.5,
+    lastEventId: () => '#0a1b2c3d4e:41',
+    heartbeat: 2.5,
     withCredentials: false,
-    types: new Set(['update']),
+    types: new Set(['message', 'update']),
     environment: { ...new FakeTime().environment(), ...environment },
-    offer: null,
-    onOffer() {},
+    tokens: null,
     onMessage: (message) => got.push(message),
     onEnd: (end) => got.push(end),
     ...extra,
@@ -78,9 +78,9 @@ test('SSE: an event of type error or open is an event', () => {
   assert.equal(sent.got.length, 3);
 });
 
-test('SSE: an event without a cursor after hello, a control message that is no JSON', () => {
+test('SSE: what makes no sense ends the connection', () => {
   const hello = messages[0].sse_control;
-  for (const block of ['id: urn:1\ndata: x\n\n', 'data: x\n\n', 'event: fanwire\ndata: {\n\n', 'event: fanwire\ndata: 1\n\n']) {
+  for (const block of ['event: fanwire\ndata: {\n\n', 'event: fanwire\ndata: {"ping":1}\n\n', 'id: #0a1b2c3d4e:1;b\ndata: ?\n\n', 'id: #0a1b2c3d4e:1;n=%ff\ndata: x\n\n']) {
     const sent = request({ EventSource: FakeEventSource });
     connectSse(sent);
     FakeEventSource.all.at(-1).feed(hello);
@@ -100,7 +100,7 @@ test('SSE: a hub without control messages is read as it is', () => {
   source.feed('data: y\n\n');
   time.advance(10_000);
   assert.deepEqual(sent.got.map(({ name, id, cursor }) => [name, id, cursor]), [
-    ['plain', undefined, undefined], ['event', 'urn:1', null], ['event', null, null],
+    ['hello', undefined, null], ['event', 'urn:1', null], ['event', null, null],
   ]);
 });
 
@@ -112,7 +112,7 @@ test('SSE: a stream that opens and stays quiet is one without control messages',
   time.advance(2999);
   assert.deepEqual(sent.got, []);
   time.advance(1);
-  assert.deepEqual(sent.got, [{ name: 'plain' }]);
+  assert.deepEqual(sent.got, [{ name: 'hello', cursor: null, verdict: null, heartbeatMs: null }]);
 });
 
 /** A stream that EventSource gives up, and what a fetch of the same says. */
@@ -163,6 +163,9 @@ test('SSE: what was cut, or never answered, is not asked about', () => {
     assert.match(sent.got.at(-1).reason, /cut/);
   }
 });
+
+/** What gives a token, as a feed's tokens. */
+const tokensOf = (get) => async () => ({ get, expires() {} });
 
 class FakeWebTransport {
   static all = [];
@@ -293,7 +296,7 @@ test('WebTransport: it has no cookies, so a feed that needs them is asked for as
   assert.deepEqual(await authOf({}), []);
   assert.deepEqual(await authOf({ withCredentials: true }), ['required']);
   const url = new URL('https://hub.example/events?topic=a&auth=required');
-  assert.deepEqual(await authOf({ url, token: async () => 'x' }), ['inband']);
+  assert.deepEqual(await authOf({ url, tokens: tokensOf(async () => 'x') }), ['inband']);
 });
 
 test('WebTransport: a token that the hub refuses is asked for anew, and one that stays the same is the end', async () => {
@@ -308,7 +311,7 @@ test('WebTransport: a token that the hub refuses is asked for anew, and one that
       return refused ? next : 'old';
     };
     const time = new FakeTime();
-    const sent = request({ ...time.environment(), WebTransport: FakeWebTransport, fetch: discovery(offer) }, { token });
+    const sent = request({ ...time.environment(), WebTransport: FakeWebTransport, fetch: discovery(offer) }, { tokens: tokensOf(token) });
     connectWebTransport(sent);
     await turn();
     const session = FakeWebTransport.all.at(-1);
@@ -317,7 +320,7 @@ test('WebTransport: a token that the hub refuses is asked for anew, and one that
     session.end({ closeCode: 3, reason: 'no valid token' });
     await turn();
     time.advance(1000);
-    assert.deepEqual(asked, [null, 'old']);
+    assert.deepEqual(asked, [undefined, 'old']);
     assert.deepEqual(sent.got, [{ reason: 'no valid token', code: 3, isTerminal }]);
   }
 });
@@ -352,6 +355,38 @@ test('a feed is read however it is cut, character by character too', async () =>
       events.map(({ event }) => event.text),
     );
   }
+});
+
+const readAll = async (...frames) => {
+  const got = [];
+  const stream = new ReadableStream({
+    start(controller) {
+      for (const frame of frames) controller.enqueue(frame);
+      controller.close();
+    },
+  });
+  await readFeed(stream, (message, changed) => got.push(changed === undefined ? message : { ...message, changed }));
+  return got;
+};
+const hello = writeFrame(FRAME.HELLO, { version: 1, cursor: '#0a1b2c3d4e:0', verdict: 'live', heartbeat_ms: 1000 });
+const cursorAt = (seq) => ({ epoch: '0a1b2c3d4e', seq });
+/** An EVENT with nothing but numbers below 64 and the topic `t`. */
+const eventFrame = (prevSeq, seq) => Uint8Array.from([FRAME.EVENT, 6, prevSeq, seq, 1, 0, 1, 't'.charCodeAt(0)]);
+
+test('a hole that the hub did not tell is told, and what it told is none', async () => {
+  const ping = writeFrame(FRAME.PING, { watermark: '#0a1b2c3d4e:3' });
+  const got = await readAll(hello, eventFrame(0, 1), ping, eventFrame(1, 4), eventFrame(6, 9), eventFrame(9, 10));
+  assert.deepEqual(got.map(({ name, cursor, watermark }) => [name, (cursor ?? watermark).seq]), [
+    ['hello', 0], ['event', 1], ['ping', 3], ['event', 4], ['gap', 6], ['event', 9], ['event', 10],
+  ]);
+  assert.deepEqual(got[4], { name: 'gap', reason: 'unannounced', from: 5, to: 6, cursor: cursorAt(6) });
+});
+
+test('a change shows in the feed as the progress that it is', async () => {
+  const got = await readAll(hello, writeFrame(FRAME.CHANGED, { request_id: 7, from_seq: 9 }), eventFrame(0, 12));
+  assert.deepEqual(got[1], { name: 'ping', watermark: cursorAt(9), changed: 7 });
+  assert.equal(got[2].name, 'event');
+  await assert.rejects(readAll(writeFrame(FRAME.CHANGED, { request_id: 7, from_seq: 9 })), Malformed);
 });
 
 test('a feed that starts with an event is malformed', async () => {

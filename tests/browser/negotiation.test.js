@@ -6,7 +6,7 @@ import { browserTest } from './support/browsers.js';
 import { feedUrl, openFeed, visit } from './support/feed.js';
 import { startHub } from './support/hub.js';
 import { listen } from './support/process.js';
-import { startUdpRelay } from './support/relay.js';
+import { startTcpRelay, startUdpRelay } from './support/relay.js';
 import { until } from './support/wait.js';
 
 browserTest('a page ends on WebTransport, and the next one begins there, with one connection', async (t, { page }) => {
@@ -36,7 +36,7 @@ browserTest('where UDP is blocked a page is on SSE, remembers, and tries again b
   const first = await openFeed(page, options);
   await hub.publishForm({ topic: 'a', data: 'x' });
   assert.equal((await first.received(1))[0].transport, 'sse');
-  await until('it has given up', async () => (await first.call('links')).webtransport.state === 'waiting');
+  await until('it has given up', async () => (await first.call('links')).webtransport?.state === 'waiting');
   const { errors } = await first.state();
   assert.deepEqual(errors, [], 'nothing failed that anyone would miss');
   const second = await openFeed(page, options);
@@ -58,6 +58,21 @@ browserTest('a page that remembers WebTransport wrongly is on SSE after the head
   assert.equal(hello.transport, 'sse');
 });
 
+browserTest('a network that goes before the rest of the client is loaded: SSE comes back at its cursor, and the rest is loaded then', async (t, { page }) => {
+  const hub = await startHub(t);
+  const relay = await startTcpRelay(t, hub.port);
+  await visit(page, relay.origin);
+  // Nothing but what a page has at once, as the network goes with the first hello.
+  const feed = await openFeed(page, { kind: 'client', transport: 'sse', url: feedUrl('a') }, { withinMs: 0 });
+  await feed.openedTimes(1);
+  relay.cut();
+  await feed.saw('errors');
+  for (const data of ['1', '2', '3']) await hub.publishForm({ topic: 'a', data });
+  relay.mend();
+  assert.deepEqual((await feed.received(3)).map(({ data }) => data), ['1', '2', '3']);
+  await feed.watches(15_000);
+});
+
 browserTest('a certificate that the browser refuses leaves SSE', async (t, { page }) => {
   const hub = await startHub(t);
   await visit(page, hub.http);
@@ -71,7 +86,7 @@ browserTest('a certificate that the browser refuses leaves SSE', async (t, { pag
     };
     const feed = new Fanwire(url, { environment: { fetch } });
     const error = await new Promise((resolve) => {
-      feed.addEventListener('state', ({ detail }) => detail.links.webtransport.reason && resolve(detail.links.webtransport.reason));
+      feed.addEventListener('state', ({ detail }) => detail.links.webtransport?.reason && resolve(detail.links.webtransport.reason));
     });
     await new Promise((resolve) => (feed.readyState === 1 ? resolve(null) : feed.addEventListener('open', resolve)));
     return { error, transport: feed.transport };

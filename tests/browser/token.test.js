@@ -70,7 +70,7 @@ browserTest('a feed that needs its cookie stays where cookies are', async (t, { 
   await page.evaluate((value) => (document.cookie = `token=${value}; path=/`), token({}));
   await open(page, { withCredentials: true }, null);
   await until('it is let in', async () => (await state(page)).readyState === 1);
-  await until('WebTransport is refused', async () => (await state(page)).links.webtransport.state === 'off');
+  await until('WebTransport is refused', async () => (await state(page)).links.webtransport?.state === 'off');
   await publisher(hub)('private', true);
   await until('the event', async () => (await state(page)).got.length === 1);
   assert.equal((await state(page)).transport, 'sse');

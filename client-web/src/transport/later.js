@@ -12,16 +12,12 @@ import { reasonOf } from './transport.js';
  */
 export function connectLater(load) {
   return (request) => {
-    /** @type {Connection | null} */
-    let connection = null;
+    /** @type {Connection | undefined} */
+    let connection;
     let isOver = false;
     load()
-      .then((connect) => {
-        if (!isOver) connection = connect(request);
-      })
-      .catch((error) => {
-        if (!isOver) request.onEnd({ reason: reasonOf(error) });
-      });
+      .then((connect) => isOver || (connection = connect(request)))
+      .catch((error) => isOver || request.onEnd({ reason: reasonOf(error) }));
     return {
       close(how) {
         isOver = true;

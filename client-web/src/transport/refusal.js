@@ -10,9 +10,9 @@
  * @param {AbortSignal} signal
  * @returns {Promise<End>}
  */
-export async function askWhy(url, { environment, withCredentials }, signal) {
+export async function askWhy(url, { environment: { fetch }, withCredentials }, signal) {
   try {
-    const response = await environment.fetch?.(url, {
+    const response = await fetch?.(url, {
       headers: { Accept: EVENT_STREAM },
       credentials: withCredentials ? 'include' : 'same-origin',
       cache: 'no-store',

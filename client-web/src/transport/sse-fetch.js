@@ -1,6 +1,5 @@
 // A feed over Server-Sent Events, read with fetch: for tokens in headers, and for where there is no EventSource.
 
-import { Malformed } from '../message.js';
 import { EVENT_STREAM, endOfResponse } from './refusal.js';
 import { SseReader, sseUrl } from './sse.js';
 import { reasonOf } from './transport.js';
@@ -15,7 +14,7 @@ import { reasonOf } from './transport.js';
  * @returns {Connection}
  */
 export function connectSseFetch(request) {
-  const { environment, withCredentials, token } = request;
+  const { environment, withCredentials } = request;
   const aborter = new AbortController();
   let isOver = false;
   /** @type {unknown} */
@@ -32,15 +31,16 @@ export function connectSseFetch(request) {
     close();
     request.onEnd(end);
   };
+  /** @type {import('../token.js').Tokens | undefined} */
+  let tokens;
   /** @type {string | null} */
   let shown = null;
-  const ask = async () => {
-    const { fetch } = environment;
-    if (!fetch) throw new Error('fetch is not available here');
+  /** @param {typeof globalThis.fetch} fetch */
+  const ask = async (fetch) => {
     /** @type {Record<string, string>} */
     const headers = { Accept: EVENT_STREAM };
     // Where one was shown before, it wasn't taken.
-    if (token) headers.Authorization = `Bearer ${(shown = await token(shown))}`;
+    if (tokens) headers.Authorization = `Bearer ${(shown = await tokens.get(shown))}`;
     return fetch(sseUrl(request), {
       headers,
       credentials: withCredentials ? 'include' : 'same-origin',
@@ -49,9 +49,12 @@ export function connectSseFetch(request) {
     });
   };
   const run = async () => {
-    let response = await ask();
+    const { fetch } = environment;
+    if (!fetch) return finish({ reason: 'neither EventSource nor fetch is available here', isTerminal: true });
+    tokens = await request.tokens?.();
+    let response = await ask(fetch);
     // The token may have expired, or its keys been changed: a new one is worth one more request.
-    if (response.status === UNAUTHORIZED && token && !isOver) response = await ask();
+    if (response.status === UNAUTHORIZED && tokens && !isOver) response = await ask(fetch);
     const isStream = response.headers.get('Content-Type')?.startsWith(EVENT_STREAM);
     if (response.status !== OK || !response.body || !isStream) return finish(await endOfResponse(response));
     const reader = new SseReader();
@@ -86,7 +89,7 @@ export class SseParser {
   /** What the stream asks to wait before the next attempt. @type {number | null} */
   retryMs = null;
 
-  /** @param {string} text @throws {Malformed} where a line or an event is longer than allowed */
+  /** @param {string} text @throws where a line or an event is longer than allowed */
   feed(text) {
     // A line feed that follows a carriage return belongs to it, also in the next piece.
     if (this.#endsWithCr && text.startsWith('\n')) text = text.slice(1);
@@ -96,7 +99,7 @@ export class SseParser {
     lines[0] = this.#rest + lines[0];
     this.#rest = /** @type {string} */ (lines.pop());
     for (const line of lines) this.#line(line);
-    if (this.#rest.length + this.#data.length > CHARS_MAX) throw new Malformed('an event is longer than allowed');
+    if (this.#rest.length + this.#data.length > CHARS_MAX) throw new Error('an event is longer than allowed');
   }
 
   /** @param {string} line */

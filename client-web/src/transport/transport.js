@@ -17,15 +17,14 @@
 /**
  * @typedef {object} Request
  * @property {URL} url the feed's, as the application gave it
- * @property {string | null} lastEventId where to start; read it when the request is written, and not before
- * @property {number | null} heartbeatSeconds
+ * @property {() => string | null} lastEventId where to start; to be asked when the request is written, and not before
+ * @property {number | undefined} heartbeat in seconds
  * @property {boolean} withCredentials
  * @property {ReadonlySet<string>} types of events that somebody listens to
  * @property {Environment} environment
- * @property {unknown} offer what the hub said of its WebTransport before; null where it is to be asked
- * @property {(offer: unknown) => void} onOffer what it says now
- * @property {((refused: string | null) => Promise<string>) | null} token what to show; another one than what was refused, if there is one
- * @property {(expiresAtMs: number) => void} onExpiry until when what was shown holds, where the hub says so
+ * @property {unknown} [offer] what the hub said of its WebTransport before; without it, it is to be asked
+ * @property {(offer: unknown) => void} [onOffer] what it says now
+ * @property {(() => Promise<import('../token.js').Tokens>) | null} tokens where to get what to show
  * @property {(message: Message) => void} onMessage in the feed's order; never again after `onEnd` or `close()`
  * @property {(end: End) => void} onEnd once, and never after `close()`
  */
@@ -39,29 +38,29 @@
  * @typedef {object} Connection
  * @property {(how?: Closing) => void} close at once, and silently
  * @property {(type: string) => void} listen to one more type of event
- * @property {(frameType: number, body: Record<string, unknown>) => Promise<any>} [request] asks the hub for something, in band;
- *   rejects with a `RequestError` where it refuses
+ * @property {(frameType: number, body: Record<string, unknown>) => Promise<void>} [request] asks the hub for something, in band, until it
+ *   is in force; rejects with a `RequestError` where the hub refuses
  */
 
 /** @typedef {(request: Request) => Connection} Connect */
 
 /**
- * The query of a feed: the application's own, and what this client adds. [PROTOCOL §2.1]
+ * The URL of a feed: the application's own, with what this client adds. [PROTOCOL §2.1]
  * @param {Request} request
- * @returns {URLSearchParams}
+ * @returns {URL}
  */
-export function feedQuery(request) {
-  // Read once: it is asked of the negotiation.
-  const { url, lastEventId, heartbeatSeconds } = request;
-  const query = new URLSearchParams(url.search);
-  if (heartbeatSeconds !== null) query.set('heartbeat', String(heartbeatSeconds));
-  if (lastEventId) query.set('last_event_id', lastEventId);
+export function feedUrl(request) {
+  const url = new URL(request.url);
+  const { searchParams } = url;
+  const lastEventId = request.lastEventId();
+  if (request.heartbeat) searchParams.set('heartbeat', `${request.heartbeat}`);
+  if (lastEventId) searchParams.set('last_event_id', lastEventId);
   // What other hubs of the Mercure protocol call it.
-  if (lastEventId && !lastEventId.startsWith('#')) query.set('lastEventID', lastEventId);
-  return query;
+  if (lastEventId && !lastEventId.startsWith('#')) searchParams.set('lastEventID', lastEventId);
+  return url;
 }
 
-/** @param {unknown} error */
+/** @param {any} error @returns {string} */
 export function reasonOf(error) {
-  return error instanceof Error && error.message ? error.message : String(error);
+  return error?.message || String(error);
 }

@@ -1,15 +1,17 @@
-// A feed over WebTransport: the hub's first unidirectional stream. [PROTOCOL §5]
+// A feed over WebTransport: one session, from its start to its end. [PROTOCOL §5]
 
-import { askForOffer, readOffer } from '../discovery.js';
-import { FRAME, FrameDecoder, readFrame } from '../frames.js';
-import { Malformed } from '../message.js';
-import { ControlStream } from './control.js';
-import { feedQuery, reasonOf } from './transport.js';
+import { feedUrl, reasonOf } from './transport.js';
 
 /** @typedef {import('./transport.js').Request} Request */
 /** @typedef {import('./transport.js').Connection} Connection */
 /** @typedef {import('./transport.js').End} End */
-/** @typedef {import('../message.js').Message} Message */
+/** @typedef {import('../token.js').Tokens} Tokens */
+/** @typedef {import('./control.js').ControlStream} ControlStream */
+/**
+ * @typedef {object} Endpoint
+ * @property {URL} url
+ * @property {{ algorithm: string, value: Uint8Array<ArrayBuffer> }[] | null} certificateHashes for a certificate that no browser knows
+ */
 
 /**
  * @param {Request} request
@@ -19,8 +21,10 @@ export function connectWebTransport(request) {
   const aborter = new AbortController();
   /** @type {WebTransport | null} */
   let session = null;
-  /** @type {ControlStream | null} */
+  /** Loaded and opened when something is asked for. @type {Promise<ControlStream> | null} */
   let control = null;
+  /** @type {Tokens | undefined} */
+  let tokens;
   let isReady = false;
   let isOver = false;
 
@@ -52,22 +56,38 @@ export function connectWebTransport(request) {
   const askAgain = async (refused, reason) => {
     isAsking = true;
     // The next attempt shows what is given now. Where that is the same there is no use in one.
-    const given = await request.token?.(refused).catch(() => refused);
+    const given = await tokens?.get(refused).catch(() => refused);
     finish({ reason, code: UNAUTHORIZED, isTerminal: given === refused });
+  };
+
+  /** @param {number} type of the frame @param {Record<string, unknown>} body */
+  const ask = async (type, body) => {
+    if (!session || !isReady) throw new Error('the session is not ready');
+    const ready = session;
+    control ??= import('./control.js').then(
+      ({ ControlStream }) => new ControlStream(ready, (expiresAtMs) => tokens?.expires(expiresAtMs)),
+      (error) => {
+        // It may be loaded another time.
+        control = null;
+        throw error;
+      },
+    );
+    await (await control).request(type, body);
   };
 
   const run = async () => {
     const { WebTransport } = request.environment;
-    if (!WebTransport) throw new Error('WebTransport is not available here');
+    if (!WebTransport) return finish({ reason: 'WebTransport is not available in this browser', isTerminal: true });
     const endpoint = await findEndpoint(request, aborter.signal);
-    const token = await request.token?.(null);
+    tokens = await request.tokens?.();
+    const token = await tokens?.get();
     if (isOver) return;
-    const query = feedQuery(request);
+    const { searchParams } = feedUrl(request);
     // A browser sends no header with it, and a URL is written down in too many places.
-    if (token !== undefined) query.set('auth', 'inband');
+    if (token !== undefined) searchParams.set('auth', 'inband');
     // It sends no cookies either: better no feed than one without what they let the page see.
-    else if (request.withCredentials) query.set('auth', 'required');
-    endpoint.url.search = query.toString();
+    else if (request.withCredentials) searchParams.set('auth', 'required');
+    endpoint.url.search = `${searchParams}`;
     const hashes = endpoint.certificateHashes;
     session = new WebTransport(endpoint.url.href, hashes ? { serverCertificateHashes: hashes } : {});
     // Both reject when a session fails, and an unhandled one is an error on the application's page.
@@ -76,18 +96,20 @@ export function connectWebTransport(request) {
       (info) => request.environment.setTimer(() => isAsking || finish(endOf(info)), CLOSE_GRACE_MS),
       (error) => isAsking || finish({ reason: reasonOf(error) }),
     );
+    // What reads it is loaded while it connects.
+    const reading = Promise.all([import('./feed.js'), import('../frames.js')]);
+    reading.catch(() => {});
     await session.ready;
     isReady = true;
     if (isOver) {
       closeSession();
       return;
     }
-    control = new ControlStream(session);
-    if (token !== undefined) authorize(control, token, request);
-    const streams = session.incomingUnidirectionalStreams.getReader();
-    const { value: feed } = await streams.read();
-    if (!feed) throw new Error('the session ended before its feed began');
-    await readFeed(feed, (message) => {
+    // Why it is refused comes as the feed's BYE.
+    if (token !== undefined) ask(AUTH, { token }).catch(() => {});
+    const [{ readSession }] = await reading;
+    await readSession(session, (message, changed) => {
+      if (changed !== undefined) control?.then((stream) => stream.shows(changed), () => {});
       const isRefused = message.name === 'bye' && message.code === UNAUTHORIZED && token !== undefined;
       if (isRefused) askAgain(token, message.reason);
       else if (!isOver) request.onMessage(message);
@@ -99,33 +121,18 @@ export function connectWebTransport(request) {
   run().catch((error) => {
     const end = { reason: reasonOf(error) };
     // A session's end fails its streams too; what `closed` says of it is worth a moment.
-    if (session && !(error instanceof Malformed)) request.environment.setTimer(() => isAsking || finish(end), 2 * CLOSE_GRACE_MS);
+    if (session && error?.name !== 'Malformed') request.environment.setTimer(() => isAsking || finish(end), 2 * CLOSE_GRACE_MS);
     else finish(end);
   });
   // Every type comes over this stream, whoever listens.
   return {
     close,
     listen() {},
-    async request(type, body) {
-      if (!control) throw new Error('the session is not ready');
-      const ok = await control.request(type, body);
-      if (type === FRAME.AUTH) tellExpiry(ok, request);
-      return ok;
-    },
+    request: ask,
   };
 }
 
-/** Shows the token. Why it is refused comes as the feed's BYE. @param {ControlStream} control @param {string} token @param {Request} request */
-function authorize(control, token, request) {
-  control.request(FRAME.AUTH, { token }).then((ok) => tellExpiry(ok, request), () => {});
-}
-
-/** @param {any} ok @param {Request} request */
-function tellExpiry({ expires_at_ms: expiresAtMs }, request) {
-  if (typeof expiresAtMs === 'number') request.onExpiry(expiresAtMs);
-}
-
-/** @param {Request} request @param {AbortSignal} signal */
+/** @param {Request} request @param {AbortSignal} signal @returns {Promise<Endpoint>} */
 async function findEndpoint({ url, environment, offer, onOffer }, signal) {
   if (offer) {
     try {
@@ -134,36 +141,27 @@ async function findEndpoint({ url, environment, offer, onOffer }, signal) {
       // Somebody else wrote it.
     }
   }
+  const { askForOffer } = await import('../discovery.js');
   const fresh = await askForOffer(url, environment, signal);
-  onOffer(fresh);
+  onOffer?.(fresh);
   return readOffer(fresh, url);
 }
 
 /**
- * Reads a feed to its end.
- * @param {ReadableStream<Uint8Array>} stream
- * @param {(message: Message) => boolean} onMessage says whether to go on
- * @returns {Promise<void>}
- * @throws {import('../message.js').Malformed}
+ * @param {any} offer
+ * @param {URL} feedUrl
+ * @returns {Endpoint}
+ * @throws where there is none, or none that can be used
  */
-export async function readFeed(stream, onMessage) {
-  const decoder = new FrameDecoder();
-  const reader = stream.getReader();
-  /** @type {string | null} */
-  let epoch = null;
-  for (;;) {
-    const { value: chunk, done } = await reader.read();
-    if (done) return;
-    decoder.feed(chunk);
-    for (let frame = decoder.next(); frame; frame = decoder.next()) {
-      const message = readFrame(frame, epoch);
-      if (!message) continue;
-      if (message.name === 'hello') epoch = message.cursor.epoch;
-      // A gap may be where a feed enters a new log.
-      if (message.name === 'gap') epoch = message.cursor.epoch;
-      if (!onMessage(message)) return;
-    }
-  }
+export function readOffer(offer, feedUrl) {
+  if (!offer) throw new Error('this hub offers no WebTransport');
+  const url = new URL(offer.url, feedUrl);
+  if (!Array.isArray(offer.certificate_hashes)) return { url, certificateHashes: null };
+  const certificateHashes = offer.certificate_hashes.slice(0, HASHES_MAX).map((/** @type {any} */ hash) => ({
+    algorithm: String(hash.algorithm),
+    value: Uint8Array.from(atob(hash.value), (char) => char.charCodeAt(0)),
+  }));
+  return { url, certificateHashes };
 }
 
 /**
@@ -181,3 +179,7 @@ function endOf(info) {
 const TERMINAL_CODES = new Set([2, 3]);
 const UNAUTHORIZED = 3;
 const CLOSE_GRACE_MS = 50;
+/** A type of frame. [PROTOCOL §5.4] */
+const AUTH = 0x10;
+/** More than a hub with a current, a next and a last certificate needs. */
+const HASHES_MAX = 16;

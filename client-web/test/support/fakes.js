@@ -9,7 +9,7 @@ export class FakeTime {
 
   connection = Object.assign(new EventTarget(), { type: 'wifi' });
   document = Object.assign(new EventTarget(), { visibilityState: 'visible' });
-  stored = new Map();
+  stored = {};
 
   environment(random = () => 0.5) {
     return {
@@ -25,12 +25,8 @@ export class FakeTime {
       EventSource: undefined,
       WebTransport: undefined,
       fetch: undefined,
-      isWebKit: false,
-      storage: () => ({
-        getItem: (key) => this.stored.get(key) ?? null,
-        setItem: (key, value) => this.stored.set(key, value),
-        removeItem: (key) => this.stored.delete(key),
-      }),
+      navigator: { userAgent: '' },
+      storage: () => this.stored,
       page: this.page,
       document: this.document,
       connection: this.connection,
@@ -60,7 +56,7 @@ export class FakeTransport {
   connections = [];
   connect = (request) => {
     const connection = {
-      request: { ...request },
+      request: { ...request, lastEventId: request.lastEventId() },
       isClosed: false,
       listened: [...request.types],
       close(how) {

@@ -186,7 +186,7 @@ export class NegotiationView {
     const environment = {};
     const { EventSource, WebTransport } = globalThis;
     // What is cut by hand says nothing of the network.
-    environment.storage = () => (blocked.size > 0 ? NOWHERE : localStorage);
+    environment.storage = () => (blocked.size > 0 ? {} : localStorage);
     if (EventSource) {
       environment.EventSource = /** @type {any} */ (
         class {
@@ -248,7 +248,6 @@ const NAMES = { webtransport: 'WebTransport', sse: 'SSE' };
 const CLASSES = { webtransport: 'wt', sse: 'sse' };
 /** What is with WebTransport while SSE delivers. */
 const STATES = { off: 'WebTransport isn’t used here', connecting: 'WebTransport is being tried', ready: 'WebTransport is ready', waiting: 'WebTransport is tried again later' };
-const NOWHERE = { getItem: () => null, setItem() {}, removeItem() {} };
 const WINDOW_MS = 60_000;
 const TRACK_LEFT = 84;
 const AXIS_HEIGHT = 18;

@@ -93,6 +93,11 @@ class PageFeed {
     );
   }
 
+  /** Waits until what is loaded beside a client's feed watches the page. @param {number} [withinMs] */
+  async watches(withinMs = SOON_MS) {
+    await this.#page.evaluate((name, ms) => globalThis.feeds.watches(name, ms), this.name, withinMs);
+  }
+
   /** @param {{ closeCode?: number, reason?: string }} [info] */
   close(info) {
     return this.#page.evaluate((name, given) => globalThis.feeds.close(name, given ?? undefined), this.name, info ?? null);

@@ -9,6 +9,16 @@
 export function installFeeds() {
   if (globalThis.feeds) return;
 
+  /** How often somebody began to watch whether the page goes. */
+  let watching = 0;
+  const { addEventListener } = globalThis;
+  globalThis.addEventListener = (type, ...rest) => {
+    addEventListener.call(globalThis, type, ...rest);
+    if (type !== 'pagehide') return;
+    watching++;
+    for (const { recorder } of all.values()) recorder.tell();
+  };
+
   /** What a feed got, in order, and how it ended. */
   class Recorder {
     records = [];
@@ -276,13 +286,20 @@ export function installFeeds() {
     all,
     async open(name, { kind, ...options }, withinMs) {
       const recorder = new Recorder();
-      const entry = { recorder, handle: null };
+      const entry = { recorder, handle: null, before: watching };
       all.set(name, entry);
       entry.handle = await openers[kind](recorder, options);
-      if (withinMs) await recorder.until(`${name} opens`, ({ opened }) => opened > 0, withinMs);
+      if (!withinMs) return;
+      await recorder.until(`${name} opens`, ({ opened }) => opened > 0, withinMs);
+      // What is loaded beside a feed watches the page from then on.
+      if (kind === 'client') await this.watches(name, withinMs);
     },
     until: (name, what, condition, argument, withinMs) =>
       all.get(name).recorder.until(what, (recorder) => condition(recorder, argument), withinMs),
+    watches(name, withinMs) {
+      const { recorder, before } = all.get(name);
+      return recorder.until(`${name} watches the page`, () => watching > before, withinMs);
+    },
     async state(name) {
       const { recorder, handle } = all.get(name);
       const { controls, ends, errors, opened } = recorder;
