@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     contest::{self, Contestant, Elsewhere, Hub, Series, Turn, Watcher},
+    report::{self, Contest},
     scenario::Scenario,
     table,
     way::Way,
@@ -68,6 +69,10 @@ pub struct Bench {
     /// Write everything that was measured, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Write a report with plots, a page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 impl Bench {
@@ -95,11 +100,17 @@ impl Bench {
                 complain(series);
                 wrong += series.turns.iter().map(Turn::wrong).sum::<u64>();
             }
-            results.push(serde_json::json!({ "scenario": scenario, "series": all }));
+            results.push(Contest { scenario, rounds, series: all });
         }
         if let Some(file) = &self.json {
-            std::fs::write(file, serde_json::to_vec(&results)?)
-                .with_context(|| format!("--json {}", file.display()))?;
+            let all: Vec<_> = results
+                .iter()
+                .map(|contest| serde_json::json!({ "scenario": contest.scenario, "series": contest.series }))
+                .collect();
+            std::fs::write(file, serde_json::to_vec(&all)?).with_context(|| format!("--json {}", file.display()))?;
+        }
+        if let Some(file) = &self.html {
+            std::fs::write(file, report::html(&results)).with_context(|| format!("--html {}", file.display()))?;
         }
         ensure!(
             !self.quick || wrong == 0,
@@ -183,7 +194,8 @@ fn sides(url: &url::Url) -> Result<(Option<url::Url>, Option<url::Url>)> {
     Ok((Some(options.url), offer.webtransport.map(|side| side.url)))
 }
 
-fn describe(scenario: &Scenario, rounds: usize) -> String {
+/// What a scenario does, in a line.
+pub fn describe(scenario: &Scenario, rounds: usize) -> String {
     let Scenario { subscribers, bytes, topics, topics_per_subscriber, .. } = scenario;
     let mut said = format!("{subscribers} subscribers");
     if *topics > 1 {

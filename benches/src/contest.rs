@@ -192,6 +192,7 @@ fn turn(
             batch: scenario.batch,
             pace: scenario.pace(),
             warm_up,
+            warm_up_batch: if scenario.warm_up_events > 0 { WARM_UP_BATCH } else { 0 },
             events,
         },
     };
@@ -327,5 +328,6 @@ fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
+const WARM_UP_BATCH: usize = 1_000;
 /// The hidden command that makes a program the load.
 pub const LOAD: &str = "bench-load";

@@ -8,6 +8,8 @@ pub mod contest;
 pub mod latency;
 mod ledger;
 pub mod load;
+pub mod plot;
+pub mod report;
 pub mod scenario;
 pub mod server;
 pub mod spread;

@@ -1,5 +1,6 @@
 //! Fanwire measured, as a user would run it: the real binary in a process of its own, and beside it peers and floors.
 
+mod goals;
 mod hub;
 mod peers;
 mod publish;
@@ -29,6 +30,8 @@ enum Command {
         #[arg(long, value_name = "PEER", value_delimiter = ',')]
         peers: Option<Vec<peers::Kind>>,
     },
+    /// Measure everything that Fanwire is meant to reach, and write benches/RESULTS.md; takes some 20 minutes
+    Goals(goals::Goals),
     #[command(name = fanwire_bench::contest::LOAD, hide = true)]
     Load,
     /// Be a peer or a floor
@@ -52,6 +55,7 @@ fn main() -> Result<()> {
             };
             bench.run(&hub_beside_this_one()?, &entered)
         }
+        Command::Goals(goals) => goals.run(),
         Command::Load => load::run(),
         Command::Peer { kind } => kind.serve(),
         Command::Soak(soak) => on_a_runtime(soak.run()),
@@ -60,7 +64,7 @@ fn main() -> Result<()> {
     }
 }
 
-fn on_a_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
+fn on_a_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     // Publishers are many and small: they share a thread.
     tokio::task::LocalSet::new().block_on(&runtime, work)

@@ -37,9 +37,9 @@ pub(crate) struct Publish {
 
 /// Who publishes: so many at a time, so many events a request.
 #[derive(Debug, Clone, Copy)]
-struct Load {
-    publishers: usize,
-    batch: usize,
+pub(crate) struct Load {
+    pub(crate) publishers: usize,
+    pub(crate) batch: usize,
 }
 
 /// What came of it.
@@ -125,6 +125,25 @@ impl Publish {
         measured.cpu_us.push(cpu / events * 1e6);
         Ok(())
     }
+}
+
+/// Publishes to a server that runs: how many events of 128 bytes a second it acknowledges.
+pub(crate) fn rate(url: &str, load: Load, seconds: f64) -> Result<f64> {
+    crate::on_a_runtime(async {
+        let publication = Publication::text("bench", "x".repeat(128));
+        let (began, length) = (Instant::now(), Duration::from_secs_f64(seconds));
+        let tasks: Vec<_> = (0..load.publishers)
+            .map(|_| {
+                let publisher = Publisher::new(Options::new(url)?, HttpVersion::H1);
+                Ok(tokio::task::spawn_local(publish(publisher, vec![publication.clone(); load.batch], began + length)))
+            })
+            .collect::<Result<_>>()?;
+        let mut requests = 0;
+        for task in tasks {
+            requests += task.await??.len();
+        }
+        Ok((requests * load.batch) as f64 / began.elapsed().as_secs_f64())
+    })
 }
 
 /// Publishes one request after the other, and tells how long each took.

@@ -49,6 +49,9 @@ pub struct Scenario {
     /// How long the load runs before anything is measured; without a rate a tenth of the events.
     #[serde(default)]
     pub warm_up_seconds: f64,
+    /// Instead of a time: so many events of a warm-up, a thousand a request, as fast as they go.
+    #[serde(default)]
+    pub warm_up_events: u32,
     /// How long subscribers are left alone before anything is published; memory is looked at then.
     #[serde(default)]
     pub idle_seconds: f64,
@@ -190,7 +193,10 @@ impl Scenario {
             return (0, 1);
         }
         match self.rate {
-            Some(rate) => ((rate * self.warm_up_seconds).round() as u32, (rate * self.seconds).round().max(1.0) as u32),
+            Some(rate) => {
+                let warm_up = (rate * self.warm_up_seconds).round() as u32;
+                (self.warm_up_events.max(warm_up), (rate * self.seconds).round().max(1.0) as u32)
+            }
             None => (self.events / 10, self.events),
         }
     }

@@ -24,7 +24,7 @@ pub fn ms(duration: Duration) -> f64 {
 }
 
 /// Three digits are all that such a machine can tell.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     match value {
         value if value >= 1_000_000.0 => format!("{:.2} M", value / 1_000_000.0),
         value if value >= 10_000.0 => format!("{:.0} k", value / 1000.0),

@@ -9,7 +9,12 @@ use crate::{
 
 /// A table in Markdown: medians of the rounds with the lowest and the highest.
 pub fn markdown(scenario: &Scenario, all: &[Series]) -> String {
-    let Some(first) = all.first() else { return String::new() };
+    aligned(&rows(scenario, all))
+}
+
+/// The same as cells, the head first.
+pub fn rows(scenario: &Scenario, all: &[Series]) -> Vec<Vec<String>> {
+    let Some(first) = all.first() else { return vec![Vec::new()] };
     let columns = columns(scenario);
     let mut rows =
         vec![std::iter::once(String::new()).chain(columns.iter().map(|column| column.0.to_owned())).collect()];
@@ -18,7 +23,7 @@ pub fn markdown(scenario: &Scenario, all: &[Series]) -> String {
         row.extend(columns.iter().map(|(_, column)| column.tell(series, first)));
         rows.push(row);
     }
-    aligned(&rows)
+    rows
 }
 
 /// A measure of one contestant over the same measure of another, round by round.
@@ -27,7 +32,8 @@ pub fn ratios(one: &Series, other: &Series, measure: &dyn Fn(&Turn) -> Option<f6
     pairs.filter_map(|(one, other)| Some(measure(one)? / measure(other)?)).filter(|ratio| ratio.is_finite()).collect()
 }
 
-type Measure = Box<dyn Fn(&Turn) -> Option<f64>>;
+/// A measure of a turn, if it has it.
+pub type Measure = Box<dyn Fn(&Turn) -> Option<f64>>;
 
 enum Column {
     /// A measure of each turn.

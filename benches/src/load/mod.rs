@@ -69,7 +69,7 @@ pub enum Kind {
 pub struct Topics {
     /// How many topics there are. Events go to them in turns.
     pub count: usize,
-    /// How many of them a subscriber has: those from its own number on.
+    /// How many of them a subscriber has: subscriber `n` those from `n × per_subscriber` on, round and round.
     pub per_subscriber: usize,
 }
 
@@ -88,6 +88,8 @@ pub struct Publish {
     pub pace: Pace,
     /// Events that come first and count for nothing but completeness.
     pub warm_up: u32,
+    /// If it isn't 0: so many of those a request, as fast as they go.
+    pub warm_up_batch: usize,
     /// Events after that.
     pub events: u32,
 }
@@ -204,10 +206,11 @@ impl Job {
     fn expected(&self, events: u32) -> u64 {
         let (events, count) = (events as usize, self.topics.count);
         let of_topic = |topic: usize| events / count + usize::from(topic < events % count);
-        let of_subscriber = |subscriber: usize| {
-            (0..self.topics.per_subscriber).map(|slot| of_topic((subscriber + slot) % count)).sum::<usize>()
-        };
-        (0..self.subscribers).map(of_subscriber).sum::<usize>() as u64
+        let places = 0..self.subscribers * self.topics.per_subscriber;
+        if count == 1 {
+            return (places.len() * events) as u64;
+        }
+        places.map(|place| of_topic(place % count)).sum::<usize>() as u64
     }
 }
 
@@ -300,6 +303,7 @@ mod tests {
             batch: 1,
             pace: Pace::PerSecond(1.0),
             warm_up: 0,
+            warm_up_batch: 0,
             events: 0,
         };
         let job = |subscribers, count, per_subscriber| Job {
@@ -314,7 +318,7 @@ mod tests {
         };
         assert_eq!(job(10, 1, 1).expected(7), 70);
         assert_eq!(job(3, 3, 1).expected(6), 6);
-        // Topics 0 and 1 have two of four events: subscriber 0 has topics 0 and 1, subscriber 1 has 1 and 2, subscriber 2 has 2 and 0.
-        assert_eq!(job(3, 3, 2).expected(4), 3 + 2 + 3);
+        // Topic 0 has two of four events: subscriber 0 has topics 0 and 1, subscriber 1 has 2 and 0, subscriber 2 has 1 and 2.
+        assert_eq!(job(3, 3, 2).expected(4), 3 + 3 + 2);
     }
 }

@@ -18,13 +18,17 @@ pub(super) fn run(job: &Job, progress: &Progress) -> Result<Times> {
     let options = Options::new(&plan.url).context("the url to publish to")?.trust(Trust::Insecure);
     let mut publisher = Publisher::new(options, HttpVersion::H1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (batch, all) = (plan.batch as u32, plan.warm_up + plan.events);
+    let all = plan.warm_up + plan.events;
     let (mut number, mut lateness) = (0, Counted::default());
-    let start_ns = now_ns() + LEAD.as_nanos() as u64;
+    // The schedule's beginning, and the number that is due then.
+    let mut start = (now_ns() + LEAD.as_nanos() as u64, 0);
     while number < all {
-        let intended_ns = match plan.pace {
+        let hasty = number < plan.warm_up && plan.warm_up_batch > 0;
+        let (batch, pace) = if hasty { (plan.warm_up_batch, Pace::FlatOut(HASTE)) } else { (plan.batch, plan.pace) };
+        let (batch, until) = (batch as u32, if hasty { plan.warm_up } else { all });
+        let intended_ns = match pace {
             Pace::PerSecond(rate) => {
-                let intended_ns = start_ns + (f64::from(number) / rate * 1e9) as u64;
+                let intended_ns = start.0 + (f64::from(number - start.1) / rate * 1e9) as u64;
                 pause(Duration::from_nanos(intended_ns.saturating_sub(now_ns())));
                 intended_ns
             }
@@ -40,8 +44,11 @@ pub(super) fn run(job: &Job, progress: &Progress) -> Result<Times> {
             report(&Report::Measuring)?;
             progress.began_ns.store(intended_ns, Relaxed);
         }
-        let numbers = number..(number + batch).min(all);
+        let numbers = number..(number + batch).min(until);
         number = numbers.end;
+        if hasty {
+            start = (now_ns() + LEAD.as_nanos() as u64, number);
+        }
         let (content_type, body) = words(job, numbers, intended_ns);
         lateness.add(now_ns().saturating_sub(intended_ns));
         let answer = runtime.block_on(publisher.post(content_type, body.into()))?;
@@ -94,4 +101,6 @@ pub(super) fn topic(number: usize) -> String {
 
 /// From the word to begin to the first event.
 const LEAD: Duration = Duration::from_millis(20);
+/// How many events of a hasty warm-up may be under way.
+const HASTE: u32 = 8_192;
 const CATCH_UP: Duration = Duration::from_micros(200);

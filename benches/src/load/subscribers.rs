@@ -287,7 +287,7 @@ impl Counter {
         let super::Topics { count, per_subscriber } = self.job.topics;
         scanner.feed(bytes, |stamp| {
             let number = stamp.number as usize;
-            let slot = (number % count + count - self.subscriber % count) % count;
+            let slot = (number % count + count - self.subscriber * per_subscriber % count) % count;
             if slot >= per_subscriber {
                 notes.strays += 1;
                 return;
@@ -334,7 +334,8 @@ pub(super) enum Extra {
 
 pub(super) fn feed_url(job: &Job, subscriber: usize, extra: Extra) -> Result<Url> {
     let style = job.publish.style;
-    let topics = (0..job.topics.per_subscriber).map(|slot| topic((subscriber + slot) % job.topics.count));
+    let topics = (0..job.topics.per_subscriber)
+        .map(|slot| topic((subscriber * job.topics.per_subscriber + slot) % job.topics.count));
     let mut said: Vec<String> = topics.filter_map(|topic| style.topic_query(&topic)).collect();
     said.extend(match extra {
         Extra::Nothing => None,

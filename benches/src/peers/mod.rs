@@ -1,6 +1,7 @@
 //! Who else takes part: others' servers, and the floors under all of them.
 
 mod axum_sse;
+mod hyper;
 mod nchan;
 mod post;
 mod quinn;
@@ -32,6 +33,9 @@ pub(crate) enum Kind {
     AxumBatched,
     /// WebTransport on plain quinn, by web-transport-quinn: a stream for each session, all that wait written together
     Quinn,
+    /// The floor under publishing: hyper that answers the same POST; it has no feed
+    #[value(hide = true)]
+    Hyper,
 }
 
 impl Kind {
@@ -47,11 +51,24 @@ impl Kind {
             Self::Quinn => (true, true),
             Self::Nchan => (false, true),
             Self::SendLoop | Self::UdpLoop => (false, false),
+            Self::Hyper => return false,
         };
         scenario.topics == 1
             && scenario.storm.is_none()
             && (scenario.batch == 1 || batches)
             && (scenario.connect_times.is_none() || replays)
+    }
+
+    /// Starts it, for what isn't a contest: its process, and the URL that is posted to.
+    pub(crate) fn started(self) -> Result<(Server, String)> {
+        self.process().map(|(server, _, feed)| (server, feed))
+    }
+
+    /// Its process, where it listens for HTTP, and its feed.
+    fn process(self) -> Result<(Server, String, String)> {
+        let program = std::env::current_exe()?;
+        let (server, words) = Server::start(&program, &["peer", &self.name()], &["http://", "feed="])?;
+        Ok((server, words[0].clone(), words[1].trim_start_matches("feed=").to_owned()))
     }
 
     /// Is it, until the process is ended.
@@ -63,6 +80,7 @@ impl Kind {
             Self::Axum => axum_sse::serve(axum_sse::Form::Plain),
             Self::AxumBatched => axum_sse::serve(axum_sse::Form::Batched),
             Self::Quinn => quinn::serve(),
+            Self::Hyper => hyper::serve(),
         }
     }
 }

@@ -1,0 +1,223 @@
+//! Pictures, as SVG. Colours are CSS variables, for light pages and dark ones.
+
+use std::fmt::Write as _;
+
+use crate::{
+    contest::{Series, Turn},
+    load::SLICE_MS,
+    spread::{quantile, short},
+    table::Measure,
+    way::Way,
+};
+
+/// What a page, or a picture that stands alone, needs to say once.
+pub const STYLE: &str = "
+:root { --ink: #1c2530; --soft: #5d6b7a; --line: #dde3ea; --paper: #ffffff; --card: #f7f9fb; --ours: #2563c9; --peer: #97a3b0; --floor: #c9d1d9;
+  --c0: #2563c9; --c1: #d9480f; --c2: #2b8a3e; --c3: #7048e8; --c4: #0c8599; --c5: #c2255c; --c6: #b7791f; --c7: #5c6370; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6ebf1; --soft: #9aa8b7; --line: #2c3642; --paper: #11161c; --card: #182028; --ours: #6ea8ff;
+  --peer: #7d8a98; --floor: #4a5663; --c0: #6ea8ff; --c1: #ff9466; --c2: #69d184; --c3: #b39dfc; --c4: #45c8dc; --c5: #f58ab2; --c6: #f0b860; --c7: #b4bdc7; } }
+svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
+svg .soft { fill: var(--soft); } svg .end { text-anchor: end; } svg .middle { text-anchor: middle; } svg .title { font-weight: 600; font-size: 13px; }
+svg .grid { stroke: var(--line); stroke-width: 1; } svg .range { stroke: var(--ink); stroke-width: 1.5; opacity: 0.55; }
+svg path { fill: none; stroke-width: 2; stroke-linejoin: round; }
+";
+
+/// A standalone picture: processor time and tail latency of everybody in a contest.
+pub fn cpu_and_latency(all: &[Series]) -> String {
+    let cpu = bars_at(all, "CPU of the server for a delivery, µs", &Turn::cpu_us, 150.0, 300.0);
+    let p99 = |turn: &Turn| turn.outcome.latency.quantile_ms(0.99);
+    let latency = bars_at(all, "p99 latency, ms", &p99, 0.0, 300.0);
+    let height = height(all.len());
+    format!(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {height}" width="860" height="{height}" role="img">
+<title>Server CPU for a delivery and p99 latency, by transport</title><style>{STYLE}</style>
+<rect width="860" height="{height}" fill="var(--paper)"/>{cpu}<g transform="translate(510 0)">{latency}</g></svg>
+"#
+    )
+}
+
+/// Bars with a measure of each contestant: the median of its rounds, a line from the lowest to the highest. None where nobody has it.
+pub fn bars(all: &[Series], title: &str, measure: &dyn Fn(&Turn) -> Option<f64>) -> Option<String> {
+    let any = all.iter().flat_map(|series| &series.turns).any(|turn| measure(turn).is_some());
+    any.then(|| {
+        let inner = bars_at(all, title, measure, 150.0, 300.0);
+        let height = height(all.len());
+        format!(r#"<svg viewBox="0 0 520 {height}" role="img"><title>{title}</title>{inner}</svg>"#)
+    })
+}
+
+fn height(rows: usize) -> f64 {
+    44.0 + rows as f64 * ROW
+}
+
+/// `label`: room for the names, which aren't written if there is none.
+fn bars_at(all: &[Series], title: &str, measure: &dyn Fn(&Turn) -> Option<f64>, label: f64, width: f64) -> String {
+    let rounds: Vec<Vec<f64>> = all
+        .iter()
+        .map(|series| {
+            let mut values: Vec<f64> = series.turns.iter().filter_map(measure).collect();
+            values.sort_by(f64::total_cmp);
+            values
+        })
+        .collect();
+    let most = rounds.iter().flatten().copied().fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    let x = |value: f64| label + value.max(0.0) / most * width;
+    let mut out = format!(r#"<text class="title" x="{label}" y="20">{title}</text>"#);
+    for (nth, (series, values)) in all.iter().zip(&rounds).enumerate() {
+        let y = 36.0 + nth as f64 * ROW;
+        let middle = y + ROW / 2.0;
+        if label > 0.0 {
+            let _ = write!(
+                out,
+                r#"<text class="end" x="{}" y="{}">{}</text>"#,
+                label - 10.0,
+                middle + 4.0,
+                escape(&series.name)
+            );
+        }
+        let (Some(low), Some(high)) = (values.first(), values.last()) else {
+            let _ = write!(out, r#"<text class="soft" x="{}" y="{}">–</text>"#, label + 4.0, middle + 4.0);
+            continue;
+        };
+        let median = quantile(values, 0.5);
+        let _ = write!(
+            out,
+            r#"<rect x="{label}" y="{}" width="{:.1}" height="{}" rx="2" fill="var(--{})"/>"#,
+            y + 4.0,
+            (x(median) - label).max(1.0),
+            ROW - 8.0,
+            kind(&series.name)
+        );
+        if high > low {
+            let _ = write!(out, r#"<path class="range" d="M{:.1} {middle}H{:.1}"/>"#, x(*low), x(*high));
+        }
+        let _ = write!(out, r#"<text x="{:.1}" y="{}">{}</text>"#, x(*high) + 6.0, middle + 4.0, short(median));
+    }
+    out
+}
+
+fn kind(name: &str) -> &'static str {
+    match name {
+        "send-loop" | "udp-loop" => "floor",
+        name if name.rsplit(' ').next().is_some_and(|way| way.parse::<Way>().is_ok()) => "ours",
+        _ => "peer",
+    }
+}
+
+/// How latency is distributed: the tail, ten times rarer with every step to the right. None if there is none.
+pub fn distribution(all: &[Series]) -> Option<String> {
+    let lines: Vec<Line> = all
+        .iter()
+        .map(|series| {
+            let times = crate::latency::Times::merge(series.turns.iter().map(|turn| &turn.outcome.latency));
+            // What fewer than ten events had says nothing about the next run.
+            let deepest = (times.count() as f64 / 10.0).max(1.0).log10().min(5.0);
+            let steps = (0..=50).map(|step| f64::from(step) * 0.1).filter(|nines| *nines <= deepest);
+            steps.filter_map(|nines| Some((nines, times.quantile_ms(1.0 - 10f64.powf(-nines) + 1e-12)?))).collect()
+        })
+        .collect();
+    let ticks = ["min", "p90", "p99", "p99.9", "p99.99", "p99.999"];
+    let ticks = ticks.iter().enumerate().map(|(nth, name)| (nth as f64, (*name).to_owned())).collect();
+    lines_at("Latency from the intended time of sending, ms", all, &lines, ticks)
+}
+
+/// p99 latency over the time of a run, of the last round. None if there is none.
+pub fn timeline(all: &[Series]) -> Option<String> {
+    let lines: Vec<Line> = all
+        .iter()
+        .map(|series| {
+            let slices = series.turns.last().map(|turn| &*turn.outcome.timeline).unwrap_or_default();
+            let time = |slice: usize| slice as f64 * SLICE_MS as f64 / 1000.0;
+            slices
+                .iter()
+                .enumerate()
+                .filter_map(|(slice, times)| Some((time(slice), times.quantile_ms(0.99)?)))
+                .collect()
+        })
+        .collect();
+    let end = lines.iter().flatten().map(|point| point.0).fold(0.0, f64::max);
+    let step = (end / 6.0).ceil().max(1.0);
+    let ticks =
+        (0..=7).map(|nth| f64::from(nth) * step).filter(|at| *at <= end).map(|at| (at, format!("{at} s"))).collect();
+    lines_at("p99 latency as the run goes on, ms", all, &lines, ticks)
+}
+
+type Line = Vec<(f64, f64)>;
+
+fn lines_at(title: &str, all: &[Series], lines: &[Line], ticks: Vec<(f64, String)>) -> Option<String> {
+    let points = || lines.iter().flatten();
+    let right = points().map(|point| point.0).fold(0.0, f64::max);
+    if right <= 0.0 {
+        return None;
+    }
+    let low = points().map(|point| point.1).fold(f64::INFINITY, f64::min).max(1e-3);
+    let high = points().map(|point| point.1).fold(0.0, f64::max).max(low * 1.5);
+    let (low, high) = (low.log10() - 0.05, high.log10() + 0.05);
+    let x = |value: f64| 46.0 + value / right * (WIDTH - 60.0);
+    let y = |ms: f64| 34.0 + (1.0 - (ms.max(1e-3).log10() - low) / (high - low)) * (HEIGHT - 60.0);
+    let mut out = format!(
+        r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>{title}</title><text class="title" x="0" y="16">{title}</text>"#
+    );
+    for power in -3..7 {
+        for digit in [1.0, 2.0, 5.0] {
+            let ms = digit * 10f64.powi(power);
+            if (low..=high).contains(&ms.log10()) {
+                let at = y(ms);
+                let _ = write!(
+                    out,
+                    r#"<path class="grid" d="M46 {at:.1}H{}"/><text class="soft end" x="40" y="{:.1}">{ms}</text>"#,
+                    WIDTH - 14.0,
+                    at + 4.0
+                );
+            }
+        }
+    }
+    for (at, name) in ticks.iter().filter(|(at, _)| *at <= right) {
+        let at = x(*at);
+        let _ = write!(
+            out,
+            r#"<path class="grid" d="M{at:.1} 34V{}"/><text class="soft middle" x="{at:.1}" y="{}">{name}</text>"#,
+            HEIGHT - 26.0,
+            HEIGHT - 8.0
+        );
+    }
+    for (nth, (series, line)) in all.iter().zip(lines).enumerate() {
+        let mut path = String::new();
+        for (nth, (at, ms)) in line.iter().enumerate() {
+            let _ = write!(path, "{}{:.1} {:.1}", if nth == 0 { "M" } else { "L" }, x(*at), y(*ms));
+        }
+        let _ =
+            write!(out, r#"<path d="{path}" style="{}"><title>{}</title></path>"#, stroke(nth), escape(&series.name));
+    }
+    out.push_str("</svg>");
+    Some(out)
+}
+
+/// Which line is whose, as HTML.
+pub fn legend(all: &[Series]) -> String {
+    let entry = |(nth, series): (usize, &Series)| {
+        format!(
+            r#"<span><svg viewBox="0 0 26 10" width="26" height="10"><path d="M1 5H25" style="{}"/></svg>{}</span>"#,
+            stroke(nth),
+            escape(&series.name)
+        )
+    };
+    format!(r#"<p class="legend">{}</p>"#, all.iter().enumerate().map(entry).collect::<String>())
+}
+
+/// Eight colours, and then the same again dashed.
+fn stroke(nth: usize) -> String {
+    format!("stroke: var(--c{}){}", nth % 8, if nth < 8 { "" } else { "; stroke-dasharray: 5 4" })
+}
+
+/// Text for HTML and SVG.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// A measure with its title.
+pub type Titled = (&'static str, Measure);
+
+const ROW: f64 = 24.0;
+const WIDTH: f64 = 520.0;
+const HEIGHT: f64 = 280.0;
