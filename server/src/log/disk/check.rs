@@ -5,11 +5,9 @@ use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable as _, ReadableTabl
 
 use super::{
     format::FORMAT,
+    panics::guarded,
     record,
-    store::{
-        CLASSES, EVENTS, EVICTED_USE, Failure, IDS, KEY_ORDER, KEYS, META, NAMES, STATS, StoredKey, TOPICS, get,
-        guarded,
-    },
+    store::{CLASSES, EVENTS, EVICTED_USE, Failure, IDS, KEY_ORDER, KEYS, META, NAMES, STATS, StoredKey, TOPICS, get},
 };
 use crate::log::Retention;
 

@@ -2,7 +2,10 @@
 
 use redb::{Database, TableError, TableHandle as _, WriteTransaction};
 
-use super::store::{Failure, KEY_ORDER, KEYS, META, OpenError, get};
+use super::{
+    panics::Held,
+    store::{Failure, KEY_ORDER, KEYS, META, OpenError, get},
+};
 
 /// The newest format that this hub reads and writes.
 ///
@@ -47,15 +50,15 @@ fn step(database: &Database) -> Result<bool, OpenError> {
 }
 
 fn format_of(transaction: &WriteTransaction) -> Result<Option<u64>, OpenError> {
-    let meta = transaction.open_table(META).map_err(|error| match error {
+    let meta = Held::open(transaction, META).map_err(|error| match error {
         TableError::TableTypeMismatch { .. } => OpenError::NoLog,
         error => OpenError::from(redb::Error::from(error)),
     })?;
-    Ok(get(&meta, "format")?)
+    Ok(get(&*meta, "format")?)
 }
 
 fn set_format(transaction: &WriteTransaction, format: u64) -> Result<(), Failure> {
-    transaction.open_table(META)?.insert("format", format)?;
+    Held::open(transaction, META)?.insert("format", format)?;
     Ok(())
 }
 

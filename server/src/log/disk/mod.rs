@@ -18,6 +18,7 @@ mod meter;
 #[cfg(test)]
 mod model_test;
 mod overlay;
+mod panics;
 #[cfg(test)]
 mod power_disk;
 #[cfg(test)]
@@ -257,7 +258,7 @@ impl Shared {
         async move {
             let store = self.store_soon().await.ok_or_else(|| unavailable("it is closed after an error"))?;
             let shared = self.clone();
-            let done = tokio::task::spawn_blocking(move || store::guarded(|| work(&shared, &store))).await;
+            let done = tokio::task::spawn_blocking(move || panics::guarded(|| work(&shared, &store))).await;
             match done.map_err(|error| unavailable(&error.to_string()))? {
                 Ok(done) => Ok(done),
                 Err(store::Failure::Corrupted(what)) => {

@@ -2,12 +2,10 @@
 
 use std::{
     borrow::Cow,
-    cell::Cell,
     io,
-    panic::{self, AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
-        Arc, Once,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -15,7 +13,7 @@ use std::{
 use fanwire_protocol::{Cursor, Draft, Epoch, EventId, Matcher, Matchers, Seq, Topic};
 use redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    Table, TableDefinition, WriteTransaction,
+    TableDefinition, WriteTransaction,
 };
 
 use super::{
@@ -24,6 +22,7 @@ use super::{
     medium::{Medium, StoreFile},
     meter::{End, Watch},
     overlay::Overlay,
+    panics::{Held, guarded},
     record,
 };
 use crate::{
@@ -163,8 +162,8 @@ impl Store {
         transaction.set_quick_repair(is_large);
         let (epoch, head) = {
             let mut tables = Tables::open(&transaction).map_err(fail)?;
-            let format = get(&tables.meta, "format").map_err(fail)?;
-            let epoch = match get(&tables.meta, "epoch").map_err(fail)? {
+            let format = get(&*tables.meta, "format").map_err(fail)?;
+            let epoch = match get(&*tables.meta, "epoch").map_err(fail)? {
                 Some(bits) => Epoch::from_bits(bits),
                 None if format.is_some() => return Err(OpenError::Damaged("it has a format and no epoch".into())),
                 None => new_epoch,
@@ -505,29 +504,29 @@ pub(super) fn used_bytes(database: &Database) -> Result<u64, Failure> {
 
 /// The tables, to be written.
 struct Tables<'t> {
-    meta: Table<'t, &'static str, u64>,
-    events: Table<'t, u64, &'static [u8]>,
-    topics: Table<'t, (&'static str, u64), ()>,
-    ids: Table<'t, (&'static str, u64), ()>,
-    classes: Table<'t, (u32, u64), u64>,
-    stats: Table<'t, u32, Stat>,
-    names: Table<'t, u32, &'static str>,
-    keys: Table<'t, &'static [u8; 16], StoredKey>,
-    key_order: Table<'t, u64, (&'static [u8; 16], u64)>,
+    meta: Held<'t, &'static str, u64>,
+    events: Held<'t, u64, &'static [u8]>,
+    topics: Held<'t, (&'static str, u64), ()>,
+    ids: Held<'t, (&'static str, u64), ()>,
+    classes: Held<'t, (u32, u64), u64>,
+    stats: Held<'t, u32, Stat>,
+    names: Held<'t, u32, &'static str>,
+    keys: Held<'t, &'static [u8; 16], StoredKey>,
+    key_order: Held<'t, u64, (&'static [u8; 16], u64)>,
 }
 
 impl<'t> Tables<'t> {
     fn open(transaction: &'t WriteTransaction) -> Result<Self, Failure> {
         Ok(Self {
-            meta: transaction.open_table(META)?,
-            events: transaction.open_table(EVENTS)?,
-            topics: transaction.open_table(TOPICS)?,
-            ids: transaction.open_table(IDS)?,
-            classes: transaction.open_table(CLASSES)?,
-            stats: transaction.open_table(STATS)?,
-            names: transaction.open_table(NAMES)?,
-            keys: transaction.open_table(KEYS)?,
-            key_order: transaction.open_table(KEY_ORDER)?,
+            meta: Held::open(transaction, META)?,
+            events: Held::open(transaction, EVENTS)?,
+            topics: Held::open(transaction, TOPICS)?,
+            ids: Held::open(transaction, IDS)?,
+            classes: Held::open(transaction, CLASSES)?,
+            stats: Held::open(transaction, STATS)?,
+            names: Held::open(transaction, NAMES)?,
+            keys: Held::open(transaction, KEYS)?,
+            key_order: Held::open(transaction, KEY_ORDER)?,
         })
     }
 
@@ -596,8 +595,8 @@ impl<'t> Tables<'t> {
     /// The newest number that was shown to anyone. If the last run didn't end in order and hadn't synced everything, what was lost
     /// is a gap for every class.
     fn recover(&mut self, retention: &Retention) -> Result<Seq, Failure> {
-        let head = get(&self.meta, "head")?.unwrap_or(0);
-        let reserved = get(&self.meta, "reserved")?.unwrap_or(0);
+        let head = get(&*self.meta, "head")?.unwrap_or(0);
+        let reserved = get(&*self.meta, "reserved")?.unwrap_or(0);
         if reserved <= head {
             return Ok(Seq(head));
         }
@@ -872,28 +871,6 @@ fn are_ordered(seqs: &[u64], first: u64, last: u64) -> Result<(), Failure> {
 
 pub(super) fn get(table: &impl ReadableTable<&'static str, u64>, key: &str) -> Result<Option<u64>, Failure> {
     Ok(table.get(key)?.map(|value| value.value()))
-}
-
-/// Lets the database work; where it finds a page that can't be one, it may panic. That is logged, and isn't printed as a panic.
-pub(super) fn guarded<T, E: From<Failure>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    HOOK.call_once(|| {
-        let others = panic::take_hook();
-        panic::set_hook(Box::new(move |panicked| match IS_GUARDED.get() {
-            true => tracing::error!("the log's database has given up: {panicked}"),
-            false => others(panicked),
-        }));
-    });
-    let was_guarded = IS_GUARDED.replace(true);
-    let done = catch_unwind(AssertUnwindSafe(work));
-    IS_GUARDED.set(was_guarded);
-    done.map_err(|_| Failure::Corrupted("a page of it can't be read".to_owned()))?
-}
-
-static HOOK: Once = Once::new();
-
-thread_local! {
-    /// This thread's panics are caught by [`guarded`].
-    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
 fn class_range(class: usize) -> std::ops::RangeInclusive<(u32, u64)> {

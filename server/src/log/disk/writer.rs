@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     CACHE_BYTES, Fsync, OpenError, Shared, Store,
     meter::{End, Watch},
-    store::{Failure, guarded},
+    panics::guarded,
+    store::Failure,
 };
 use crate::log::{AppendError, Appended, Stamped};
 

@@ -14,7 +14,8 @@ use super::{
     super::{
         FILE,
         meter::{self, Watch},
-        store::{self, Store, guarded},
+        panics::guarded,
+        store::{self, Store},
         writer::Job,
     },
     Admin, AdminError, Backup, Bounds, Compacted, Progress, Stat, Verdict, backup, verify,

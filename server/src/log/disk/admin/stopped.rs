@@ -14,7 +14,8 @@ use super::{
         CACHE_BYTES, DiskLogError, FILE, OpenError,
         medium::StoreFile,
         meter::{self, Watch},
-        store::{self, Store, guarded},
+        panics::guarded,
+        store::{self, Store},
     },
     Admin, AdminError, Backup, Bounds, Compacted, Progress, Stat, Verdict, backup, verify,
 };
