@@ -1,7 +1,7 @@
 //! Publishers and subscribers that write down what they are told, for the [checker](crate::checker).
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -182,27 +182,41 @@ impl Recorder {
     /// Waits until every subscriber is connected.
     ///
     /// # Panics
-    /// If that takes longer than 20 s.
+    /// If one of them isn't within 20 s.
     pub async fn all_connected(&self) {
-        self.until(|state| state.places.iter().all(|&(_, connected)| connected)).await;
+        let missing = |state: &State| {
+            let places = state.places.iter().enumerate();
+            places.filter(|(_, (_, connected))| !connected).map(|(index, _)| (index, 0)).collect()
+        };
+        self.until_none(missing).await;
     }
 
-    /// Waits until every subscriber has been brought to a position.
+    /// Waits until every subscriber has been brought to a position. However long that takes on a busy machine, each of them has to
+    /// get on.
     ///
     /// # Panics
-    /// If that takes longer than 20 s.
+    /// If one of them that isn't there gets nothing new in 20 s.
     pub async fn all_reach(&self, cursor: Cursor) {
-        let is_there = |place: Option<Cursor>| place.is_some_and(|at| at.epoch == cursor.epoch && at.seq >= cursor.seq);
-        self.until(|state| state.places.iter().all(|&(place, _)| is_there(place))).await;
+        let is_there = |at: Cursor| at.epoch == cursor.epoch && at.seq >= cursor.seq;
+        let missing = |state: &State| {
+            let places = state.places.iter().enumerate();
+            let missing = places.filter(|(_, (place, _))| !place.is_some_and(is_there));
+            missing.map(|(index, (place, _))| (index, place.map_or(0, |at| at.seq.0))).collect()
+        };
+        self.until_none(missing).await;
     }
 
     /// Waits until so many events are acknowledged.
     ///
     /// # Panics
-    /// If that takes longer than 20 s.
+    /// If none is for 20 s before there are that many.
     pub async fn acknowledged(&self, count: usize) {
         let is = |publication: &Publication| publication.tries.iter().any(|one| one.outcome.cursor().is_some());
-        self.until(|state| state.publications.iter().filter(|one| is(one)).count() >= count).await;
+        let missing = |state: &State| {
+            let acknowledged = state.publications.iter().filter(|one| is(one)).count();
+            if acknowledged < count { vec![(0, acknowledged as u64)] } else { vec![] }
+        };
+        self.until_none(missing).await;
     }
 
     /// How many events were acknowledged so far.
@@ -283,23 +297,32 @@ impl Recorder {
         state.moment
     }
 
-    async fn until(&self, is: impl Fn(&State) -> bool) {
-        let becomes = async {
-            loop {
-                let changed = self.0.changed.notified();
-                if is(&self.state()) {
-                    return;
-                }
-                // Publishers don't notify.
-                let _ = tokio::time::timeout(Duration::from_millis(50), changed).await;
+    /// Waits until nothing is missing any more. What is missing has a name, and a measure of how far it has come: slow is as good as
+    /// fast, but what doesn't move has failed.
+    async fn until_none(&self, missing: impl Fn(&State) -> Vec<(usize, u64)>) {
+        let mut moved: BTreeMap<usize, (u64, Instant)> = BTreeMap::new();
+        loop {
+            let changed = self.0.changed.notified();
+            let missing = missing(&self.state());
+            if missing.is_empty() {
+                return;
             }
-        };
-        if tokio::time::timeout(PATIENCE, becomes).await.is_err() {
-            let state = self.state();
-            let places = state.subscribers.iter().zip(&state.places);
-            let places: Vec<String> = places.map(|(one, place)| format!("{}: {place:?}", one.name)).collect();
-            panic!("it didn't come in {PATIENCE:?}; {:?}; faults: {:?}", places, state.faults);
+            let now = Instant::now();
+            let since =
+                |name, far| moved.get(&name).filter(|(before, _)| *before == far).map_or(now, |&(_, since)| since);
+            moved = missing.into_iter().map(|(name, far)| (name, (far, since(name, far)))).collect();
+            let is_stuck = moved.values().any(|&(_, since)| now - since > PATIENCE);
+            assert!(!is_stuck, "nothing in {PATIENCE:?}: {}", self.places());
+            // Publishers don't notify.
+            let _ = tokio::time::timeout(Duration::from_millis(50), changed).await;
         }
+    }
+
+    fn places(&self) -> String {
+        let state = self.state();
+        let places = state.subscribers.iter().zip(&state.places);
+        let places: Vec<String> = places.map(|(one, place)| format!("{}: {place:?}", one.name)).collect();
+        format!("{places:?}; faults: {:?}", state.faults)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

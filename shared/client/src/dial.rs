@@ -1,13 +1,15 @@
 //! From a place to a connection: names, TCP, TLS, QUIC.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use quinn::{IdleTimeout, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
 use rustls_pki_types::ServerName;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
@@ -35,11 +37,26 @@ impl Shared {
             return Ok(endpoint.clone());
         }
         // One socket for both families; where the system has no IPv6, for the one it has.
-        let new = quinn::Endpoint::client((Ipv6Addr::UNSPECIFIED, 0).into())
-            .or_else(|_| quinn::Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into()))
+        let new = bind(Ipv6Addr::UNSPECIFIED.into())
+            .or_else(|_| bind(Ipv4Addr::UNSPECIFIED.into()))
             .map_err(|source| ConnectError::Udp { source })?;
         Ok(endpoint.insert(new).clone())
     }
+}
+
+/// An endpoint for connections of one's own, with a receive buffer that holds what several hubs may send at once: what doesn't fit is
+/// lost, and a feed that catches up at full speed then crawls behind its congestion window.
+fn bind(address: IpAddr) -> io::Result<quinn::Endpoint> {
+    let socket = Socket::new(Domain::for_address((address, 0).into()), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        // Not everywhere the default.
+        socket.set_only_v6(false)?;
+    }
+    // The system may give less; it works with less.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    socket.bind(&SocketAddr::from((address, 0)).into())?;
+    let socket = UdpSocket::from(socket);
+    quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, Arc::new(quinn::TokioRuntime))
 }
 
 /// A byte stream, encrypted or not.
@@ -126,8 +143,8 @@ async fn resolve(place: &Place) -> Result<Vec<SocketAddr>, ConnectError> {
     Ok(found.take(ADDRESSES_MAX).collect())
 }
 
-fn no_address() -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address")
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the name has no address")
 }
 
 /// What a failed handshake most likely means.
@@ -149,6 +166,8 @@ const ADDRESSES_MAX: usize = 8;
 const STREAMS_MAX: u32 = 16;
 /// What a hub may send ahead on one stream; a connection's memory is twice this at worst.
 const RECEIVE_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Asked for on the UDP socket of all QUIC connections.
+const SOCKET_BUFFER_BYTES: usize = 2 * RECEIVE_WINDOW_BYTES as usize;
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 const IDLE_MS_MAX: u32 = 30_000;
 /// The longest heartbeat is longer than the idle timeout.
