@@ -64,8 +64,7 @@ impl Watch {
     pub(super) fn new(progress: Progress, bytes: u64, used_bytes: u64) -> Self {
         let moved = used_bytes.min(bytes.saturating_sub(used_bytes));
         let looks = 1 + moved / MOVED_AT_A_TIME_BYTES;
-        // Once more when it is opened again.
-        let total = used_bytes * (looks + 1) + moved * PASSES;
+        let total = used_bytes * (looks + LOOKS_TO_OPEN) + moved * PASSES;
         Self {
             progress,
             done: 0,
@@ -107,7 +106,7 @@ impl Watch {
 
     /// The same, and before it every page is checked.
     pub(super) fn with_check(self, used_bytes: u64) -> Self {
-        Self { total: self.total + used_bytes, ..self }
+        Self { total: self.total + used_bytes * LOOKS_TO_OPEN, ..self }
     }
 }
 
@@ -230,4 +229,6 @@ impl<B: StorageBackend> StorageBackend for Metered<B> {
 
 /// See [`Watch::new`]; measured with redb 4.5, and a cache that is small beside the file.
 const PASSES: u64 = 8;
+/// For the checksums, and for what is free.
+const LOOKS_TO_OPEN: u64 = 2;
 const MOVED_AT_A_TIME_BYTES: u64 = 1_000_000 * 4096;
