@@ -67,7 +67,8 @@ impl Rights {
         Self(Some(private).filter(|scope| !scope.is_empty()))
     }
 
-    pub(super) fn allow(&self, event: &Committed) -> bool {
+    /// Whether an event may be seen.
+    pub(crate) fn allow(&self, event: &Committed) -> bool {
         let granted = |scope: &Arc<Scope>| event.draft.topics().iter().any(|topic| scope.covers(topic));
         !event.draft.private || self.0.as_ref().is_some_and(granted)
     }

@@ -345,7 +345,8 @@ impl Simulation {
             return;
         }
         let asked = reader.cursor.map(LastEventId::Cursor);
-        let start = self.history.resolve(asked.as_ref(), reader.replay, &reader.wants.matchers);
+        let rights = Rights::to(reader.wants.scope.clone());
+        let start = self.history.resolve(asked.as_ref(), reader.replay, &reader.wants.matchers, &rights);
         let fresh = if reader.replay == Replay::Latest { Verdict::Latest } else { Verdict::Live };
         assert_eq!(start.verdict, if asked.is_some() { Verdict::Resumed } else { fresh });
         if asked.is_none() {

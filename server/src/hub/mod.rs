@@ -233,7 +233,8 @@ impl Hub {
         pass.check_subscribe()?;
         let seat = self.take_seat()?;
         let FeedRequest { matchers, last_event_id, replay, heartbeat, control: _ } = request;
-        let start = self.log.resolve(last_event_id.as_ref(), replay, &matchers).await;
+        let rights = pass.feed_rights();
+        let start = self.log.resolve(last_event_id.as_ref(), replay, &matchers, &rights).await;
         let start = start.map_err(|error| Refused::log_unavailable(&error))?;
         let cursor = Cursor { epoch: self.log.epoch(), seq: start.after };
         let preceding_id = match (start.verdict, &last_event_id) {
@@ -244,7 +245,7 @@ impl Hub {
             _ => "earliest".to_owned(),
         };
         let heartbeat_ms = heartbeat.unwrap_or(self.limits.heartbeat_default).as_millis() as u64;
-        let (rights, lease) = (pass.feed_rights(), auth.lease(&pass, now_ms()));
+        let lease = auth.lease(&pass, now_ms());
         let subscription = Subscription { matchers, rights, start, heartbeat_ms, lease };
         Ok(Grant {
             subscription,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    convert::Infallible,
     sync::Arc,
 };
 
@@ -9,9 +10,9 @@ use fanwire_protocol::{Cursor, Epoch, Event, EventId, LastEventId, Matcher, Matc
 
 use super::{
     Replay, Retention, Stamped,
-    page::{Finder, IdUse, Newest, Place, latest_topics_max, untold_floors, wanted_only},
+    page::{Finder, IdUse, Newest, Past, Place, latest_topics_max, untold_floors, wanted_only},
 };
-use crate::core::{Committed, Floors, Page, Read, Start};
+use crate::core::{Committed, Floors, Page, Read, Rights, Start};
 
 /// Events by number, indexed by topic and by publisher's id, kept as [`Retention`] says.
 #[derive(Debug)]
@@ -169,31 +170,40 @@ impl History {
     }
 
     /// Finds where a feed starts.
-    pub fn resolve(&self, last_event_id: Option<&LastEventId>, replay: Replay, matchers: &Matchers) -> Start {
+    pub fn resolve(
+        &self,
+        last_event_id: Option<&LastEventId>,
+        replay: Replay,
+        matchers: &Matchers,
+        rights: &Rights,
+    ) -> Start {
         let known = |id: &EventId| {
             self.ids.get(id).and_then(|uses| Some(IdUse { first: *uses.kept.front()?, is_certain: !uses.evicted }))
         };
         let place = Place { epoch: self.epoch, head: self.head, floors: self.floors() };
         match (last_event_id, replay) {
-            (None, Replay::Latest) => place.latest(self.newest(matchers)),
+            (None, Replay::Latest) => place.latest(self.newest(matchers, rights)),
             _ => place.resolve(last_event_id, self.retention.touched(matchers), known),
         }
     }
 
-    /// The newest event of each topic that the matchers take.
-    fn newest(&self, matchers: &Matchers) -> Newest {
-        if let Some(topics_max) = latest_topics_max(matchers) {
+    /// The newest event of each topic that the matchers take, and that may be seen.
+    fn newest(&self, matchers: &Matchers, rights: &Rights) -> Newest {
+        let newest = if let Some(topics_max) = latest_topics_max(matchers) {
             if self.topics.len() > topics_max {
                 return Newest::too_many();
             }
             let taken = self.topics.iter().filter(|(topic, _)| matchers.matches(std::slice::from_ref(topic)));
-            return Newest::of(taken.filter_map(|(_, seqs)| seqs.back().copied()).collect());
-        }
-        let newest = matchers.as_slice().iter().filter_map(|matcher| match matcher {
-            Matcher::Exact(topic) => self.topics.get(topic)?.back().copied(),
-            Matcher::Any | Matcher::Pattern(_) => None,
-        });
-        Newest::of(newest.collect())
+            taken.filter_map(|(_, seqs)| seqs.back().copied()).collect()
+        } else {
+            let newest = matchers.as_slice().iter().filter_map(|matcher| match matcher {
+                Matcher::Exact(topic) => self.topics.get(topic)?.back().copied(),
+                Matcher::Any | Matcher::Pattern(_) => None,
+            });
+            newest.collect()
+        };
+        let Ok(newest) = Newest::seen(newest, self, matchers, rights);
+        newest
     }
 
     /// Reads a bounded piece of history, with the gaps in it.
@@ -282,6 +292,20 @@ impl History {
                 self.forgotten.remember(self.ids.hasher().hash_one(id));
             }
         }
+    }
+}
+
+impl Past for History {
+    type Error = Infallible;
+
+    fn event(&self, seq: Seq) -> Result<Option<Arc<Committed>>, Infallible> {
+        Ok(self.events.get(&seq).cloned())
+    }
+
+    fn newest_before(&self, topic: &Topic, seq: Seq) -> Result<Option<Seq>, Infallible> {
+        let older =
+            |seqs: &VecDeque<Seq>| seqs.get(seqs.partition_point(|&other| other < seq).checked_sub(1)?).copied();
+        Ok(self.topics.get(topic).and_then(older))
     }
 }
 
@@ -386,7 +410,12 @@ mod tests {
     fn an_id_stands_for_its_first_use_and_doubt_is_told() {
         let mut history = history(2);
         let at = |history: &History, id: &str| {
-            history.resolve(LastEventId::parse(id).unwrap().as_ref(), Replay::Nothing, &Matchers::default())
+            history.resolve(
+                LastEventId::parse(id).unwrap().as_ref(),
+                Replay::Nothing,
+                &Matchers::default(),
+                &Rights::default(),
+            )
         };
         publish(&mut history, &["a"], Some("x"));
         publish(&mut history, &["a"], Some("x"));
@@ -408,8 +437,12 @@ mod tests {
         publish(&mut history, &["a"], None);
         publish(&mut history, &["a"], None);
         let verdict = |id: &str| {
-            let start =
-                history.resolve(LastEventId::parse(id).unwrap().as_ref(), Replay::Nothing, &Matchers::default());
+            let start = history.resolve(
+                LastEventId::parse(id).unwrap().as_ref(),
+                Replay::Nothing,
+                &Matchers::default(),
+                &Rights::default(),
+            );
             (start.after.0, start.verdict)
         };
         let here = history.epoch;

@@ -9,7 +9,7 @@ use super::{
     AppendError, Appended, History, Log, LogError, Replay, Retention, Stamped, Tail, TailBuffer,
     idempotency::RecentKeys,
 };
-use crate::core::{Page, Read, Start};
+use crate::core::{Page, Read, Rights, Start};
 
 #[derive(Debug)]
 struct Kept {
@@ -80,8 +80,9 @@ impl Log for MemoryLog {
         last_event_id: Option<&'a LastEventId>,
         replay: Replay,
         matchers: &'a Matchers,
+        rights: &'a Rights,
     ) -> BoxFuture<'a, Result<Start, LogError>> {
-        std::future::ready(Ok(self.lock().history.resolve(last_event_id, replay, matchers))).boxed()
+        std::future::ready(Ok(self.lock().history.resolve(last_event_id, replay, matchers, rights))).boxed()
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, LogError>> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use fanwire_protocol::{Cursor, Draft, Epoch, LastEventId, Matchers};
 use futures_util::future::BoxFuture;
 
-use crate::core::{Page, Read, Start};
+use crate::core::{Page, Read, Rights, Start};
 
 pub use disk::admin;
 pub use disk::{DiskLog, DiskLogError, Fsync, OpenError};
@@ -34,12 +34,13 @@ pub trait Log: std::fmt::Debug + Send + Sync + 'static {
     /// Appends events, in order, and says what became of each once they are committed. All that are new, or none.
     fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>>;
 
-    /// Finds where a feed starts. A `last_event_id` wins over `replay`.
+    /// Finds where a feed starts that has these rights. A `last_event_id` wins over `replay`.
     fn resolve<'a>(
         &'a self,
         last_event_id: Option<&'a LastEventId>,
         replay: Replay,
         matchers: &'a Matchers,
+        rights: &'a Rights,
     ) -> BoxFuture<'a, Result<Start, LogError>>;
 
     /// Reads a bounded piece of history.
@@ -64,7 +65,7 @@ pub enum Replay {
     /// Nothing: it starts now.
     #[default]
     Nothing,
-    /// The newest event of each topic that its matchers take, of those that are kept: at most 1,000 events, the newest.
+    /// The newest event of each topic that its matchers take, of those that are kept and that it may see: at most 1,000 events, the newest.
     Latest,
 }
 

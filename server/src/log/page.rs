@@ -1,14 +1,17 @@
 //! What every log does alike: gaps from floors, and where a feed starts.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, BinaryHeap},
+    sync::Arc,
+};
 
 use fanwire_protocol::{
-    Epoch, EventId, LastEventId, Matcher, Matchers, Pattern, Seq,
+    Epoch, EventId, LastEventId, Matcher, Matchers, Pattern, Seq, Topic,
     message::{GapReason, Verdict},
 };
 
 use super::Retention;
-use crate::core::{Committed, Floors, Latest, Page, PageItem, Read, Start, StartGap};
+use crate::core::{Committed, Floors, Latest, Page, PageItem, Read, Rights, Start, StartGap};
 
 /// Where a log is, for [`Place::resolve`].
 #[derive(Debug)]
@@ -91,13 +94,55 @@ pub(super) struct Newest {
     complete: bool,
 }
 
+/// What is kept, for who looks for the newest of it.
+pub(super) trait Past {
+    /// Why it can't be looked at.
+    type Error;
+
+    /// An event, unless it can't be read.
+    fn event(&self, seq: Seq) -> Result<Option<Arc<Committed>>, Self::Error>;
+
+    /// The newest event of a topic before another.
+    fn newest_before(&self, topic: &Topic, seq: Seq) -> Result<Option<Seq>, Self::Error>;
+}
+
 impl Newest {
-    /// From the newest number of each topic, of which an event may have several.
-    pub(super) fn of(mut seqs: Vec<Seq>) -> Self {
-        seqs.sort_unstable();
-        seqs.dedup();
-        let left_out = seqs.len().saturating_sub(LATEST_MAX);
-        Self { seqs: seqs.split_off(left_out), complete: left_out == 0 }
+    /// From the newest number of each topic, of which an event may have several. Where that isn't to be seen, an older one stands for the
+    /// topic, so that nothing shows where it lies.
+    pub(super) fn seen<P: Past>(
+        newest: Vec<Seq>,
+        past: &P,
+        matchers: &Matchers,
+        rights: &Rights,
+    ) -> Result<Self, P::Error> {
+        let (mut left, mut seqs, mut complete) = (BinaryHeap::from(newest), Vec::new(), true);
+        // Topics that have their newest, and how many events were passed over.
+        let (mut known, mut hidden, mut last) = (BTreeSet::new(), 0, None);
+        while let Some(seq) = left.pop() {
+            if last.replace(seq) == Some(seq) {
+                continue;
+            }
+            let event = past.event(seq)?;
+            if let Some(event) = event.as_ref().filter(|event| !rights.allow(event)) {
+                hidden += 1;
+                for topic in event.draft.topics() {
+                    if !known.contains(topic) && matchers.matches(std::slice::from_ref(topic)) {
+                        left.extend(past.newest_before(topic, seq)?);
+                    }
+                }
+            } else {
+                // What can't be read is told as a gap when it is read.
+                seqs.push(seq);
+                known.extend(event.iter().flat_map(|event| event.draft.topics().iter().cloned()));
+            }
+            if seqs.len() > LATEST_MAX || hidden > HIDDEN_MAX {
+                complete = false;
+                break;
+            }
+        }
+        seqs.truncate(LATEST_MAX);
+        seqs.reverse();
+        Ok(Self { seqs, complete })
     }
 
     /// There are too many topics to look for the newest of each.
@@ -108,6 +153,8 @@ impl Newest {
 
 /// How many events a feed begins with at the most.
 pub(super) const LATEST_MAX: usize = 1_000;
+/// How many events are passed over for that which aren't to be seen.
+const HIDDEN_MAX: usize = 10_000;
 /// How many topics are looked at for that, where all have to be: some milliseconds in memory, some tenths of a second on disk. Fewer
 /// where they are compared with patterns.
 const LATEST_TOPICS_MAX: usize = 100_000;

@@ -1,7 +1,7 @@
 //! Coming back: nothing lost, nothing twice, and loss told.
 
 use fanwire::log::{Class, Retention};
-use fanwire_client::{Connection, Item};
+use fanwire_client::{Connection, Item, Publication};
 use fanwire_protocol::message::{GapReason, Verdict};
 use fanwire_tests::{Story, TestHub, Way, soon};
 
@@ -17,6 +17,7 @@ on_every_way!(
     a_position_that_nobody_knows_is_told,
     history_joins_the_live_feed_without_a_seam,
     the_newest_of_each_topic_comes_first,
+    the_newest_that_may_be_seen_stands_for_its_topic,
     a_cursor_wins_over_the_newest,
     the_newest_of_too_many_topics_is_a_gap,
 );
@@ -151,6 +152,21 @@ async fn the_newest_of_each_topic_comes_first(way: Way) {
     assert!(matches!(&hello, Item::Hello(hello) if hello.verdict == Verdict::Latest), "{hello:?}");
     hub.publish_numbers("a", 0..2).await;
     assert_eq!(Story::read(&mut feed, 2).await.numbers(), [0, 1], "of nothing there is no newest");
+}
+
+async fn the_newest_that_may_be_seen_stands_for_its_topic(way: Way) {
+    let hub = TestHub::start();
+    hub.publish_numbers("a", 0..2).await;
+    hub.publish_numbers("b", 2..3).await;
+    hub.publish(&Publication { private: true, ..Publication::text("a", "hidden") }).await;
+    hub.publish(&Publication { private: true, ..Publication::text("c", "hidden") }).await;
+    for topics in [&["a", "b", "c"][..], &["*"]] {
+        let mut feed = latest(way, &hub, topics, "").await;
+        let story = Story::read(&mut feed, 2).await;
+        assert_eq!((story.numbers(), story.gaps), (vec![1, 2], vec![]), "{way:?}");
+        // Nothing shows where the others lie.
+        assert_eq!(story.hello.unwrap().cursor.seq, fanwire_protocol::Seq(1));
+    }
 }
 
 async fn a_cursor_wins_over_the_newest(way: Way) {

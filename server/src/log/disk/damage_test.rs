@@ -14,7 +14,7 @@ use super::{
     writer::{Job, Writer},
 };
 use crate::{
-    core::{PageItem, Read},
+    core::{PageItem, Read, Rights},
     log::{Class, Log as _, Replay, Retention, Stamped},
 };
 
@@ -176,7 +176,7 @@ fn compare(
 async fn read(log: &DiskLog, matchers: &Matchers, upto: Seq) -> Result<(Vec<Event>, Vec<(u64, u64)>), String> {
     let (mut events, mut gaps) = (vec![], vec![]);
     let from = Cursor { epoch: log.epoch(), seq: Seq(0) };
-    let start = log.resolve(Some(&LastEventId::Cursor(from)), Replay::Nothing, matchers).await;
+    let start = log.resolve(Some(&LastEventId::Cursor(from)), Replay::Nothing, matchers, &Rights::default()).await;
     let mut after = start.map_err(|error| error.to_string())?.after;
     while after < upto {
         let matchers = Arc::new(matchers.clone());

@@ -49,7 +49,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{AppendError, Appended, Log, LogError, Replay, Retention, Stamped, Tail, TailBuffer, page::Place};
-use crate::core::{Page, Read, Start};
+use crate::core::{Page, Read, Rights, Start};
 use medium::{Medium, StoreFile};
 use store::Store;
 
@@ -169,9 +169,10 @@ impl Log for DiskLog {
         last_event_id: Option<&'a LastEventId>,
         replay: Replay,
         matchers: &'a Matchers,
+        rights: &'a Rights,
     ) -> BoxFuture<'a, Result<Start, LogError>> {
         let (id, touched) = (last_event_id.cloned(), self.shared.retention.touched(matchers));
-        let latest = (id.is_none() && replay == Replay::Latest).then(|| matchers.clone());
+        let latest = (id.is_none() && replay == Replay::Latest).then(|| (matchers.clone(), rights.clone()));
         self.shared.clone().blocking(move |shared, store| {
             let place = Place {
                 epoch: shared.epoch,
@@ -179,8 +180,8 @@ impl Log for DiskLog {
                 head: Seq(shared.head.load(Relaxed)),
                 floors: store.floors()?,
             };
-            if let Some(matchers) = &latest {
-                let newest = store.newest(matchers, place.head)?;
+            if let Some((matchers, rights)) = &latest {
+                let newest = store.newest(matchers, rights, place.head)?;
                 return Ok(place.latest(newest));
             }
             let known = match &id {

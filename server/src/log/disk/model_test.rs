@@ -2,13 +2,16 @@
 //!
 //! A failure prints its seed: `SIMULATION_SEED=… cargo test -p fanwire disk`.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fanwire_protocol::{Data, Draft, Epoch, EventId, HubUrl, LastEventId, Matcher, Matchers, Seq, Topic};
 
 use super::store::Store;
 use crate::{
-    core::{Page, PageItem, Read},
+    core::{Page, PageItem, Read, Rights},
     log::{
         Appended, Class, History, IdempotencyKey, KeyWindow, Replay, Retention, Stamped, TopicRule,
         idempotency::RecentKeys, page::Place,
@@ -51,6 +54,28 @@ fn told(page: &Page) -> Vec<String> {
         PageItem::Gap { from, to } => format!("{from}-{to}"),
     });
     items.chain([page.reached.to_string()]).collect()
+}
+
+/// For each topic that the matchers take, the newest event that may be seen.
+fn newest(model: &History, matchers: &Matchers, rights: &Rights) -> BTreeSet<Seq> {
+    let read = Read {
+        after: Seq::ZERO,
+        upto: model.head().seq,
+        matchers: Arc::new([Matcher::Any].into_iter().collect()),
+        told: None,
+        only: None,
+        events_max: usize::MAX - 1,
+        bytes_max: usize::MAX,
+    };
+    let mut newest = BTreeMap::new();
+    for item in model.read(&read).items {
+        let PageItem::Event(event) = item else { continue };
+        let topics = event.draft.topics().iter().filter(|topic| matchers.matches(std::slice::from_ref(topic)));
+        if rights.allow(&event) {
+            newest.extend(topics.map(|topic| (topic.clone(), event.seq())));
+        }
+    }
+    newest.into_values().collect()
 }
 
 #[test]
@@ -123,7 +148,7 @@ fn run(seed: u64) {
                     continue;
                 }
                 let start = place.resolve(Some(&asked), retention.touched(&matchers), |_| known);
-                let expected = model.resolve(Some(&asked), Replay::Nothing, &matchers);
+                let expected = model.resolve(Some(&asked), Replay::Nothing, &matchers, &Rights::default());
                 assert_eq!((start.after, start.verdict, start.gap), (expected.after, expected.verdict, expected.gap));
             }
             _ => {
@@ -134,9 +159,17 @@ fn run(seed: u64) {
                     _ => Matcher::Any,
                 };
                 let matchers: Matchers = (0..count).map(|_| matcher(rng.usize(0..7))).collect();
-                let latest = model.resolve(None, Replay::Latest, &matchers);
+                let rights = match rng.u8(0..3) {
+                    0 => Rights::default(),
+                    1 => Rights::to(Arc::new([Matcher::exact(TOPICS[rng.usize(0..4)]).unwrap()].into_iter().collect())),
+                    _ => Rights::to(Arc::new([Matcher::Any].into_iter().collect())),
+                };
+                let latest = model.resolve(None, Replay::Latest, &matchers, &rights);
+                let expected = newest(&model, &matchers, &rights);
+                let found = latest.latest.as_ref().map_or(vec![], |latest| latest.seqs.to_vec());
+                assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{matchers:?}, {rights:?}");
                 let place = Place { epoch, head, floors: store.floors().unwrap() };
-                let start = place.latest(store.newest(&matchers, head).unwrap());
+                let start = place.latest(store.newest(&matchers, &rights, head).unwrap());
                 assert_eq!((start.after, &start.latest, start.gap), (latest.after, &latest.latest, latest.gap));
                 let only = latest.latest.filter(|_| rng.bool()).map(|latest| latest.seqs);
                 let read = Read {

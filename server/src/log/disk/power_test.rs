@@ -27,7 +27,7 @@ use super::{
     writer::{CompactError, Job, Writer},
 };
 use crate::{
-    core::{PageItem, Read},
+    core::{PageItem, Read, Rights},
     log::{AppendError, Appended, Class, IdempotencyKey, KeyWindow, Log as _, Replay, Retention, Stamped, TopicRule},
 };
 
@@ -598,7 +598,12 @@ impl Run {
     /// Reads like a feed. None if power went, or the disk failed.
     fn read(&mut self, hub: &Hub, from: Cursor, matchers: &Matchers, upto: Seq) -> Result<Option<History>, Loss> {
         let (mut events, mut gaps) = (vec![], vec![]);
-        let start = self.runtime.block_on(hub.log.resolve(Some(&LastEventId::Cursor(from)), Replay::Nothing, matchers));
+        let start = self.runtime.block_on(hub.log.resolve(
+            Some(&LastEventId::Cursor(from)),
+            Replay::Nothing,
+            matchers,
+            &Rights::default(),
+        ));
         let Ok(start) = start else { return Ok(None) };
         if start.after != from.seq || start.gap.is_some() {
             return Err(format!("a reader at {from} is told {start:?}"));

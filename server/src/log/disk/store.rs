@@ -26,11 +26,11 @@ use super::{
     record,
 };
 use crate::{
-    core::{Committed, Floors, Page, Read},
+    core::{Committed, Floors, Page, Read, Rights},
     log::{
         Appended, Retention, Stamped,
         idempotency::{IdempotencyKey, KeyUse},
-        page::{Finder, IdUse, Newest, latest_topics_max, untold_floors, wanted_only},
+        page::{Finder, IdUse, Newest, Past, latest_topics_max, untold_floors, wanted_only},
     },
 };
 
@@ -423,20 +423,21 @@ impl Store {
         }
     }
 
-    /// The newest event of each topic that the matchers take, up to `head`.
-    pub(super) fn newest(&self, matchers: &Matchers, head: Seq) -> Result<Newest, Failure> {
+    /// The newest event of each topic that the matchers take and that may be seen, up to `head`.
+    pub(super) fn newest(&self, matchers: &Matchers, rights: &Rights, head: Seq) -> Result<Newest, Failure> {
         let reader = Reader::open(&self.database.begin_read()?)?;
+        let past = PastOf { reader: &reader, epoch: self.epoch };
         let mut newest = Vec::new();
         let Some(topics_max) = latest_topics_max(matchers) else {
             for matcher in matchers.as_slice() {
                 let Matcher::Exact(topic) = matcher else { continue };
                 newest.extend(reader.newest_of(topic.as_str(), head)?);
             }
-            return Ok(Newest::of(newest));
+            return Newest::seen(newest, &past, matchers, rights);
         };
         let mut next = reader.topics.first()?.map(|(key, _)| key.value().0.to_owned());
         for _ in 0..topics_max {
-            let Some(topic) = next else { return Ok(Newest::of(newest)) };
+            let Some(topic) = next else { return Newest::seen(newest, &past, matchers, rights) };
             if Topic::new(&topic).is_ok_and(|topic| matchers.matches(&[topic])) {
                 newest.extend(reader.newest_of(&topic, head)?);
             }
@@ -444,7 +445,7 @@ impl Store {
             let mut others = reader.topics.range((topic.as_str(), u64::MAX)..)?;
             next = others.next().transpose()?.map(|(key, _)| key.value().0.to_owned());
         }
-        Ok(if next.is_some() { Newest::too_many() } else { Newest::of(newest) })
+        if next.is_some() { Ok(Newest::too_many()) } else { Newest::seen(newest, &past, matchers, rights) }
     }
 
     /// Reads a bounded piece of history. Everything is of one moment.
@@ -857,6 +858,24 @@ impl Reader {
             }
         }
         Ok(true)
+    }
+}
+
+/// What a log holds at one moment.
+struct PastOf<'r> {
+    reader: &'r Reader,
+    epoch: Epoch,
+}
+
+impl Past for PastOf<'_> {
+    type Error = Failure;
+
+    fn event(&self, seq: Seq) -> Result<Option<Arc<Committed>>, Failure> {
+        Ok(self.reader.event(seq, self.epoch)?.map(|event| Arc::new(Committed::new(event))))
+    }
+
+    fn newest_before(&self, topic: &Topic, seq: Seq) -> Result<Option<Seq>, Failure> {
+        self.reader.newest_of(topic.as_str(), Seq(seq.0.saturating_sub(1)))
     }
 }
 

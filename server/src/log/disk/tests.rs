@@ -6,7 +6,7 @@ use fanwire_protocol::{Cursor, Data, Draft, Epoch, LastEventId, Matcher, Matcher
 
 use super::{DiskLog, DiskLogError, Fsync, OpenError};
 use crate::{
-    core::{Page, PageItem, Read},
+    core::{Page, PageItem, Read, Rights},
     log::{Appended, IdempotencyKey, Log, Replay, Retention, Stamped},
 };
 
@@ -32,7 +32,8 @@ fn new(appended: Appended) -> Cursor {
 
 async fn read_all(log: &DiskLog) -> Page {
     let matchers: Matchers = [Matcher::Any].into_iter().collect();
-    let start = log.resolve(Some(&LastEventId::Earliest), Replay::Nothing, &matchers).await.unwrap();
+    let start =
+        log.resolve(Some(&LastEventId::Earliest), Replay::Nothing, &matchers, &Rights::default()).await.unwrap();
     let read = Read {
         after: start.after,
         upto: log.head().seq,
@@ -63,8 +64,10 @@ async fn a_new_run_goes_on_where_the_last_ended() {
     assert_eq!((log.epoch(), log.head()), (Epoch::from_bits(1), cursors[2]), "the epoch is the log's, not the run's");
     assert_eq!(publish(&log, 3..4).await[0].seq.0, 4);
     assert_eq!(texts(&read_all(&log).await), ["0", "1", "2", "3"]);
-    let resumed =
-        log.resolve(Some(&LastEventId::Cursor(cursors[1])), Replay::Nothing, &Matchers::default()).await.unwrap();
+    let resumed = log
+        .resolve(Some(&LastEventId::Cursor(cursors[1])), Replay::Nothing, &Matchers::default(), &Rights::default())
+        .await
+        .unwrap();
     assert_eq!((resumed.verdict, resumed.after.0), (Verdict::Resumed, 2));
 }
 
