@@ -30,10 +30,10 @@ pub enum Fault {
     #[error("{}", .0.message)]
     Refused(Refusal),
     /// The connection broke.
-    #[error("the hub was gone before it had finished: {0}")]
-    Gone(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the hub was gone before it had finished")]
+    Gone(Box<dyn std::error::Error + Send + Sync>),
     /// It answered something else than what was asked for.
-    #[error("the answer can't be read: {0}; are the hub and this program of one version?")]
+    #[error("the hub's answer can't be read; are the hub and this program of one version?")]
     Unreadable(#[from] serde_json::Error),
 }
 

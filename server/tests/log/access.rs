@@ -2,7 +2,11 @@
 
 use std::{
     fs,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net::UnixListener,
+    },
 };
 
 use crate::support::{Hub, Place, command, events, ok, one_line, run, text};
@@ -49,6 +53,29 @@ fn a_killed_hubs_socket_is_in_nobodys_way_and_a_stopped_hubs_is_gone() {
     hub.stop();
     assert!(!place.path("data").join("hub.sock").exists());
     assert_eq!(place.stat("data")["is_served"], false);
+}
+
+#[test]
+fn a_hub_that_is_gone_in_the_middle_or_says_something_else_is_told_in_one_line() {
+    let place = Place::new();
+    fs::create_dir(place.path("data")).unwrap();
+    let listener = UnixListener::bind(place.path("data").join("hub.sock")).unwrap();
+    let cut = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (arguments, answer, said) in [
+        ("stat", "", "the hub was gone before it had finished\n"),
+        ("verify", cut, "the hub was gone before it had finished\n"),
+        ("stat", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "of one version?: missing field"),
+    ] {
+        let hub = listener.try_clone().unwrap();
+        let hub = std::thread::spawn(move || {
+            let (mut stream, _) = hub.accept().unwrap();
+            let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
+            assert!(request.any(|line| line.unwrap().is_empty()));
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        one_line(&place.log("data", &[arguments]), said);
+        hub.join().unwrap();
+    }
 }
 
 #[test]
