@@ -82,11 +82,13 @@ export function installStory() {
  * @param {'bare' | 'own'} who
  * @param {string} url
  * @param {Record<string, string>} stored what the client is to remember
+ * @param {string[]} preloaded modules
  * @returns {Promise<{ ms: number, transport: string }>}
  */
-export async function firstEvent(who, url, stored) {
+export async function firstEvent(who, url, stored, preloaded) {
   // Both have it loaded, so that both pages are the same.
   const { Fanwire } = await import('/client/fanwire.js');
+  for (const path of preloaded) await import(path);
   localStorage.clear();
   for (const [key, value] of Object.entries(stored)) localStorage.setItem(key, value);
   const startMs = performance.now();

@@ -19,7 +19,9 @@ import { HEARTBEAT_MS, openStory } from './story.js';
  * @typedef {object} Start
  * @property {string} name
  * @property {boolean} isBlocked UDP
+ * @property {number} [lost] of all packets, of 1
  * @property {'works' | 'fails' | null} memory of WebTransport
+ * @property {boolean} [isPreloaded] with what the README has a page without a bundler preload
  * @property {number} laterMsMax than a bare EventSource, in the median
  */
 
@@ -31,10 +33,13 @@ const HEAD_START_MS = 100;
 const STARTS = [
   { name: 'UDP open, nothing remembered', isBlocked: false, memory: null, laterMsMax: NOISE_MS },
   { name: 'UDP open, remembered to work', isBlocked: false, memory: 'works', laterMsMax: HEAD_START_MS },
+  { name: 'UDP open, remembered to work, modules preloaded', isBlocked: false, memory: 'works', isPreloaded: true, laterMsMax: HEAD_START_MS },
+  { name: '5 % of all packets lost, nothing remembered', isBlocked: false, lost: 0.05, memory: null, laterMsMax: 20 },
   { name: 'UDP blocked, nothing remembered', isBlocked: true, memory: null, laterMsMax: 20 },
   { name: 'UDP blocked, remembered to fail', isBlocked: true, memory: 'fails', laterMsMax: 20 },
   { name: 'UDP blocked, remembered to work', isBlocked: true, memory: 'works', laterMsMax: HEAD_START_MS },
 ];
+const PRELOADED = ['beside.js', 'choice.js', 'transport/webtransport.js', 'transport/feed.js', 'frames.js'].map((path) => `/client/${path}`);
 const ROUNDS = 20;
 const LONG_ROUNDS = 3;
 const LONG = { timeoutMs: 600_000 };
@@ -56,7 +61,7 @@ for (const kind of BROWSERS) {
  * event is there already: it is asked for.
  * @param {TestContext} t @param {Tab} tab @param {Start} start
  */
-async function measureStart(t, { page, kind }, { name, isBlocked, memory, laterMsMax }) {
+async function measureStart(t, { page, kind }, { name, isBlocked, lost, memory, isPreloaded, laterMsMax }) {
   const hub = await startHub(t);
   const network = new Network(t, hub);
   await hub.publishForm({ topic: 'first', data: 'event' });
@@ -66,6 +71,7 @@ async function measureStart(t, { page, kind }, { name, isBlocked, memory, laterM
   const stored = memory ? await page.evaluate(learned, url, memory === 'works') : {};
   await network.restore();
   if (isBlocked) await network.dropUdp();
+  if (lost) await network.losePackets(lost);
 
   /** @type {{ bare: number, own: number }[]} */
   const pairs = [];
@@ -75,7 +81,7 @@ async function measureStart(t, { page, kind }, { name, isBlocked, memory, laterM
     const pair = { bare: 0, own: 0 };
     for (const who of round % 2 ? /** @type {const} */ (['own', 'bare']) : /** @type {const} */ (['bare', 'own'])) {
       await visit(page, hub.http);
-      const { ms, transport } = await page.evaluate(firstEvent, who, url, stored);
+      const { ms, transport } = await page.evaluate(firstEvent, who, url, stored, isPreloaded ? PRELOADED : []);
       pair[who] = ms;
       // The first round warms up.
       if (who === 'own' && round > 0) over.add(transport);
