@@ -45,8 +45,8 @@ fn a_damaged_log_that_is_too_large_to_be_checked_gives_only_what_was_published()
 }
 
 fn damage_and_judge(looks_large: bool) -> Told {
-    let one = std::env::var("SIMULATION_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    let count = std::env::var("SIMULATION_SEEDS").ok().map_or(SEEDS, |count| count.parse::<u64>().unwrap());
+    let number = |name| std::env::var(name).ok().map(|number| number.parse::<u64>().unwrap());
+    let (one, count) = (number("SIMULATION_SEED"), number("DAMAGED_LOGS").unwrap_or(SEEDS));
     let (bytes, published) = log();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut told = Told::default();

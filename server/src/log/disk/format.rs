@@ -3,7 +3,7 @@
 use redb::{Database, TableError, TableHandle as _, WriteTransaction};
 
 use super::{
-    panics::Held,
+    panics::hold,
     store::{Failure, KEY_ORDER, KEYS, META, OpenError, get},
 };
 
@@ -50,7 +50,7 @@ fn step(database: &Database) -> Result<bool, OpenError> {
 }
 
 fn format_of(transaction: &WriteTransaction) -> Result<Option<u64>, OpenError> {
-    let meta = Held::open(transaction, META).map_err(|error| match error {
+    let meta = hold(transaction, META).map_err(|error| match error {
         TableError::TableTypeMismatch { .. } => OpenError::NoLog,
         error => OpenError::from(redb::Error::from(error)),
     })?;
@@ -58,7 +58,7 @@ fn format_of(transaction: &WriteTransaction) -> Result<Option<u64>, OpenError> {
 }
 
 fn set_format(transaction: &WriteTransaction, format: u64) -> Result<(), Failure> {
-    Held::open(transaction, META)?.insert("format", format)?;
+    hold(transaction, META)?.insert("format", format)?;
     Ok(())
 }
 

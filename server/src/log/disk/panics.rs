@@ -26,38 +26,51 @@ pub(super) fn guarded<T, E: From<Failure>>(work: impl FnOnce() -> Result<T, E>) 
     done.map_err(|_| Failure::Corrupted("a page of it can't be read".to_owned()))?
 }
 
-/// A table to be written, whose end is no second panic. To close it the database takes a lock, which it had when it panicked over another
-/// table, and panics once more: two at a time would end the process.
-pub(super) struct Held<'t, K: Key + 'static, V: Value + 'static>(Option<Table<'t, K, V>>);
+/// What the database gave, whose end is no panic, or no second one: closing it works on pages that may be damaged, and takes locks that the
+/// database may have had when it panicked over something else. Two panics at a time would end the process.
+#[derive(Debug)]
+pub(super) struct Contained<T>(Option<T>);
 
-impl<'t, K: Key + 'static, V: Value + 'static> Held<'t, K, V> {
-    pub(super) fn open(
-        transaction: &'t WriteTransaction,
-        definition: TableDefinition<'static, K, V>,
-    ) -> Result<Self, redb::TableError> {
-        Ok(Self(Some(transaction.open_table(definition)?)))
+impl<T> Contained<T> {
+    pub(super) fn new(inner: T) -> Self {
+        Self(Some(inner))
     }
 }
 
-impl<'t, K: Key + 'static, V: Value + 'static> Deref for Held<'t, K, V> {
-    type Target = Table<'t, K, V>;
+impl<T> Deref for Contained<T> {
+    type Target = T;
 
-    fn deref(&self) -> &Self::Target {
+    fn deref(&self) -> &T {
         self.0.as_ref().expect(THERE)
     }
 }
 
-impl<K: Key + 'static, V: Value + 'static> DerefMut for Held<'_, K, V> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
+impl<T> DerefMut for Contained<T> {
+    fn deref_mut(&mut self) -> &mut T {
         self.0.as_mut().expect(THERE)
     }
 }
 
-impl<K: Key + 'static, V: Value + 'static> Drop for Held<'_, K, V> {
+impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
-        // Its transaction can't be committed any more then, so nothing is lost by it.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.0.take())));
+        let inner = self.0.take();
+        // It is logged, and nothing that was acknowledged hangs on it.
+        let _ = guarded(|| -> Result<(), Failure> {
+            drop(inner);
+            Ok(())
+        });
     }
+}
+
+/// A table to be written.
+pub(super) type Held<'t, K, V> = Contained<Table<'t, K, V>>;
+
+/// Opens a table to be written.
+pub(super) fn hold<'t, K: Key + 'static, V: Value + 'static>(
+    transaction: &'t WriteTransaction,
+    definition: TableDefinition<'static, K, V>,
+) -> Result<Held<'t, K, V>, redb::TableError> {
+    Ok(Contained::new(transaction.open_table(definition)?))
 }
 
 static HOOK: Once = Once::new();
@@ -116,16 +129,16 @@ mod tests {
         let write = |value| {
             guarded(|| -> Result<(), Failure> {
                 let transaction = database.begin_write()?;
-                Held::open(&transaction, GOOD)?.insert(1, value)?;
+                hold(&transaction, GOOD)?.insert(1, value)?;
                 Ok(transaction.commit()?)
             })
         };
         write(1).unwrap();
         let panics = guarded(|| -> Result<(), Failure> {
             let transaction = database.begin_write()?;
-            let (mut one, _two) = (Held::open(&transaction, GOOD)?, Held::open(&transaction, GOOD_TOO)?);
+            let (mut one, _two) = (hold(&transaction, GOOD)?, hold(&transaction, GOOD_TOO)?);
             one.insert(1, 2)?;
-            Held::open(&transaction, BAD)?;
+            hold(&transaction, BAD)?;
             Ok(())
         });
         assert!(matches!(panics, Err(Failure::Corrupted(_))), "{panics:?}");

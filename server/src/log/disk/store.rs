@@ -22,7 +22,7 @@ use super::{
     medium::{Medium, StoreFile},
     meter::{End, Watch},
     overlay::Overlay,
-    panics::{Held, guarded},
+    panics::{Contained, Held, guarded, hold},
     record,
 };
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
 
 /// An open store.
 pub(super) struct Store {
-    database: Database,
+    database: Contained<Database>,
     retention: Arc<Retention>,
     epoch: Epoch,
     /// Numbers up to this one are reserved durably.
@@ -91,7 +91,9 @@ impl From<redb::Error> for OpenError {
             }
             // A database without its magic number.
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Self::NoLog,
-            redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::UpgradeRequired(_) => Self::Database(error),
+            redb::Error::Io(_) | redb::Error::PreviousIo => Self::Database(error),
+            // Hubs never wrote the database's older format.
+            redb::Error::UpgradeRequired(_) => Self::Damaged("its header is of no hub".into()),
             error => Self::Damaged(error.to_string().into()),
         }
     }
@@ -134,7 +136,7 @@ impl Store {
             }
         });
         let is_large = bytes > CHECKED_BYTES_MAX;
-        guarded(|| Self::prepare(medium.open(&builder)?, new_epoch, retention, is_large))
+        guarded(|| Self::prepare(Contained::new(medium.open(&builder)?), new_epoch, retention, is_large))
     }
 
     /// Opens what a medium holds, to be read only: nothing is written to it, whatever is done to the store.
@@ -146,12 +148,12 @@ impl Store {
         guarded(|| {
             let database =
                 medium.open_frozen(Database::builder().set_cache_size(cache_bytes)).map_err(OpenError::from)?;
-            Ok(Self::prepare(database, Epoch::from_bits(0), retention, false)?.0)
+            Ok(Self::prepare(Contained::new(database), Epoch::from_bits(0), retention, false)?.0)
         })
     }
 
     fn prepare(
-        database: Database,
+        database: Contained<Database>,
         new_epoch: Epoch,
         retention: Arc<Retention>,
         is_large: bool,
@@ -200,6 +202,7 @@ impl Store {
             .set_check_integrity_on_open(check_file)
             .create_with_backend(Overlay::new(file).map_err(fail)?)
             .map_err(|error| OpenError::from(redb::Error::from(error)))?;
+        let database = Contained::new(database);
         let (epoch, head, retention) = {
             let fail = |error: redb::TableError| match error {
                 redb::TableError::TableDoesNotExist(_) => {
@@ -519,15 +522,15 @@ struct Tables<'t> {
 impl<'t> Tables<'t> {
     fn open(transaction: &'t WriteTransaction) -> Result<Self, Failure> {
         Ok(Self {
-            meta: Held::open(transaction, META)?,
-            events: Held::open(transaction, EVENTS)?,
-            topics: Held::open(transaction, TOPICS)?,
-            ids: Held::open(transaction, IDS)?,
-            classes: Held::open(transaction, CLASSES)?,
-            stats: Held::open(transaction, STATS)?,
-            names: Held::open(transaction, NAMES)?,
-            keys: Held::open(transaction, KEYS)?,
-            key_order: Held::open(transaction, KEY_ORDER)?,
+            meta: hold(transaction, META)?,
+            events: hold(transaction, EVENTS)?,
+            topics: hold(transaction, TOPICS)?,
+            ids: hold(transaction, IDS)?,
+            classes: hold(transaction, CLASSES)?,
+            stats: hold(transaction, STATS)?,
+            names: hold(transaction, NAMES)?,
+            keys: hold(transaction, KEYS)?,
+            key_order: hold(transaction, KEY_ORDER)?,
         })
     }
 

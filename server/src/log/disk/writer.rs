@@ -203,7 +203,7 @@ impl Writer {
 
     /// Compacting was ended, which the database takes for a failure of its disk: it is opened again.
     fn open_after_end(&mut self, store: Store, watch: Watch) -> Result<u64, CompactError> {
-        drop_guarded(store);
+        drop(store);
         let (end, shortest_bytes, meter) = (watch.end(), watch.shortest_bytes(), self.shared.medium.meter());
         if end == Some(End::Enough) {
             meter.watch(watch.only_counting());
@@ -308,7 +308,7 @@ impl Writer {
     fn give_up(&mut self, store: Arc<Store>, error: &Failure) {
         self.shared.set_store(None);
         // Readers that still hold it are soon done.
-        drop_guarded(store);
+        drop(store);
         self.be_in_trouble(error.to_string());
     }
 
@@ -324,14 +324,6 @@ impl Writer {
         let (retry_at, lock) = (now + self.retry.0, self.shared.medium.lock());
         self.trouble = Some(Trouble { why, retry_at, said_at: now, lock });
     }
-}
-
-/// A database that was damaged may panic once more.
-fn drop_guarded<T>(store: T) {
-    let _ = guarded(|| -> Result<(), Failure> {
-        drop(store);
-        Ok(())
-    });
 }
 
 /// The store, once nobody reads it any more.
