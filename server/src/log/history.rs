@@ -22,7 +22,8 @@ pub struct History {
     retention: Retention,
     events: BTreeMap<Seq, Arc<Committed>>,
     classes: Vec<ClassState>,
-    topics: HashMap<Topic, VecDeque<Seq>, ahash::RandomState>,
+    /// The events themselves: a page of history isn't to look each of them up.
+    topics: HashMap<Topic, VecDeque<Arc<Committed>>, ahash::RandomState>,
     ids: HashMap<EventId, Uses, ahash::RandomState>,
     forgotten: Forgotten,
 }
@@ -130,12 +131,12 @@ impl History {
         let cursor = self.head();
         let event = Arc::new(Committed::new(Event { cursor, at_ms, draft }));
         for topic in event.draft.topics() {
-            let seqs = match self.topics.get_mut(topic) {
-                Some(seqs) => seqs,
+            let of_topic = match self.topics.get_mut(topic) {
+                Some(of_topic) => of_topic,
                 None => self.topics.entry(topic.clone()).or_default(),
             };
-            if seqs.back() != Some(&cursor.seq) {
-                seqs.push_back(cursor.seq);
+            if of_topic.back().is_none_or(|last| last.seq() != cursor.seq) {
+                of_topic.push_back(event.clone());
             }
         }
         if let Some(id) = &event.draft.id {
@@ -194,10 +195,10 @@ impl History {
                 return Newest::too_many();
             }
             let taken = self.topics.iter().filter(|(topic, _)| matchers.matches(std::slice::from_ref(topic)));
-            taken.filter_map(|(_, seqs)| seqs.back().copied()).collect()
+            taken.filter_map(|(_, events)| Some(events.back()?.seq())).collect()
         } else {
             let newest = matchers.as_slice().iter().filter_map(|matcher| match matcher {
-                Matcher::Exact(topic) => self.topics.get(topic)?.back().copied(),
+                Matcher::Exact(topic) => self.topics.get(topic)?.back().map(|event| event.seq()),
                 Matcher::Any | Matcher::Pattern(_) => None,
             });
             newest.collect()
@@ -231,28 +232,30 @@ impl History {
 
     /// The events that a read wants whose matchers an index knows, and whether these are all.
     fn matching(&self, read: &Read) -> (Vec<Arc<Committed>>, bool) {
-        let any = read.matchers.as_slice().contains(&Matcher::Any);
-        let mut seqs: Vec<Seq> = Vec::new();
+        let count_max = read.events_max + 1;
+        let mut events: Vec<Arc<Committed>> = Vec::new();
         if let Some(only) = wanted_only(read) {
             // Some may have been evicted since.
-            seqs.extend(only.iter().filter(|seq| self.events.contains_key(seq)));
-        } else if any {
+            events.extend(only.iter().filter_map(|seq| self.events.get(seq)).take(count_max).cloned());
+        } else if read.matchers.as_slice().contains(&Matcher::Any) {
             let range = self.events.range(read.after.next()..=read.upto);
-            seqs.extend(range.map(|(&seq, _)| seq).take(read.events_max + 1));
+            events.extend(range.map(|(_, event)| event.clone()).take(count_max));
         } else {
             for matcher in read.matchers.as_slice() {
                 let Matcher::Exact(topic) = matcher else { continue };
                 let Some(of_topic) = self.topics.get(topic) else { continue };
-                let first = of_topic.partition_point(|&seq| seq <= read.after);
-                let upto = of_topic.range(first..).take_while(|&&seq| seq <= read.upto);
-                seqs.extend(upto.take(read.events_max + 1));
+                let first = of_topic.partition_point(|event| event.seq() <= read.after);
+                let upto = of_topic.range(first..).take_while(|event| event.seq() <= read.upto);
+                events.extend(upto.take(count_max).cloned());
             }
-            seqs.sort_unstable();
-            seqs.dedup();
+            if read.matchers.as_slice().len() > 1 {
+                events.sort_unstable_by_key(|event| event.seq());
+                events.dedup_by_key(|event| event.seq());
+            }
         }
-        let complete = seqs.len() <= read.events_max;
-        let events = seqs.into_iter().take(read.events_max + 1).filter_map(|seq| self.events.get(&seq).cloned());
-        (events.collect(), complete)
+        let complete = events.len() <= read.events_max;
+        events.truncate(count_max);
+        (events, complete)
     }
 
     fn floors(&self) -> Floors {
@@ -275,9 +278,11 @@ impl History {
             // An alternate topic may be of another class, whose feeds lose the event as well.
             let floor = &mut self.classes[self.retention.class_of(topic)].floor;
             *floor = seq.max(*floor);
-            if let Some(seqs) = self.topics.get_mut(topic) {
-                remove_sorted(seqs, seq);
-                if seqs.is_empty() {
+            if let Some(of_topic) = self.topics.get_mut(topic) {
+                if let Ok(at) = of_topic.binary_search_by_key(&seq, |event| event.seq()) {
+                    of_topic.remove(at);
+                }
+                if of_topic.is_empty() {
                     self.topics.remove(topic);
                 }
             }
@@ -303,8 +308,10 @@ impl Past for History {
     }
 
     fn newest_before(&self, topic: &Topic, seq: Seq) -> Result<Option<Seq>, Infallible> {
-        let older =
-            |seqs: &VecDeque<Seq>| seqs.get(seqs.partition_point(|&other| other < seq).checked_sub(1)?).copied();
+        let older = |events: &VecDeque<Arc<Committed>>| {
+            let at = events.partition_point(|event| event.seq() < seq).checked_sub(1)?;
+            events.get(at).map(|event| event.seq())
+        };
         Ok(self.topics.get(topic).and_then(older))
     }
 }
