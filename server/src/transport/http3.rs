@@ -119,7 +119,7 @@ async fn write_feed(stream: &mut ResponseStream, open: &OpenFeed, feed: &Feed) -
     let (mut items, mut texts) = (Vec::new(), Vec::<Bytes>::new());
     loop {
         let taken = feed.take(ITEMS_A_TURN, &mut items).await;
-        texts.extend(items.drain(..).filter_map(|item| writer.item(item)));
+        writer.items(&mut items, &mut texts);
         if !texts.is_empty() {
             stream.send_chunks(&mut texts).await?;
             texts.clear();

@@ -4,6 +4,7 @@
 //! [`quic`]; [`sse`] is what a feed looks like on each, and [`webtransport`] what it looks like in a session.
 
 pub mod http3;
+mod pieces;
 pub mod quic;
 mod sse;
 pub mod tcp;

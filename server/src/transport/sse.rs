@@ -6,6 +6,7 @@ use fanwire_protocol::{
     sse::{comment, control_message, id_block},
 };
 
+use super::pieces::Pieces;
 use crate::{
     core::{Chunk, Item},
     http::OpenFeed,
@@ -33,6 +34,21 @@ impl Writer {
             text.extend_from_slice(&id_block(open.grant.cursor));
         }
         self.piece(text.into())
+    }
+
+    /// The texts of items that came together, as few pieces as may be. Leaves `items` empty.
+    pub(super) fn items(self, items: &mut Vec<Item>, out: &mut impl Extend<Bytes>) {
+        if items.len() <= 1 {
+            return out.extend(items.pop().and_then(|item| self.item(item)));
+        }
+        let mut pieces = Pieces::with_capacity(items.len() * EVENT_BYTES_USUAL);
+        for item in items.drain(..) {
+            match item {
+                Item::Event { event, .. } if self.chunked => pieces.put(event.sse(self.control).framed(), out),
+                item => self.item(item).iter().for_each(|text| pieces.put(text, out)),
+            }
+        }
+        pieces.flush(out);
     }
 
     /// The text of an item; none where this client isn't told of such a thing.
@@ -65,5 +81,7 @@ impl Writer {
     }
 }
 
+/// What is set aside for each event that is copied; more is got where it is needed.
+pub(super) const EVENT_BYTES_USUAL: usize = 192;
 /// How many items are taken from a feed at a time.
 pub(super) const ITEMS_A_TURN: usize = 64;

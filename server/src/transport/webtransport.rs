@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use fanwire_protocol::{
     Matcher, Matchers, Seq,
     frame::{self, Decoder, Frame},
@@ -12,8 +12,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::{
+    pieces::Pieces,
     quic::{Close, RecvStream, SendStream, Session, SessionOffer, WriteError},
-    sse::ITEMS_A_TURN,
+    sse::{EVENT_BYTES_USUAL, ITEMS_A_TURN},
 };
 use crate::{
     auth::{Denied, PageOrigin, Pass, Shown},
@@ -177,15 +178,15 @@ async fn write_feed(stream: &mut SendStream, feed: &Feed) -> Option<Bye> {
     let (mut items, mut chunks) = (Vec::new(), Vec::<Bytes>::new());
     loop {
         let taken = feed.take(ITEMS_A_TURN, &mut items).await;
-        let mut heads = BytesMut::with_capacity(items.len() * EVENT_HEAD_BYTES_MAX);
+        let mut pieces = Pieces::with_capacity(items.len() * EVENT_BYTES_USUAL);
         let mut said = None;
         for item in items.drain(..) {
             let encoded = match item {
                 Item::Event { prev, event } => {
                     let body = event.frame_body();
-                    frame::put_event_head(&mut heads, prev, body.len());
-                    chunks.push(heads.split().freeze());
-                    body.clone()
+                    frame::put_event_head(pieces.own(), prev, body.len());
+                    pieces.put(body, &mut chunks);
+                    continue;
                 }
                 Item::Hello(hello) => frame::json(frame::HELLO, &hello),
                 Item::Gap(gap) => frame::json(frame::GAP, &gap),
@@ -197,8 +198,9 @@ async fn write_feed(stream: &mut SendStream, feed: &Feed) -> Option<Bye> {
                     encoded
                 }
             };
-            chunks.push(encoded);
+            pieces.put(&encoded, &mut chunks);
         }
+        pieces.flush(&mut chunks);
         match stream.write_all_chunks(&mut chunks).await {
             Ok(()) => chunks.clear(),
             Err(WriteError::Stopped(_)) => return Some(Bye::terminal(ByeCode::Closed, "the feed was stopped")),
@@ -427,8 +429,6 @@ fn request_id(payload: &[u8]) -> Result<u64, serde_json::Error> {
     Ok(request_id)
 }
 
-/// A type of one byte, a length of up to four, and a seq of up to eight.
-const EVENT_HEAD_BYTES_MAX: usize = 13;
 const READ_BYTES: usize = 16 * 1024;
 /// How long a client may take to show its token, where nothing is delivered before.
 const AUTH_TIME_MAX: Duration = Duration::from_secs(5);

@@ -76,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes what the feed has, as text to be written.
     fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let taken = ready!(self.feed.poll_take(cx, ITEMS_A_TURN, &mut self.items));
-        self.unwritten.extend(self.items.drain(..).filter_map(|item| self.writer.item(item)));
+        self.writer.items(&mut self.items, &mut self.unwritten);
         // An idle connection keeps no buffers.
         self.items = Vec::new();
         if taken == Taken::Ended {
