@@ -49,7 +49,7 @@ pub struct Hub {
 pub struct Limits {
     /// What it takes of a publisher.
     pub event: fanwire_protocol::Limits,
-    /// The most feeds that are open at a time. Each costs some 5 KiB on HTTP/1.1 and some 60 KiB on QUIC.
+    /// The most feeds that are open at a time. Each costs some 4 KiB on HTTP/1.1 and some 60 KiB on QUIC.
     pub subscribers_max: usize,
     /// The most different URL patterns that are in use at a time. Each event is compared with each, on each shard: some 50 ns, or up to
     /// 200 µs where both pattern and topic were made to take long. Each costs from 1 KiB to some 100 KiB.
@@ -108,7 +108,7 @@ pub struct Grant {
     pub cursor: Cursor,
     /// Whom it is for.
     pub holder: Holder,
-    _seat: Arc<Seat>,
+    seat: Arc<Seat>,
 }
 
 /// An event that is to be published.
@@ -142,7 +142,14 @@ pub struct Published {
 
 /// A subscriber's place among [`Limits::subscribers_max`], for as long as it lives.
 #[derive(Debug)]
-struct Seat(Arc<AtomicUsize>);
+pub struct Seat(Arc<AtomicUsize>);
+
+impl Grant {
+    /// What to open, whom it is for, and what is to be kept for as long as it is open. The rest is for the answer only.
+    pub fn into_feed(self) -> (Subscription, Holder, Arc<Seat>) {
+        (self.subscription, self.holder, self.seat)
+    }
+}
 
 impl Hub {
     /// A hub on a log. Relative topics and patterns are resolved against `url`.
@@ -252,7 +259,7 @@ impl Hub {
             preceding_id,
             cursor,
             holder: Holder { id: random_u128(), pass: Arc::new(pass) },
-            _seat: Arc::new(seat),
+            seat: Arc::new(seat),
         })
     }
 

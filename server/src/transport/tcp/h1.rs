@@ -18,7 +18,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Error, Service, h1_feed};
+use super::{Error, Rest, Service, h1_feed};
 use crate::{fanout::LocalShard, http::OpenFeed};
 
 /// A response whose body is a feed, and the version of the request.
@@ -28,7 +28,8 @@ struct Granted {
     version: Version,
 }
 
-pub(super) async fn serve<S>(service: Service, shard: Rc<LocalShard>, stream: S) -> Result<(), Error>
+/// Serves requests until the connection ends, or until one of them is granted a feed: then that is what is left to be run.
+pub(super) async fn serve<S>(service: Service, shard: Rc<LocalShard>, stream: S) -> Result<Option<Rest>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -65,12 +66,13 @@ where
             _ = tokio::time::timeout(LINGER, Box::pin(linger(stream))) => {}
             () = shard.draining().cancelled() => {}
         }
-        return Ok(ended?);
+        ended?;
+        return Ok(None);
     };
     // What a client sends after its request for a feed is nothing that will be answered: the connection ends with the feed.
     let chunked = version >= Version::HTTP_11;
-    let feed = shard.open(open.grant.subscription.clone(), open.grant.holder.clone());
-    Ok(h1_feed::serve(stream, encode_head(&head, chunked), open, chunked, feed).await?)
+    let head = encode_head(&head, chunked);
+    Ok(Some(Box::pin(h1_feed::serve(&shard, h1_feed::Opened { stream, head, open, chunked }))))
 }
 
 /// Reads on where everything is said, so that the last answer arrives: a client that is still sending, a body too large for

@@ -5,6 +5,8 @@ use std::{
     future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
+    rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,20 +16,37 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     core::{Item, Taken},
-    fanout::Feed,
+    fanout::{Feed, LocalShard},
     http::OpenFeed,
+    hub::Seat,
     transport::sse::{ITEMS_A_TURN, Writer},
 };
 
-/// Writes a response's head and then the feed, until either side ends it.
-pub(super) async fn serve<S>(stream: S, head: Bytes, open: OpenFeed, chunked: bool, feed: Feed) -> io::Result<()>
+/// A response whose body is a feed, on the socket that it was asked for on.
+pub(super) struct Opened<S> {
+    pub(super) stream: S,
+    pub(super) head: Bytes,
+    pub(super) open: OpenFeed,
+    pub(super) chunked: bool,
+}
+
+/// Opens the feed. What is returned writes the response's head and then the feed, until either side ends it; it holds no more than that
+/// takes, since tens of thousands may be idle.
+pub(super) fn serve<S>(
+    shard: &Rc<LocalShard>,
+    opened: Opened<S>,
+) -> impl Future<Output = io::Result<()>> + 'static + use<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let Opened { stream, head, open, chunked } = opened;
     let writer = Writer::new(&open, chunked);
     let unwritten = VecDeque::from([head, writer.opening(&open)]);
-    let mut connection = Connection { stream, feed, writer, chunked, unwritten, items: Vec::new(), state: State::Open };
-    poll_fn(|cx| connection.poll(cx)).await
+    let (subscription, holder, seat) = open.grant.into_feed();
+    let feed = shard.open(subscription, holder);
+    let (items, state) = (Vec::new(), State::Open);
+    let mut connection = Connection { stream, feed, writer, chunked, unwritten, items, state, _seat: seat };
+    poll_fn(move |cx| connection.poll(cx))
 }
 
 struct Connection<S> {
@@ -39,6 +58,7 @@ struct Connection<S> {
     /// Kept empty between turns.
     items: Vec<Item>,
     state: State,
+    _seat: Arc<Seat>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod preface;
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, response::Response};
+use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use tokio::{
@@ -63,8 +64,13 @@ impl Default for Limits {
 impl Service {
     /// Serves an accepted connection on this thread's shard until it ends.
     pub async fn serve(self, shard: Rc<LocalShard>, stream: std::net::TcpStream, peer: SocketAddr) {
+        // A box for the steps up to a feed, and another for the feed: an idle one isn't to take the memory of TLS handshakes and HTTP.
         let result = match self.prepare(stream) {
-            Ok(stream) => self.serve_stream(shard, stream).await,
+            Ok(stream) => match Box::pin(self.serve_stream(shard, stream)).await {
+                Ok(Some(rest)) => rest.await.map_err(Error::from),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error.into()),
         };
         // A client that goes away is an ordinary end, and a client's mistakes are its own.
@@ -80,7 +86,7 @@ impl Service {
         TcpStream::from_std(stream)
     }
 
-    async fn serve_stream(self, shard: Rc<LocalShard>, stream: TcpStream) -> Result<(), Error> {
+    async fn serve_stream(self, shard: Rc<LocalShard>, stream: TcpStream) -> Result<Option<Rest>, Error> {
         match &self.tls {
             Some(tls) => {
                 let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
@@ -102,11 +108,15 @@ impl Service {
         }
     }
 
-    async fn serve_http<S>(self, shard: Rc<LocalShard>, stream: S, h2: bool) -> Result<(), Error>
+    async fn serve_http<S>(self, shard: Rc<LocalShard>, stream: S, h2: bool) -> Result<Option<Rest>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        if h2 { h2::serve(self, shard, stream).await } else { h1::serve(self, shard, stream).await }
+        if !h2 {
+            return h1::serve(self, shard, stream).await;
+        }
+        h2::serve(self, shard, stream).await?;
+        Ok(None)
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
@@ -126,5 +136,8 @@ async fn begin<T>(shard: &LocalShard, bound: Duration, step: impl Future<Output 
         () = shard.draining().cancelled() => Err("the hub is shutting down".into()),
     }
 }
+
+/// What is left of a connection that became a feed's own.
+type Rest = LocalBoxFuture<'static, io::Result<()>>;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
