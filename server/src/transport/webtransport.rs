@@ -35,15 +35,16 @@ pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, 
         return offer.refuse(refused.status).await;
     }
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
-    let session = match offer.accept(None).await {
+    // Boxed, like other steps that are soon past: a session's memory is that of its largest step otherwise.
+    let session = match Box::pin(offer.accept(None)).await {
         Ok(session) => session,
         Err(error) => return tracing::debug!(%peer, %error, "session not opened"),
     };
-    let bye = match begin(edge, &session, &uri, &headers).await {
+    let bye = match Box::pin(begin(edge, &session, &uri, &headers)).await {
         Ok(Some((grant, control))) => serve_feed(shard, edge, &session, grant, control).await,
         Ok(None) => return,
         Err(bye) => {
-            say_bye(&session, &bye).await;
+            Box::pin(say_bye(&session, &bye)).await;
             Some(bye)
         }
     };
@@ -294,7 +295,7 @@ impl Client<'_> {
                 }
                 Err(bye) => return Some(bye),
             };
-            let answer = match self.answer_request(&request).await {
+            let answer = match Box::pin(self.answer_request(&request)).await {
                 None => continue,
                 Some(Ok(answer)) => answer,
                 Some(Err(bye)) => return Some(bye),

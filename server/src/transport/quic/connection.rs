@@ -106,8 +106,9 @@ pub async fn serve<H: Handler>(
     limits: Limits,
     drain: CancellationToken,
 ) -> Result<(), ConnectionError> {
+    let handshake = timeout(limits.handshake, Box::pin(handshake.into_future()));
     let connection = tokio::select! {
-        connection = timeout(limits.handshake, handshake.into_future()) => match connection {
+        connection = handshake => match connection {
             Ok(connection) => connection.map_err(ConnectionError::Handshake)?,
             Err(_) => return Err(ConnectionError::HandshakeTimeout),
         },
