@@ -302,8 +302,9 @@ impl Drop for Counted {
     }
 }
 
-/// How many feeds are looked at before other tasks get a turn; the feeds of one event aren't split.
-const FEEDS_A_TURN: usize = 1024;
+/// How many feeds are looked at before other tasks get a turn, which takes some hundred microseconds; the feeds of one event aren't
+/// split. The fewer, the fewer events of a burst go out in one write: each costs as much as looking at a hundred feeds.
+const FEEDS_A_TURN: usize = 8192;
 /// How many reads of history a shard has under way; further ones wait. Bounds the pages in memory to some 16 MiB.
 const READS_MAX: usize = 64;
 /// How exact heartbeats are.
