@@ -30,6 +30,21 @@ struct Recent {
 }
 
 impl Recent {
+    /// Where the events after a position begin. Looked for from the end: a reader is near it, and each event that is looked at may be
+    /// far away in memory.
+    fn first_after(&self, position: Seq) -> usize {
+        let (count, mut from_end) = (self.events.len(), 1);
+        while from_end < count && self.events[count - from_end].seq() > position {
+            from_end *= 2;
+        }
+        let (mut low, mut high) = (count.saturating_sub(from_end), count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            (low, high) = if self.events[middle].seq() <= position { (middle + 1, high) } else { (low, middle) };
+        }
+        low
+    }
+
     fn trim(&mut self) {
         let newest_ms = self.events.back().map_or(0, |event| event.at_ms);
         while let Some(oldest) = self.events.front()
@@ -117,7 +132,7 @@ impl Tail {
             self.position = recent.head;
             return Some(TailStep::Skipped(self.position));
         }
-        let start = recent.events.partition_point(|event| event.seq() <= position);
+        let start = recent.first_after(position);
         batch.extend(recent.events.range(start..).take(BATCH_MAX).cloned());
         self.position = batch.last().map_or(recent.head, |event| event.seq());
         Some(TailStep::Upto(self.position))
@@ -143,6 +158,19 @@ mod tests {
         let draft = Draft::new(vec![Topic::new("a").unwrap()], Data::text("")).unwrap();
         let cursor = Cursor { epoch: Epoch::from_bits(1), seq: Seq(seq) };
         Arc::new(Committed::new(Event { cursor, at_ms: 0, draft }))
+    }
+
+    #[test]
+    fn a_place_is_found_however_far_from_the_end() {
+        for count in 0..40 {
+            // Numbers may skip.
+            let events: VecDeque<_> = (1..=count).map(|number| event(number * 2)).collect();
+            let recent = Recent { events, bytes: 0, floor: Seq(0), head: Seq(count * 2) };
+            for position in 0..=count * 2 + 1 {
+                let all = recent.events.partition_point(|event| event.seq() <= Seq(position));
+                assert_eq!(recent.first_after(Seq(position)), all, "{position} of {count}");
+            }
+        }
     }
 
     #[tokio::test]
