@@ -1,64 +1,137 @@
-//! How many connections there may be, in all and from one address.
+//! How many connections there may be, in all and from one address, and who is turned away with an answer.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use crate::telemetry::{Carrier, Limit, Metrics, OpenConnection};
 
 /// The limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// In all, TCP and QUIC together. An idle one takes some 20 KiB on TCP and 60 on QUIC.
     pub connections_max: usize,
-    /// From one IP address: behind a proxy everybody has the proxy's.
+    /// From one [`Source`]: behind a proxy everybody has the proxy's.
     pub connections_per_address_max: usize,
+    /// Over TCP, where each takes a descriptor.
+    pub tcp_connections_max: usize,
+    /// Beyond these limits, so many TCP connections at a time are told that there is no room; more are closed at once.
+    pub turned_away_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections_max: 50_000, connections_per_address_max: 20_000 }
+        Self {
+            connections_max: 50_000,
+            connections_per_address_max: 20_000,
+            tcp_connections_max: usize::MAX,
+            turned_away_max: 64,
+        }
     }
 }
+
+impl Limits {
+    /// The same, but with no more TCP connections than a process has descriptors for that may have `descriptors_max` and has
+    /// opened `open` of them.
+    pub fn within_descriptors(self, descriptors_max: usize, open: usize) -> Self {
+        let kept = self.turned_away_max + DESCRIPTORS_KEPT;
+        let left = descriptors_max.saturating_sub(open);
+        // Few as they may be, some are for connections.
+        let for_connections = left.saturating_sub(kept).max(left / 2);
+        Self {
+            tcp_connections_max: self.tcp_connections_max.min(for_connections),
+            turned_away_max: self.turned_away_max.min(left / 4),
+            ..self
+        }
+    }
+}
+
+/// Whom connections are counted for: an IPv4 address, or the 64 bits of an IPv6 address that one site has at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Source(IpAddr);
 
 /// Counts the connections.
 #[derive(Debug)]
 pub struct Admission {
     limits: Limits,
     open: Mutex<Open>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     total: usize,
-    by_address: HashMap<IpAddr, usize>,
+    tcp: usize,
+    turned_away: usize,
+    by_source: HashMap<Source, usize>,
 }
 
-/// A connection that was let in, for as long as it lives.
+/// A connection that was let in, or is turned away with an answer, for as long as it lives.
 #[derive(Debug)]
 pub struct Admitted {
     admission: Arc<Admission>,
-    address: IpAddr,
+    place: Place,
+    _open: OpenConnection,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    In { source: Source, tcp: bool },
+    TurnedAway,
+}
+
+/// What becomes of a connection.
+#[derive(Debug)]
+pub enum Admittance {
+    /// It is let in.
+    In(Admitted),
+    /// It is one too many, for this reason, and may be told so.
+    TurnedAway(Admitted, Limit),
+    /// It is one too many, and so are those that are told so.
+    Closed,
 }
 
 impl Admission {
     /// Nobody is in yet.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, open: Mutex::default() }
+    pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self { limits, open: Mutex::default(), metrics }
     }
 
     /// Lets a connection in, unless it is one too many.
-    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admitted> {
+    pub fn admit(self: &Arc<Self>, address: IpAddr, carrier: Carrier) -> Admittance {
+        let (source, tcp) = (Source::from(address), carrier != Carrier::Quic);
         let mut open = self.lock();
-        let Limits { connections_max, connections_per_address_max } = self.limits;
-        let from_there = open.by_address.get(&address).copied().unwrap_or(0);
-        if open.total >= connections_max || from_there >= connections_per_address_max {
-            tracing::debug!(%address, total = open.total, from_there, "one connection too many");
-            return None;
+        let Limits { connections_max, connections_per_address_max, tcp_connections_max, turned_away_max } = self.limits;
+        let from_there = open.by_source.get(&source).copied().unwrap_or(0);
+        let reached = if open.total >= connections_max {
+            Limit::Connections
+        } else if from_there >= connections_per_address_max {
+            Limit::ConnectionsPerAddress
+        } else if tcp && open.tcp >= tcp_connections_max {
+            Limit::Descriptors
+        } else {
+            open.total += 1;
+            open.tcp += usize::from(tcp);
+            *open.by_source.entry(source).or_default() += 1;
+            return Admittance::In(self.admitted(Place::In { source, tcp }, carrier));
+        };
+        self.metrics.reached(reached);
+        tracing::debug!(%address, total = open.total, from_there, limit = reached.name(), "one connection too many");
+        if !tcp || open.turned_away >= turned_away_max {
+            if tcp {
+                self.metrics.reached(Limit::TurnedAway);
+            }
+            return Admittance::Closed;
         }
-        open.total += 1;
-        *open.by_address.entry(address).or_default() += 1;
-        Some(Admitted { admission: self.clone(), address })
+        open.turned_away += 1;
+        Admittance::TurnedAway(self.admitted(Place::TurnedAway, carrier), reached)
+    }
+
+    fn admitted(self: &Arc<Self>, place: Place, carrier: Carrier) -> Admitted {
+        Admitted { admission: self.clone(), place, _open: self.metrics.connection(carrier) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -66,34 +139,109 @@ impl Admission {
     }
 }
 
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            v4 => v4,
+        })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut open = self.admission.lock();
+        let Place::In { source, tcp } = self.place else {
+            open.turned_away -= 1;
+            return;
+        };
         open.total -= 1;
-        if let Some(count) = open.by_address.get_mut(&self.address) {
+        open.tcp -= usize::from(tcp);
+        if let Some(count) = open.by_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
-                open.by_address.remove(&self.address);
+                open.by_source.remove(&source);
             }
         }
     }
 }
 
+/// Descriptors that are kept for everything but connections of subscribers and publishers: the log, keys that are fetched, the operator's
+/// socket, whoever asks for metrics.
+const DESCRIPTORS_KEPT: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn admission(limits: Limits) -> Arc<Admission> {
+        Arc::new(Admission::new(limits, Arc::default()))
+    }
+
+    fn is_in(admittance: &Admittance) -> bool {
+        matches!(admittance, Admittance::In(_))
+    }
+
     #[test]
     fn who_leaves_makes_room() {
-        let admission = Arc::new(Admission::new(Limits { connections_max: 3, connections_per_address_max: 2 }));
+        let limits = Limits { connections_max: 3, connections_per_address_max: 2, ..Limits::default() };
+        let admission = admission(limits);
         let [a, b] = [[127, 0, 0, 1], [127, 0, 0, 2]].map(IpAddr::from);
-        let first = admission.admit(a).unwrap();
-        let _second = admission.admit(a).unwrap();
-        assert!(admission.admit(a).is_none(), "two from one address");
-        let _third = admission.admit(b).unwrap();
-        assert!(admission.admit(b).is_none(), "three in all");
+        let first = admission.admit(a, Carrier::Tcp);
+        let second = admission.admit(a, Carrier::Quic);
+        assert!(is_in(&first) && is_in(&second));
+        let too_many = admission.admit(a, Carrier::Tcp);
+        assert!(matches!(too_many, Admittance::TurnedAway(_, Limit::ConnectionsPerAddress)), "two from one address");
+        let third = admission.admit(b, Carrier::Tls);
+        assert!(is_in(&third));
+        let too_many = [admission.admit(b, Carrier::Tls), too_many];
+        assert!(matches!(too_many[0], Admittance::TurnedAway(_, Limit::Connections)), "three in all");
+        assert!(matches!(admission.admit(b, Carrier::Quic), Admittance::Closed), "nothing is told over QUIC");
         drop(first);
-        assert!(admission.admit(b).is_some());
-        assert_eq!(admission.lock().by_address.len(), 2);
+        assert!(is_in(&admission.admit(b, Carrier::Tcp)), "those who are turned away take no place");
+        drop((second, third, too_many));
+        let open = admission.lock();
+        assert_eq!((open.total, open.tcp, open.turned_away, open.by_source.len()), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn not_everybody_can_be_told() {
+        let limits = Limits { tcp_connections_max: 1, turned_away_max: 2, ..Limits::default() };
+        let admission = admission(limits);
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let all: Vec<_> = (0..4).map(|_| admission.admit(address, Carrier::Tcp)).collect();
+        assert!(is_in(&all[0]) && matches!(all[3], Admittance::Closed));
+        assert!(all[1..3].iter().all(|it| matches!(it, Admittance::TurnedAway(_, Limit::Descriptors))));
+        assert!(is_in(&admission.admit(address, Carrier::Quic)), "QUIC takes no descriptor");
+        let reached = |limit| admission.metrics.times_reached(limit);
+        assert_eq!((reached(Limit::Descriptors), reached(Limit::TurnedAway)), (3, 1));
+    }
+
+    #[test]
+    fn a_site_is_one_source() {
+        let source = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff::"));
+        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
+        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+    }
+
+    #[test]
+    fn descriptors_are_kept_for_the_rest() {
+        let limits = Limits::default();
+        let within = |max, open| {
+            let within = limits.within_descriptors(max, open);
+            (within.tcp_connections_max, within.turned_away_max)
+        };
+        assert_eq!(within(20_000, 30), (19_842, 64));
+        assert_eq!(within(256, 30), (113, 56));
+        assert_eq!(within(30, 30), (0, 0));
+        assert_eq!(within(usize::MAX, 0).1, 64);
     }
 }

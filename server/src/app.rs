@@ -23,15 +23,16 @@ use http::HeaderValue;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
-    admission::Admission,
+    admission::{self, Admission, Admittance},
     auth::{Auth, PageOrigin},
     config::Config,
     demo,
     fanout::{self, Counted, Feeds, Gate, LocalShard, Shards},
-    http::{Access, Discovery, Edge, router},
-    hub::{Hub, now_ms},
+    http::{Access, Discovery, Edge, metrics_router, router},
+    hub::{Hub, Refused, now_ms},
     local,
     log::{DiskLog, MemoryLog, SharedLog, admin::ServedLog},
+    telemetry::{Carrier, Limit, Metrics, open_descriptors},
     transport::{http3, quic, tcp},
 };
 
@@ -41,6 +42,7 @@ pub struct App {
     config: Config,
     http: Option<StdTcpListener>,
     https: Option<(StdTcpListener, UdpSocket)>,
+    metrics: Option<StdTcpListener>,
     certificate: Option<Arc<CertResolver>>,
 }
 
@@ -49,6 +51,7 @@ pub struct App {
 pub struct Running {
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
     certificate: Option<Arc<CertResolver>>,
     hub: Arc<Hub>,
     in_force: InForce,
@@ -72,6 +75,8 @@ impl App {
         let http = config.http.map(|address| bind_tcp(address).with_context(|| busy("http", address))).transpose()?;
         let https =
             config.https.map(|address| bind_both(address).with_context(|| busy("https", address))).transpose()?;
+        let metrics =
+            config.metrics.map(|address| bind_tcp(address).with_context(|| busy("metrics", address))).transpose()?;
         // Last: it may make an identity, and says so.
         let certificate = config.identity.clone().map(|source| CertResolver::open(source, SystemTime::now()));
         let certificate = certificate.transpose()?.map(Arc::new);
@@ -79,14 +84,16 @@ impl App {
         if let Some(warning) = warning {
             tracing::warn!("the certificate: {warning}");
         }
-        Ok(Self { config, http, https, certificate })
+        Ok(Self { config, http, https, metrics, certificate })
     }
 
     /// Serves. Must be called on a tokio runtime, on which sockets are accepted; connections live on threads of their own.
     pub fn start(self) -> Result<Running> {
-        let Self { config, http, https, certificate } = self;
+        let Self { config, http, https, metrics: metrics_listener, certificate } = self;
         let http_address = http.as_ref().map(StdTcpListener::local_addr).transpose()?;
         let https_address = https.as_ref().map(|(tcp, _)| tcp.local_addr()).transpose()?;
+        let metrics_address = metrics_listener.as_ref().map(StdTcpListener::local_addr).transpose()?;
+        let metrics = Arc::new(Metrics::new());
         let epoch = Epoch::from_bits(entropy());
         let mut tasks = JoinSet::new();
         let log: SharedLog = match &config.data_dir {
@@ -115,10 +122,12 @@ impl App {
         let auth = Arc::new(Auth::new(config.auth.clone()));
         let access = Arc::new(ArcSwap::from_pointee(access(&config, ports.collect())));
         let gate = gate(auth.clone(), access.clone());
-        let shards = Shards::start(&shards, &log, &gate, entropy).context("can't start the shards' threads")?;
+        let shards =
+            Shards::start(&shards, &log, &gate, &metrics, entropy).context("can't start the shards' threads")?;
         let feeds = shards.feeds();
         let shards = Arc::new(shards);
-        let hub = Arc::new(Hub::new(log.clone(), config.limits, config.auth.hub_url()));
+        let hub = Hub::new(log.clone(), config.limits, config.auth.hub_url(), metrics.clone());
+        let hub = Arc::new(hub);
         let edge = Edge {
             hub: hub.clone(),
             auth: auth.clone(),
@@ -130,9 +139,27 @@ impl App {
             }),
         };
         let router = router(edge.clone());
-        let admission = Arc::new(Admission::new(config.admission));
+        let limits = within_descriptors(config.admission);
+        let admission = Arc::new(Admission::new(limits, metrics.clone()));
+        let cleartext = tcp::Service {
+            router: router.clone(),
+            tls: None,
+            alt_svc: None,
+            limits: config.tcp,
+            metrics: metrics.clone(),
+            turned_away: None,
+        };
+        if let (Some(listener), Some(address)) = (metrics_listener, metrics_address) {
+            let router = metrics_router(metrics.clone(), address.ip().is_loopback());
+            // Whoever looks after the hub is let in however full it is.
+            let limits = admission::Limits { connections_max: SCRAPES_MAX, ..admission::Limits::default() };
+            let admission = Arc::new(Admission::new(limits, Arc::default()));
+            let listener = TcpListener::from_std(listener)?;
+            let service = tcp::Service { router, ..cleartext.clone() };
+            tasks.spawn(accept_tcp(listener, shards.clone(), admission, service));
+        }
         if let Some(listener) = http {
-            let service = tcp::Service { router: router.clone(), tls: None, alt_svc: None, limits: config.tcp };
+            let service = cleartext.clone();
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
         }
@@ -140,12 +167,8 @@ impl App {
         if let (Some((listener, socket)), Some(address), Some(certificate)) = (https, https_address, &certificate) {
             let tls = tcp_server_config(certificate.clone(), fanwire_certs::ALPN_TCP)?;
             let alt_svc = format!("h3=\":{}\"; ma=86400", address.port());
-            let service = tcp::Service {
-                router: router.clone(),
-                tls: Some(Arc::new(tls)),
-                alt_svc: HeaderValue::from_str(&alt_svc).ok(),
-                limits: config.tcp,
-            };
+            let alt_svc = HeaderValue::from_str(&alt_svc).ok();
+            let service = tcp::Service { tls: Some(Arc::new(tls)), alt_svc, ..cleartext };
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
             let quic = open_endpoint(socket, certificate, &config.quic_endpoint)?;
@@ -162,7 +185,8 @@ impl App {
             tasks.spawn(demo::publish(hub.clone()));
         }
         let in_force = InForce { auth, access, feeds };
-        Ok(Running { http: http_address, https: https_address, certificate, hub, in_force, shards, endpoint, tasks })
+        let (http, https, metrics) = (http_address, https_address, metrics_address);
+        Ok(Running { http, https, metrics, certificate, hub, in_force, shards, endpoint, tasks })
     }
 }
 
@@ -175,6 +199,11 @@ impl Running {
     /// Where TLS and QUIC are served.
     pub fn https(&self) -> Option<SocketAddr> {
         self.https
+    }
+
+    /// Where metrics are served.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// The certificate that is served, if any.
@@ -238,6 +267,7 @@ impl Running {
 }
 
 async fn accept_tcp(listener: TcpListener, shards: Arc<Shards>, admission: Arc<Admission>, service: tcp::Service) {
+    let carrier = if service.tls.is_some() { Carrier::Tls } else { Carrier::Tcp };
     let mut complained: Option<Instant> = None;
     loop {
         let accepted = match listener.accept().await {
@@ -246,9 +276,14 @@ async fn accept_tcp(listener: TcpListener, shards: Arc<Shards>, admission: Arc<A
         };
         match accepted {
             Ok((stream, peer)) => {
-                // One too many is closed before anything is read.
-                let Some(admitted) = admission.admit(peer.ip()) else { continue };
-                let service = service.clone();
+                let (admitted, service) = match admission.admit(peer.ip(), carrier) {
+                    Admittance::In(admitted) => (admitted, service.clone()),
+                    Admittance::TurnedAway(admitted, limit) => {
+                        let refused = Refused::too_many_connections(limit == Limit::ConnectionsPerAddress);
+                        (admitted, service.clone().turning_away(refused))
+                    }
+                    Admittance::Closed => continue,
+                };
                 let serve = move |shard: Rc<LocalShard>, counted| {
                     shard.spawn_connection((counted, admitted), service.serve(shard.clone(), stream, peer));
                 };
@@ -257,6 +292,7 @@ async fn accept_tcp(listener: TcpListener, shards: Arc<Shards>, admission: Arc<A
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
+                service.metrics.reached(Limit::Descriptors);
                 if complained.is_none_or(|at| at.elapsed() > COMPLAINT_PAUSE) {
                     tracing::warn!(%error, "no connection can be accepted; trying again");
                     complained = Some(Instant::now());
@@ -275,16 +311,17 @@ async fn accept_quic(
 ) {
     let handshakes = Arc::new(AtomicUsize::new(0));
     while let Some(incoming) = endpoint.accept().await {
-        let Some(admitted) = admission.admit(incoming.remote_address().ip()) else {
-            incoming.refuse();
-            continue;
-        };
         if handshakes.load(Ordering::Relaxed) >= HANDSHAKES_UNPROVED_MAX && !incoming.remote_address_validated() {
             // Many at a time may be forged: from here on a client proves its address first, at the cost of a round trip and of
             // nothing here. [RFC 9000 §8.1.2]
+            service.edge.hub.metrics().reached(Limit::Handshakes);
             let _ = incoming.retry();
             continue;
         }
+        let Admittance::In(admitted) = admission.admit(incoming.remote_address().ip(), Carrier::Quic) else {
+            incoming.refuse();
+            continue;
+        };
         let service = service.clone();
         let under_way = Counted::new(handshakes.clone());
         let serve = move |shard: Rc<LocalShard>, counted| {
@@ -292,6 +329,22 @@ async fn accept_quic(
         };
         shards.deal(serve).await;
     }
+}
+
+/// Leaves room for what else takes descriptors.
+fn within_descriptors(limits: admission::Limits) -> admission::Limits {
+    let descriptors = rlimit::getrlimit(rlimit::Resource::NOFILE).map(|(soft, _)| soft);
+    let (Ok(descriptors), Some(open)) = (descriptors, open_descriptors()) else { return limits };
+    let within = limits.within_descriptors(usize::try_from(descriptors).unwrap_or(usize::MAX), open);
+    if within.tcp_connections_max < limits.connections_max {
+        tracing::info!(
+            descriptors,
+            "this process may open {descriptors} descriptors: {} TCP connections, not the {} of connections_max",
+            within.tcp_connections_max,
+            limits.connections_max
+        );
+    }
+    within
 }
 
 fn open_endpoint(
@@ -409,6 +462,8 @@ fn entropy() -> u64 {
     getrandom::u64().expect("the system has a source of randomness")
 }
 
+/// Connections that may ask for metrics at a time.
+const SCRAPES_MAX: usize = 16;
 const H3_NO_ERROR: u32 = 0x100;
 /// Connections that the kernel holds until they are accepted.
 const LISTEN_BACKLOG: i32 = 4096;

@@ -19,7 +19,7 @@ pub use http::{Answer, Ask, Version, Whole};
 pub use hub::{TestHub, identity};
 pub use keys::{ISSUER, Issuer, OTHER_ISSUER, RESOURCE, now_ms};
 pub use mount::Mount;
-pub use process::{HubProcess, run};
+pub use process::{HubProcess, hub_binary, run};
 pub use recorder::{Load, Manner, Recorder};
 pub use story::{Story, seen};
 pub use way::Way;

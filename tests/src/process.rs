@@ -210,15 +210,23 @@ pub fn run<S: AsRef<OsStr>>(arguments: &[S]) -> (ExitStatus, String) {
 
 /// The binary beside the tests', without what this process's environment says of hubs.
 fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
-    let deps = std::env::current_exe().expect("this test's path");
-    let binary: PathBuf = deps.parent().and_then(Path::parent).expect("target/…/deps").join("fanwire");
-    assert!(binary.exists(), "{} isn't built: cargo build -p fanwire", binary.display());
-    let mut command = Command::new(binary);
+    let mut command = Command::new(hub_binary());
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FANWIRE_")) {
         command.env_remove(name);
     }
     command.args(arguments).stdin(Stdio::null());
     command
+}
+
+/// The hub's program.
+///
+/// # Panics
+/// If it isn't built.
+pub fn hub_binary() -> PathBuf {
+    let deps = std::env::current_exe().expect("this test's path");
+    let binary: PathBuf = deps.parent().and_then(Path::parent).expect("target/…/deps").join("fanwire");
+    assert!(binary.exists(), "{} isn't built: cargo build -p fanwire", binary.display());
+    binary
 }
 
 /// An address that nobody has now, for TCP and UDP. It is below the ports that the system gives to clients, so that none of them

@@ -17,7 +17,7 @@ pub(super) fn run(flags: Layer) -> Result<()> {
     check_environment()?;
     let config = Config::load(flags.clone())?;
     telemetry::start_logging(&config.log_filter)?;
-    // Every connection takes a descriptor.
+    // Every connection over TCP takes a descriptor.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
@@ -65,6 +65,7 @@ fn announce(running: &Running, demo: bool) {
             let token = if running.has_keys() { "-H \"Authorization: Bearer $FANWIRE_TOKEN\" " } else { "" };
             format!("publish: curl http://{address}/events {token}-d topic=hello -d data=world\n")
         }),
+        running.metrics().map(|address| format!("metrics: http://{address}/metrics\n")),
         demo.then(|| "live input on host/… (--no-demo turns it off)\n".to_owned()),
     ];
     // At once, and come what may: that nobody reads it, as behind `| head -1`, is no reason not to serve.

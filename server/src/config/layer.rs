@@ -29,6 +29,10 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_HTTPS", value_name = "ADDRESS")]
     pub https: Option<String>,
 
+    /// Serve metrics for Prometheus here, at /metrics, like 127.0.0.1:9090, or "off" [default: off]
+    #[arg(long, env = "FANWIRE_METRICS", value_name = "ADDRESS")]
+    pub metrics: Option<String>,
+
     /// Certificate chain in PEM; without it the hub makes a development identity
     #[arg(long, env = "FANWIRE_CERT", value_name = "FILE")]
     pub cert: Option<PathBuf>,
@@ -122,6 +126,11 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_CONNECTIONS_PER_ADDRESS_MAX", value_name = "COUNT")]
     pub connections_per_address_max: Option<usize>,
 
+    /// The most events a second that one publisher may publish, known by its token's subject, or by its address where it shows none;
+    /// 0: any number [default: 50000; on loopback without keys 0]
+    #[arg(long, env = "FANWIRE_PUBLISH_RATE_MAX", value_name = "COUNT")]
+    pub publish_rate_max: Option<u32>,
+
     /// The most feeds at a time; each takes 5 to 60 KiB [default: 100000]
     #[arg(long, env = "FANWIRE_SUBSCRIBERS_MAX", value_name = "COUNT")]
     pub subscribers_max: Option<usize>,
@@ -171,6 +180,7 @@ impl Layer {
             config: self.config.or(lower.config),
             http: self.http.or(lower.http),
             https: self.https.or(lower.https),
+            metrics: self.metrics.or(lower.metrics),
             cert: self.cert.or(lower.cert),
             key: self.key.or(lower.key),
             dev_identity_dir: self.dev_identity_dir.or(lower.dev_identity_dir),
@@ -194,6 +204,7 @@ impl Layer {
             event_bytes_max: self.event_bytes_max.or(lower.event_bytes_max),
             connections_max: self.connections_max.or(lower.connections_max),
             connections_per_address_max: self.connections_per_address_max.or(lower.connections_per_address_max),
+            publish_rate_max: self.publish_rate_max.or(lower.publish_rate_max),
             subscribers_max: self.subscribers_max.or(lower.subscribers_max),
             history_events_max: self.history_events_max.or(lower.history_events_max),
             history_bytes_max: self.history_bytes_max.or(lower.history_bytes_max),

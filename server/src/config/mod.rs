@@ -35,6 +35,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Where TLS and QUIC are served, if anywhere.
     pub https: Option<SocketAddr>,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// The certificate; none where nothing is served over TLS.
     pub identity: Option<Source>,
     /// How many connections there may be.
@@ -100,6 +102,7 @@ impl Config {
         let auth = resolve_auth(&layer)?;
         let http = address("http", layer.http.as_deref().unwrap_or("127.0.0.1:8080"))?;
         let https = address("https", layer.https.as_deref().unwrap_or("127.0.0.1:4433"))?;
+        let metrics = address("metrics", layer.metrics.as_deref().unwrap_or("off"))?;
         ensure!(http.is_some() || https.is_some(), "both http and https are off: there is nothing to serve");
         let identity = match (layer.cert, layer.key) {
             (Some(cert), Some(key)) => Some(Source::Files(PemFiles::new(cert, key))),
@@ -144,12 +147,14 @@ impl Config {
             connections_per_address_max: layer
                 .connections_per_address_max
                 .unwrap_or(admission.connections_per_address_max),
+            ..admission
         };
         let origins = layer.allowed_origins.unwrap_or_default();
         let allowed_origins = origins.iter().map(|origin| origin.parse().context("allowed_origins"));
         let config = Self {
             http,
             https,
+            metrics,
             identity,
             auth,
             allow_anonymous: layer.allow_anonymous.unwrap_or(false),
@@ -191,6 +196,11 @@ impl Config {
                 address.map(|address| address.to_string()).unwrap_or_default()
             );
         }
+        // A hub for trying is for this machine alone, and may be tried as hard as its owner likes.
+        let for_trying = config.is_loopback_only() && config.auth.issuers.is_empty();
+        let rate = if for_trying { 0 } else { config.limits.publish_rate_max };
+        let limits = hub::Limits { publish_rate_max: layer.publish_rate_max.unwrap_or(rate), ..config.limits };
+        let config = Self { limits, ..config };
         let keys = KeyWindow::default();
         let keys = KeyWindow {
             age_max: layer.idempotency_window.map_or(keys.age_max, |value| value.0),

@@ -46,6 +46,8 @@ pub(super) struct Feed {
     pub(super) cut_at: Option<Time>,
     /// The one alarm that counts.
     pub(super) alarm_at: Time,
+    /// The code of the bye that the hub has ended it with, if it has.
+    pub(super) ended: Option<u32>,
     /// Ended because its reader takes nothing: whoever is blocked on writing to it should give up.
     pub(super) cut: bool,
 }
@@ -117,6 +119,7 @@ impl Feed {
             ends_at: None,
             cut_at: None,
             alarm_at: now,
+            ended: None,
             cut: false,
         }
     }
@@ -215,6 +218,7 @@ impl Feed {
         if !matches!(self.phase, Phase::Ended) {
             self.phase = Phase::Ended;
             self.farewell = None;
+            self.ended = Some(bye.code);
             self.push(Item::Bye(Box::new(bye)));
         }
     }

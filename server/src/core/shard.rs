@@ -179,12 +179,12 @@ impl Shard {
         self.get(id).is_none_or(|feed| matches!(feed.phase, Phase::Ended))
     }
 
-    /// Closes a feed; what waits in it is dropped.
-    pub fn close(&mut self, id: FeedId) {
-        if self.get(id).is_some() {
-            let slot = self.feeds.remove(id.index as usize);
-            self.unindex(id, &slot.feed.matchers);
-        }
+    /// Closes a feed; what waits in it is dropped. Gives the code of the bye that it had been ended with, if it had.
+    pub fn close(&mut self, id: FeedId) -> Option<u32> {
+        self.get(id)?;
+        let slot = self.feeds.remove(id.index as usize);
+        self.unindex(id, &slot.feed.matchers);
+        slot.feed.ended
     }
 
     /// Takes in what the log has committed: every event up to `head` that isn't known yet, in order.

@@ -13,6 +13,7 @@ use super::LocalShard;
 use crate::{
     auth::{Holder, Pass},
     core::{ChangeError, FeedId, Item, Lease, Taken},
+    telemetry::Transport,
 };
 
 /// A feed of this thread's shard. Dropping it closes the feed.
@@ -20,11 +21,13 @@ use crate::{
 pub struct Feed {
     shard: Rc<LocalShard>,
     id: FeedId,
+    transport: Transport,
 }
 
 impl Feed {
-    pub(super) fn new(shard: Rc<LocalShard>, id: FeedId) -> Self {
-        Self { shard, id }
+    pub(super) fn new(shard: Rc<LocalShard>, id: FeedId, transport: Transport) -> Self {
+        shard.counters().feed_begins(transport);
+        Self { shard, id, transport }
     }
 
     /// Takes up to `items_max` items; pending while there is none. [`Taken::Ended`] comes with the last items, or alone.
@@ -35,6 +38,7 @@ impl Feed {
             self.shard.set_waker(id, cx.waker());
             return Poll::Pending;
         }
+        self.shard.counters().taken(self.transport, &out[before..]);
         Poll::Ready(taken)
     }
 
@@ -78,7 +82,8 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.shard.with_core(|core| core.close(self.id));
+        let how = self.shard.with_core(|core| core.close(self.id));
+        self.shard.counters().feed_ends(self.transport, how);
         self.shard.forget(self.id);
     }
 }

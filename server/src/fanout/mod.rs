@@ -21,7 +21,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{core, log::SharedLog};
+use crate::{core, log::SharedLog, telemetry::Metrics};
 
 use feeds::{COMMANDS_MAX, Command};
 
@@ -63,7 +63,13 @@ type Job = Box<dyn FnOnce(Rc<LocalShard>, Counted) + Send>;
 
 impl Shards {
     /// Starts the threads.
-    pub fn start(config: &Config, log: &SharedLog, gate: &Gate, mut entropy: impl FnMut() -> u64) -> io::Result<Self> {
+    pub fn start(
+        config: &Config,
+        log: &SharedLog,
+        gate: &Gate,
+        metrics: &Metrics,
+        mut entropy: impl FnMut() -> u64,
+    ) -> io::Result<Self> {
         let drain = CancellationToken::new();
         let shards = (0..config.count.max(1))
             .map(|index| {
@@ -74,6 +80,7 @@ impl Shards {
                 let setup = shard::Setup {
                     log: log.clone(),
                     gate: gate.clone(),
+                    counters: metrics.shard(),
                     tail: log.tail(),
                     limits: config.limits,
                     seed: entropy(),

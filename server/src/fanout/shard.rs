@@ -26,6 +26,7 @@ use crate::{
     auth::Holder,
     core::{Committed, Effect, FeedId, Limits, ReadRequest, Shard, Subscription, Time},
     log::{SharedLog, Tail, TailStep},
+    telemetry::{ShardCounters, Transport},
 };
 
 /// The shard of this thread: what a connection that lives here can do.
@@ -37,6 +38,7 @@ pub struct LocalShard {
     /// Whom each open feed is for.
     holders: RefCell<HashMap<FeedId, Holder>>,
     gate: Gate,
+    counters: Arc<ShardCounters>,
     log: SharedLog,
     reads: Semaphore,
     tasks: TaskTracker,
@@ -47,6 +49,7 @@ pub struct LocalShard {
 pub(super) struct Setup {
     pub(super) log: SharedLog,
     pub(super) gate: Gate,
+    pub(super) counters: Arc<ShardCounters>,
     pub(super) tail: Tail,
     pub(super) limits: Limits,
     pub(super) seed: u64,
@@ -66,12 +69,13 @@ pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands:
 }
 
 async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mpsc::Receiver<Command>) {
-    let Setup { log, gate, tail, limits, seed, drain, drain_spread_ms, stop } = setup;
+    let Setup { log, gate, counters, tail, limits, seed, drain, drain_spread_ms, stop } = setup;
     let shard = Rc::new(LocalShard {
         core: RefCell::new(Shard::new(log.epoch(), tail.position(), seed, limits)),
         wakers: RefCell::default(),
         holders: RefCell::default(),
         gate,
+        counters,
         log,
         reads: Semaphore::new(READS_MAX),
         tasks: TaskTracker::new(),
@@ -173,11 +177,11 @@ async fn tick(shard: Rc<LocalShard>) {
 
 impl LocalShard {
     /// Opens a feed; it closes when the handle is dropped.
-    pub fn open(self: &Rc<Self>, subscription: Subscription, holder: Holder) -> Feed {
+    pub fn open(self: &Rc<Self>, subscription: Subscription, holder: Holder, transport: Transport) -> Feed {
         let now = self.now();
         let id = self.with_core(|core| core.open(subscription, now));
         self.hold(id, holder);
-        Feed::new(self.clone(), id)
+        Feed::new(self.clone(), id, transport)
     }
 
     /// Notes whom a feed is for, who may have lost what let them in since it was looked at.
@@ -227,6 +231,10 @@ impl LocalShard {
     /// Ends when the hub begins to shut down.
     pub fn draining(&self) -> &CancellationToken {
         &self.drain
+    }
+
+    pub(super) fn counters(&self) -> &ShardCounters {
+        &self.counters
     }
 
     pub(super) fn now(&self) -> Time {

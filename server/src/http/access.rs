@@ -15,7 +15,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use url::Url;
 
-use super::Edge;
+use super::{Edge, refusal::RefusedCode, subscribe};
 use crate::hub::Refused;
 
 /// The rules of one hub.
@@ -69,9 +69,7 @@ impl Access {
     pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
         let host = Self::host_of(uri, headers);
         if self.loopback_only && !host.as_deref().is_some_and(is_loopback_host) {
-            let host = host.unwrap_or_default();
-            let message = format!("this hub answers to localhost only, not to {host:?}");
-            return Err(forbidden("foreign_host", message));
+            return Err(Refused::foreign_host(host));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         if origin.to_str().is_ok_and(|text| self.allows_text(text, host.as_deref())) {
@@ -113,7 +111,11 @@ pub fn is_loopback_host(host: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Refuses the foreign, answers preflights, and marks answers for the origin that may read them. [WHATWG Fetch, CORS protocol]
+/// In the extensions of a request: its connection is one too many, and this is what it is told.
+#[derive(Debug, Clone)]
+pub struct TurnedAway(pub Refused);
+
+/// Refuses the foreign, turns away who is one too many, answers preflights, and marks answers for the origin that may read them. [WHATWG Fetch, CORS protocol]
 pub(super) async fn guard(State(edge): State<Edge>, request: Request<Body>, next: Next) -> Response {
     let path = request.uri().path();
     if matches!(path, "/livez" | "/readyz") {
@@ -122,11 +124,20 @@ pub(super) async fn guard(State(edge): State<Edge>, request: Request<Body>, next
     }
     if let Err(refused) = edge.access.load().check(request.uri(), request.headers()) {
         tracing::debug!(code = refused.code, path, "refused");
+        edge.hub.metrics().refused(refused.code);
         return refused.into_response();
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
     let preflight = request.method() == Method::OPTIONS;
-    let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let turned_away = request.extensions().get::<TurnedAway>().cloned();
+    let mut response = match turned_away {
+        _ if preflight => StatusCode::NO_CONTENT.into_response(),
+        Some(TurnedAway(refused)) => subscribe::refuse(&request, refused),
+        None => next.run(request).await,
+    };
+    if let Some(RefusedCode(code)) = response.extensions().get() {
+        edge.hub.metrics().refused(code);
+    }
     let headers = response.headers_mut();
     if preflight {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, QUERY"));

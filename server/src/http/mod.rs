@@ -9,6 +9,7 @@ mod credentials;
 mod discovery;
 mod grants;
 mod health;
+mod metrics;
 mod publish;
 mod refusal;
 mod subscribe;
@@ -31,10 +32,13 @@ use crate::{
     hub::{Hub, Refused},
 };
 
+pub use access::TurnedAway;
 pub use access::{Access, Origin, is_loopback_host};
 pub use credentials::AuthMode;
 pub(crate) use credentials::page_origin;
 pub use discovery::Discovery;
+pub use metrics::metrics_router;
+pub use publish::PeerAddress;
 pub use subscribe::OpenFeed;
 
 /// What the handlers work with.

@@ -1,5 +1,7 @@
 //! `POST /events`: publish one event, or a batch.
 
+use std::net::IpAddr;
+
 use axum::{
     Json,
     body::Body,
@@ -18,6 +20,10 @@ use crate::{
     hub::{Hub, Publication, PublicationKey, Published, Refused, publication_from_form, publication_from_json},
 };
 
+/// In the extensions of a request: whom it is from.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub IpAddr);
+
 pub(super) async fn post(State(edge): State<Edge>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     match publish(&edge, &parts, body).await {
@@ -32,6 +38,10 @@ async fn publish(edge: &Edge, head: &Parts, body: Body) -> Result<Response, Refu
     let pass = edge.admit(&head.method, &head.uri, &head.headers).await?;
     pass.check_publisher()?;
     let limits = hub.limits();
+    let Some(&PeerAddress(from)) = head.extensions.get() else {
+        return Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a request from nowhere"));
+    };
+    let meter = |events| hub.meter(&pass.publisher(), from.into(), events);
     let key = idempotency_key(&head.headers)?;
     let one = async |publication: Publication| {
         pass.check_publish(publication.draft.topics())?;
@@ -40,6 +50,8 @@ async fn publish(edge: &Edge, head: &Parts, body: Body) -> Result<Response, Refu
     };
     match content_type(&head.headers).as_str() {
         "application/x-www-form-urlencoded" => {
+            // Before the body is read: a refusal is to cost little.
+            meter(1)?;
             let published = one(publication_from_form(&read(hub, body, limits.body_bytes_max).await?, limits)?).await?;
             let mut response = (replayed(&published), published.id).into_response();
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -47,11 +59,14 @@ async fn publish(edge: &Edge, head: &Parts, body: Body) -> Result<Response, Refu
             Ok(response)
         }
         "application/json" => {
+            meter(1)?;
             let published = one(publication_from_json(&read(hub, body, limits.body_bytes_max).await?, limits)?).await?;
             Ok((replayed(&published), Json(Line::from(&published))).into_response())
         }
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-            let lines = publish_lines(hub, &pass, key, &read(hub, body, limits.batch_bytes_max).await?).await?;
+            meter(1)?;
+            let body = read(hub, body, limits.batch_bytes_max).await?;
+            let lines = publish_lines(hub, &pass, key, &body, meter).await?;
             Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
         }
         other => {
@@ -65,13 +80,20 @@ async fn publish(edge: &Edge, head: &Parts, body: Body) -> Result<Response, Refu
 
 /// Publishes each line that is an event; one that isn't doesn't keep the others back. A line has its own key, or the request's and
 /// its place among the lines.
-async fn publish_lines(hub: &Hub, pass: &Pass, key: Option<PublicationKey>, body: &[u8]) -> Result<Vec<u8>, Refused> {
+async fn publish_lines(
+    hub: &Hub,
+    pass: &Pass,
+    key: Option<PublicationKey>,
+    body: &[u8],
+    meter: impl Fn(usize) -> Result<(), Refused>,
+) -> Result<Vec<u8>, Refused> {
     let limits = hub.limits();
     let lines: Vec<&[u8]> = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).collect();
     let count = lines.iter().filter(|line| !line.is_empty()).count();
     if count > limits.batch_lines_max {
         return Err(Refused::too_large(format!("a batch has at most {} lines", limits.batch_lines_max)));
     }
+    meter(count.saturating_sub(1))?;
     let mut publications = Vec::with_capacity(count);
     // By place among the lines that aren't empty: its number in the body, and why it is refused, if it is by now.
     let mut known = Vec::with_capacity(count);
@@ -95,7 +117,10 @@ async fn publish_lines(hub: &Hub, pass: &Pass, key: Option<PublicationKey>, body
         };
         let line = match &outcome {
             Ok(published) => Line::from(published),
-            Err(refused) => Line::Refused { line, error: ErrorBody::from(refused) },
+            Err(refused) => {
+                hub.metrics().refused(refused.code);
+                Line::Refused { line, error: ErrorBody::from(refused) }
+            }
         };
         serde_json::to_writer(&mut answer, &line).expect("plain data with string keys");
         answer.push(b'\n');

@@ -13,7 +13,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, head
 use super::{
     AuthMode, Edge,
     access::MERCURE_LAST_EVENT_ID,
+    is_events_path,
     publish::{content_type, read},
+    refusal::RefusedCode,
 };
 use crate::hub::{Asked, FeedRequest, Grant, Hub, Refused};
 
@@ -41,14 +43,26 @@ pub(super) async fn query(edge: &Edge, request: Request<Body>) -> Response {
     answer(edge, &head, Some(body)).await
 }
 
+/// Refuses any request.
+pub(super) fn refuse(request: &Request<Body>, refused: Refused) -> Response {
+    let is_feed = is_events_path(request.uri().path()) && request.method() == Method::GET;
+    refuse_feed(is_feed && request.headers().contains_key(SEC_FETCH_DEST), refused)
+}
+
+/// EventSource takes every status but 200 for final: a browser that is to come back later gets a stream that ends.
+fn refuse_feed(browser: bool, refused: Refused) -> Response {
+    let Some(after) = refused.retry_after.filter(|_| browser) else { return refused.into_response() };
+    let mut response = Body::from(format!("retry: {}\n\n", after.as_millis())).into_response();
+    mark_as_stream(response.headers_mut());
+    response.extensions_mut().insert(RefusedCode(refused.code));
+    response
+}
+
 async fn answer(edge: &Edge, head: &Parts, body: Option<Body>) -> Response {
     let browser = head.headers.contains_key(SEC_FETCH_DEST);
     match subscribe(edge, browser, head, body).await {
         Ok(response) => response,
-        Err(refused) => match refused.retry_after {
-            Some(after) if browser => shed(after.as_millis()),
-            _ => refused.into_response(),
-        },
+        Err(refused) => refuse_feed(browser, refused),
     }
 }
 
@@ -88,13 +102,6 @@ async fn read_form(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Bytes, 
         return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
     }
     read(hub, body, hub.limits().query_bytes_max).await
-}
-
-/// EventSource takes every status but 200 for final: a browser that is to come back later gets a stream that ends.
-fn shed(retry_ms: u128) -> Response {
-    let mut response = Body::from(format!("retry: {retry_ms}\n\n")).into_response();
-    mark_as_stream(response.headers_mut());
-    response
 }
 
 fn mark_as_stream(headers: &mut HeaderMap) {

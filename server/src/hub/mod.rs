@@ -3,6 +3,7 @@
 mod draft;
 mod feed_request;
 mod form;
+mod meter;
 mod patterns;
 mod refused;
 mod reserved;
@@ -12,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use fanwire_protocol::{Cursor, Draft, Epoch, HubUrl, LastEventId, Matchers, Pattern, message::Verdict};
@@ -21,10 +22,14 @@ use http::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
+    admission::Source,
     auth::{Auth, Holder, Pass, random_u128},
     core::Subscription,
     log::{Appended, IdempotencyKey, SharedLog, Stamped},
+    telemetry::Metrics,
 };
+
+use meter::Meter;
 
 pub use draft::{publication_from_form, publication_from_json};
 pub use feed_request::{Asked, FeedRequest};
@@ -38,6 +43,8 @@ pub struct Hub {
     log: SharedLog,
     limits: Limits,
     patterns: Patterns,
+    meter: Meter,
+    metrics: Arc<Metrics>,
     subscribers: Arc<AtomicUsize>,
     /// Bytes of bodies that may still come.
     bodies: Semaphore,
@@ -66,6 +73,8 @@ pub struct Limits {
     pub retry: Duration,
     /// The most bytes of publish requests' bodies that are under way at a time, all together.
     pub bodies_bytes_max: usize,
+    /// How many events a second one publisher may publish, by the subject of its token, or by its address where it shows none; 0: any number.
+    pub publish_rate_max: u32,
     /// How long a body may take to arrive.
     pub body_time_max: Duration,
     /// The largest body of a publish request with one event, in bytes: a form may take three bytes for one.
@@ -89,6 +98,7 @@ impl Default for Limits {
             heartbeat_max: Duration::from_secs(120),
             retry: Duration::from_secs(2),
             bodies_bytes_max: 256 * 1024 * 1024,
+            publish_rate_max: 50_000,
             body_time_max: Duration::from_secs(30),
             body_bytes_max: 3 * event.data_bytes_max + 64 * 1024,
             batch_bytes_max: 8 * 1024 * 1024,
@@ -153,10 +163,22 @@ impl Grant {
 
 impl Hub {
     /// A hub on a log. Relative topics and patterns are resolved against `url`.
-    pub fn new(log: SharedLog, limits: Limits, url: HubUrl) -> Self {
+    pub fn new(log: SharedLog, limits: Limits, url: HubUrl, metrics: Arc<Metrics>) -> Self {
         let bodies = Semaphore::new(limits.bodies_bytes_max);
         let patterns = Patterns::new(url, limits.patterns_max);
-        Self { log, limits, patterns, subscribers: Arc::default(), bodies, draining: AtomicBool::new(false) }
+        // A batch that is as long as it may be can be published at once, however low the rate.
+        let burst = limits.publish_rate_max.max(limits.batch_lines_max.try_into().unwrap_or(u32::MAX));
+        let meter = Meter::new(limits.publish_rate_max, burst, Instant::now());
+        Self {
+            log,
+            limits,
+            patterns,
+            meter,
+            metrics,
+            subscribers: Arc::default(),
+            bodies,
+            draining: AtomicBool::new(false),
+        }
     }
 
     /// What the hub takes and gives.
@@ -167,6 +189,11 @@ impl Hub {
     /// The patterns of its feeds.
     pub fn patterns(&self) -> &Patterns {
         &self.patterns
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The name of the log.
@@ -183,6 +210,17 @@ impl Hub {
     pub fn hold_body(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refused> {
         let room = u32::try_from(bytes).ok().and_then(|bytes| self.bodies.try_acquire_many(bytes).ok());
         room.ok_or_else(Refused::too_busy)
+    }
+
+    /// Lets somebody publish so many events, unless that is more than one publisher may in this time. `publisher` is the name of
+    /// [`Pass::publisher`]; who has none is known by the address that it publishes from.
+    pub fn meter(&self, publisher: &str, from: Source, events: usize) -> Result<(), Refused> {
+        let taken = match publisher {
+            // No publisher's name begins so.
+            "" => self.meter.take(&format!("@{from}"), events, Instant::now()),
+            name => self.meter.take(name, events, Instant::now()),
+        };
+        taken.map_err(|after| Refused::rate_limited(self.limits.publish_rate_max, after))
     }
 
     /// From now on nobody new gets in.
@@ -214,12 +252,17 @@ impl Hub {
             return Err(Refused::draining());
         }
         let at_ms = now_ms();
+        let bytes: Vec<_> = publications.iter().map(|publication| publication.draft.data.bytes().len()).collect();
         let ids: Vec<_> = publications.iter().map(|publication| publication.draft.id.clone()).collect();
         let events = publications.into_iter().map(|Publication { draft, key }| {
             let key = key.map(|key| IdempotencyKey::new(publisher, &key.text, key.line, &draft));
             Stamped { draft, at_ms, key }
         });
         let appended = self.log.append(events.collect()).await.map_err(|error| Refused::log_unavailable(&error))?;
+        let is_new = |appended: &Appended| matches!(appended, Appended::New(_));
+        let new = appended.iter().zip(bytes).filter(|(appended, _)| is_new(appended));
+        let (events, bytes) = new.fold((0, 0), |(events, sum), (_, bytes)| (events + 1, sum + bytes));
+        self.metrics.published(events, bytes);
         let published = ids.into_iter().zip(appended).map(|(id, appended)| {
             let (cursor, repeated) = match appended {
                 Appended::New(cursor) => (cursor, false),

@@ -41,6 +41,12 @@ impl Refused {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
+    /// The hub doesn't answer to this name.
+    pub fn foreign_host(host: Option<String>) -> Self {
+        let message = format!("this hub answers to localhost only, not to {:?}", host.unwrap_or_default());
+        Self::new(StatusCode::FORBIDDEN, "foreign_host", message)
+    }
+
     pub(super) fn log_unavailable(error: &dyn Display) -> Self {
         Self::later("log_unavailable", error.to_string())
     }
@@ -59,6 +65,23 @@ impl Refused {
 
     pub(super) fn too_busy() -> Self {
         Self::later("too_busy", "more is being published than the hub may hold at a time")
+    }
+
+    pub(super) fn rate_limited(rate_max: u32, after: Duration) -> Self {
+        let message =
+            format!("a publisher may publish {rate_max} events a second: try again in {} ms", after.as_millis());
+        let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message);
+        Self { retry_after: Some(after), ..refused }
+    }
+
+    /// Too many connections: from one address, or in all.
+    pub fn too_many_connections(from_one_address: bool) -> Self {
+        if from_one_address {
+            let message = "there are as many connections from this address as there may be";
+            let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", message);
+            return Self { retry_after: Some(RETRY_AFTER), ..refused };
+        }
+        Self::later("too_many_connections", "the hub has as many connections as it may have")
     }
 
     pub(super) fn key_reused() -> Self {

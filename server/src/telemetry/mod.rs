@@ -1,7 +1,13 @@
-//! What the hub says of itself.
+//! What the hub says of itself: its log, and what it counts.
+
+mod metrics;
+mod process;
 
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
+
+pub use metrics::{Carrier, Limit, Metrics, OpenConnection, ShardCounters, Transport};
+pub use process::open_descriptors;
 
 /// Starts logging to standard error. `filter` is in `tracing`'s syntax.
 pub fn start_logging(filter: &str) -> Result<()> {

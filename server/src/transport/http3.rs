@@ -9,14 +9,17 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::{
-    quic::{self, BodyError, Handler, Peer, RequestBody, ResponseSender, ResponseStream, SessionOffer},
+    quic::{
+        self, BodyError, ConnectionError, Handler, Peer, RequestBody, ResponseSender, ResponseStream, SessionOffer,
+    },
     sse::{ITEMS_A_TURN, Writer},
     webtransport,
 };
 use crate::{
     core::Taken,
     fanout::{Feed, LocalShard},
-    http::{Edge, OpenFeed},
+    http::{Edge, OpenFeed, PeerAddress},
+    telemetry::{Limit, Transport},
 };
 
 /// What serves the connections of a QUIC endpoint.
@@ -41,8 +44,14 @@ impl Service {
             drop(under_way);
             connection
         };
+        let metrics = self.edge.hub.metrics().clone();
         let handler = Connection { shard, service: Rc::new(self) };
         if let Err(error) = quic::serve(connection, handler, limits, drain).await {
+            match error {
+                ConnectionError::HandshakeTimeout => metrics.reached(Limit::HandshakeTime),
+                ConnectionError::Http3(_) => metrics.reached(Limit::Frames),
+                _ => {}
+            }
             tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
         }
     }
@@ -57,11 +66,12 @@ struct Connection {
 impl Handler for Connection {
     fn request(
         &self,
-        _peer: Peer,
-        request: Request<RequestBody>,
+        peer: Peer,
+        mut request: Request<RequestBody>,
         response: ResponseSender,
     ) -> impl Future<Output = ()> + 'static + use<> {
         let Self { shard, service } = self.clone();
+        request.extensions_mut().insert(PeerAddress(peer.address.ip()));
         async move {
             if let Err(error) = answer(shard, service, request, response).await {
                 tracing::debug!(error = &*error, "request ended");
@@ -72,6 +82,15 @@ impl Handler for Connection {
     fn webtransport(&self, peer: Peer, offer: SessionOffer) -> impl Future<Output = ()> + 'static + use<> {
         let Self { shard, service } = self.clone();
         async move { webtransport::serve(shard, &service.edge, peer.address, offer).await }
+    }
+
+    fn reached(&self, limit: quic::Limit) {
+        self.service.edge.hub.metrics().reached(match limit {
+            quic::Limit::HeadBytes => Limit::HeadBytes,
+            quic::Limit::HeadTime => Limit::HeadTime,
+            quic::Limit::IdleTime => Limit::IdleTime,
+            quic::Limit::Streams => Limit::Streams,
+        });
     }
 }
 
@@ -98,7 +117,7 @@ async fn answer(
         return Ok(stream.finish().await?);
     };
     head.headers.remove(header::CONTENT_LENGTH);
-    let feed = shard.open(open.grant.subscription.clone(), open.grant.holder.clone());
+    let feed = shard.open(open.grant.subscription.clone(), open.grant.holder.clone(), Transport::SseH3);
     let gone = response.closed();
     let write = async {
         let mut stream = response.send_response(Response::from_parts(head, ())).await?;

@@ -17,11 +17,13 @@ use super::{
     sse::{EVENT_BYTES_USUAL, ITEMS_A_TURN},
 };
 use crate::{
+    admission::Source,
     auth::{Denied, PageOrigin, Pass, Shown},
     core::{ChangeError, Item, Taken},
     fanout::{Feed, LocalShard},
     http::{AuthMode, Edge, is_events_path, page_origin},
     hub::{Asked, FeedRequest, Grant, Hub, Refused, now_ms, publication_from_json},
+    telemetry::{Limit, Transport},
 };
 
 /// Serves a session, from its CONNECT to its end.
@@ -32,6 +34,7 @@ pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, 
     }
     if let Err(refused) = edge.access.load().check(request.uri(), request.headers()) {
         tracing::debug!(%peer, code = refused.code, "session refused");
+        edge.hub.metrics().refused(refused.code);
         return offer.refuse(refused.status).await;
     }
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
@@ -41,7 +44,7 @@ pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, 
         Err(error) => return tracing::debug!(%peer, %error, "session not opened"),
     };
     let bye = match Box::pin(begin(edge, &session, &uri, &headers)).await {
-        Ok(Some((grant, control))) => serve_feed(shard, edge, &session, grant, control).await,
+        Ok(Some((grant, control))) => serve_feed(shard, (edge, peer), &session, grant, control).await,
         Ok(None) => return,
         Err(bye) => {
             Box::pin(say_bye(&session, &bye)).await;
@@ -70,7 +73,7 @@ async fn begin(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Option<(Grant, Option<Control>)>, Bye> {
-    let refused = |refused: Refused| refused.to_bye();
+    let refused = |refused| to_bye(edge, &refused);
     let in_band = AuthMode::of(uri).map_err(refused)? == AuthMode::InBand;
     let pass = if in_band { None } else { Some(edge.admit(&Method::CONNECT, uri, headers).await.map_err(refused)?) };
     let last_event_id = headers.get("last-event-id").map(HeaderValue::as_bytes);
@@ -79,8 +82,10 @@ async fn begin(
     let Some(pass) = pass else {
         let origin = page_origin(uri, headers);
         let shown = tokio::time::timeout(AUTH_TIME_MAX, begin_in_band(edge, session, request, origin)).await;
-        return shown
-            .unwrap_or_else(|_| Err(unauthorized(format!("no AUTH came within {} s", AUTH_TIME_MAX.as_secs()))));
+        return shown.unwrap_or_else(|_| {
+            edge.hub.metrics().refused("no_token");
+            Err(unauthorized(format!("no AUTH came within {} s", AUTH_TIME_MAX.as_secs())))
+        });
     };
     let grant = edge.hub.subscribe(request, &edge.auth, pass).await.map_err(refused)?;
     Ok(Some((grant, None)))
@@ -118,7 +123,12 @@ async fn begin_in_band(
     if !control.answer(&Answer { request_id, outcome }).await {
         return Ok(None);
     }
-    granted.map(|grant| Some((grant, Some(control)))).map_err(|refused| refused.to_bye())
+    granted.map(|grant| Some((grant, Some(control)))).map_err(|refused| to_bye(edge, &refused))
+}
+
+fn to_bye(edge: &Edge, refused: &Refused) -> Bye {
+    edge.hub.metrics().refused(refused.code);
+    refused.to_bye()
 }
 
 impl Control {
@@ -150,13 +160,13 @@ impl Control {
 /// Runs a feed until it, or the session, ends. Returns the bye that was said, or is still to be told by the close alone.
 async fn serve_feed(
     shard: Rc<LocalShard>,
-    edge: &Edge,
+    (edge, peer): (&Edge, SocketAddr),
     session: &Session,
     grant: Grant,
     control: Option<Control>,
 ) -> Option<Bye> {
-    let feed = shard.open(grant.subscription.clone(), grant.holder.clone());
-    let client = Client { edge, feed: &feed, pass: RefCell::new(grant.holder.pass.clone()) };
+    let feed = shard.open(grant.subscription.clone(), grant.holder.clone(), Transport::WebTransport);
+    let client = Client { edge, from: peer.ip().into(), feed: &feed, pass: RefCell::new(grant.holder.pass.clone()) };
     let feed_stream = async {
         let mut stream = session.open_uni().await.ok()?;
         let bye = write_feed(&mut stream, &feed).await?;
@@ -251,6 +261,7 @@ async fn serve_client_streams(client: &Client<'_>, session: &Session, control: O
         let serve = async {
             match client.answer_requests(&mut control).await {
                 Some(bye) => {
+                    client.edge.hub.metrics().reached(Limit::Frames);
                     client.feed.end(bye.clone());
                     tokio::time::sleep(DELIVERY).await;
                     Some(bye)
@@ -278,6 +289,7 @@ async fn serve_client_streams(client: &Client<'_>, session: &Session, control: O
 /// Whom a session is for.
 struct Client<'a> {
     edge: &'a Edge,
+    from: Source,
     feed: &'a Feed,
     /// What it has shown last.
     pass: RefCell<Arc<Pass>>,
@@ -323,7 +335,10 @@ impl Client<'_> {
         };
         let outcome = match outcome {
             Ok(done) => Outcome::Ok(done),
-            Err(refused) => Outcome::Error(refused.to_refusal()),
+            Err(refused) => {
+                self.edge.hub.metrics().refused(refused.code);
+                Outcome::Error(refused.to_refusal())
+            }
         };
         Some(Ok(Answer { request_id, outcome }))
     }
@@ -339,6 +354,7 @@ impl Client<'_> {
             return Err(Denied::InvalidToken.into());
         }
         pass.check_publisher()?;
+        self.edge.hub.meter(&pass.publisher(), self.from, 1)?;
         let publication = publication_from_json(payload, self.edge.hub.limits())?;
         pass.check_publish(publication.draft.topics())?;
         let published = self.edge.hub.publish_one(&pass.publisher(), publication).await?;

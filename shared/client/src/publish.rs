@@ -45,7 +45,7 @@ impl Publisher {
     }
 
     /// Tries a request again for so long, from the first failure on, while the hub can't be reached, doesn't answer or asks for patience
-    /// (503). Each request gets an `Idempotency-Key` of its own, so that no event is published twice, whatever was lost; what has a
+    /// (429, 503). Each request gets an `Idempotency-Key` of its own, so that no event is published twice, whatever was lost; what has a
     /// key already keeps it. [PROTOCOL §6.4]
     pub fn retry_for(mut self, time: Duration) -> Self {
         self.retry_for = time;
@@ -180,7 +180,7 @@ impl Publisher {
 /// Whether another try may have another outcome, and how long the hub wants to be left alone.
 fn may_work_later(answer: &Result<HttpAnswer, PublishError>) -> Option<Option<Duration>> {
     match answer {
-        Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
+        Ok(answer) if matches!(answer.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => {
             let after = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             Some(after.map(Duration::from_secs))
         }

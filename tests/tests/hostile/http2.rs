@@ -139,6 +139,29 @@ async fn a_connection_cut_off_takes_its_feeds_with_it() {
     witnesses.alone().await;
 }
 
+#[tokio::test]
+async fn a_feed_that_is_never_read_is_reset_and_its_neighbours_go_on() {
+    let mut witnesses = Witnesses::with(|config| config.feed_limits.stalled_ms_max = 500).await;
+    let before = witnesses.count();
+    let mut wire = Wire::cleartext(&witnesses.hub).await;
+    wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    // A window of nothing for each stream.
+    wire.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
+    for stream in [1, 3, 5, 7, 9] {
+        wire.send(headers(stream, "/events?topic=witness")).await;
+    }
+    witnesses.until(|hub| hub.running().hub().subscribers() == before + 5).await;
+    // One of them is read after all.
+    wire.send(frame(WINDOW_UPDATE, 0, 9, &0x00ff_ffff_u32.to_be_bytes())).await;
+    witnesses.served().await;
+    witnesses.until(|hub| hub.running().hub().subscribers() == before + 1).await;
+    let text = witnesses.hub.running().hub().metrics().to_text();
+    assert!(text.contains("fanwire_feeds_ended_total{how=\"stalled\"} 4\n"), "{text}");
+    witnesses.served().await;
+    drop(wire);
+    witnesses.alone().await;
+}
+
 struct Http2 {
     wire: Wire,
 }

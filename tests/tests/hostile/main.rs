@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod http2;
+mod limits;
 mod quic;
 mod session;
 mod tcp;

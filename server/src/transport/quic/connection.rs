@@ -10,7 +10,7 @@ use quinn::VarInt;
 use thiserror::Error;
 use tokio::{
     task::{JoinError, JoinSet, spawn_local},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -44,6 +44,24 @@ pub trait Handler: Clone + 'static {
     /// Answers a CONNECT for WebTransport, and serves the session if it accepts. Should return when the session has
     /// ended; it is aborted when it hasn't a while later.
     fn webtransport(&self, peer: Peer, offer: SessionOffer) -> impl Future<Output = ()> + 'static + use<Self>;
+
+    /// Told when a connection comes to a limit.
+    fn reached(&self, limit: Limit) {
+        let _ = limit;
+    }
+}
+
+/// One of [`Limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// [`Limits::head_bytes_max`].
+    HeadBytes,
+    /// [`Limits::head`], or [`Limits::first_request`].
+    HeadTime,
+    /// [`Limits::idle`].
+    IdleTime,
+    /// [`Limits::bidi_streams_max`]: all of them are in use.
+    Streams,
 }
 
 /// The limits of a connection.
@@ -54,6 +72,10 @@ pub struct Limits {
     /// How long the head of a request, or the type of any stream, may take to arrive, and a stream may wait for its
     /// session.
     pub head: Duration,
+    /// How long a connection may take to its first request.
+    pub first_request: Duration,
+    /// How long it may stay without one after that.
+    pub idle: Duration,
     /// The most bytes of a request's head as HTTP/3 counts them: names and values and 32 for each
     /// [RFC 9114 §4.2.2]. Beyond it a request is answered with 431, and beyond 32 KiB reset
     /// whatever this says.
@@ -69,6 +91,8 @@ impl Default for Limits {
         Self {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
+            first_request: Duration::from_secs(30),
+            idle: Duration::from_secs(120),
             head_bytes_max: 16 * 1024,
             bidi_streams_max: 100,
         }
@@ -159,23 +183,36 @@ impl<H: Handler> Connection<H> {
         let mut tasks = JoinSet::new();
         let mut raised = false;
         let mut draining = false;
+        let mut asked = false;
+        let mut idle_until = Instant::now() + self.limits.first_request;
         let result = loop {
             if draining && tasks.is_empty() {
                 break Ok(());
             }
+            let idle_for_too_long = async {
+                sleep_until(idle_until).await;
+                self.handler.reached(if asked { Limit::IdleTime } else { Limit::HeadTime });
+            };
             tokio::select! {
-                () = drain.cancelled(), if !draining => {
+                () = drain_or(&drain, idle_for_too_long, tasks.is_empty()), if !draining => {
                     draining = true;
                     // Names the stream after the last that was taken. A peer that reads no GOAWAY must not hold this
                     // up.
                     let _ = timeout(GOAWAY_MAX, Box::pin(http3.shutdown(1))).await;
                 }
-                Some(ended) = tasks.join_next() => report(ended, self.peer),
+                Some(ended) = tasks.join_next() => {
+                    report(ended, self.peer);
+                    idle_until = Instant::now() + self.limits.idle;
+                }
                 accepted = http3.accept() => match accepted {
                     Ok(Some(resolver)) => match handed.take() {
                         Some(stream) if draining => stream.outgoing.reset(code::H3_REQUEST_REJECTED),
                         Some(stream) => {
                             self.spawn(&mut tasks, resolver, stream);
+                            asked = true;
+                            if tasks.len() == self.limits.bidi_streams_max as usize {
+                                self.handler.reached(Limit::Streams);
+                            }
                             if !raised && tasks.len() >= BUSY_REQUESTS {
                                 raised = true;
                                 // In one step: quinn keeps a raise by an eighth or less to itself.
@@ -242,6 +279,7 @@ impl<H: Handler> RequestTask<H> {
             Ok(Ok((request, http3))) => Some(self.answer(request, http3, stream)),
             // h3 has answered with 431, and it is to arrive.
             Ok(Err(StreamError::HeaderTooBig { .. })) => {
+                self.handler.reached(Limit::HeadBytes);
                 outgoing.finish();
                 None
             }
@@ -285,6 +323,14 @@ impl<H: Handler> RequestTask<H> {
             Ok(ended) => report(ended, self.peer),
             Err(_) => tracing::warn!(peer = %self.peer.address, "a session's handler outlives its session: aborted"),
         }
+    }
+}
+
+/// Resolves when a drain begins, or when a connection that is idle has been so for too long.
+async fn drain_or(drain: &CancellationToken, idle_for_too_long: impl Future<Output = ()>, idle: bool) {
+    tokio::select! {
+        () = drain.cancelled() => {}
+        () = idle_for_too_long, if idle => {}
     }
 }
 

@@ -26,7 +26,7 @@ mod webtransport;
 
 pub use body::{RequestBody, RequestBodyError};
 pub use code::{from_http3, to_http3};
-pub use connection::{ConnectionError, Handler, Peer, serve};
+pub use connection::{ConnectionError, Handler, Limit, Peer, serve};
 pub use outgoing::StreamEnd;
 pub use response::{BodyError, HeadError, ResponseSender, ResponseStream};
 pub use webtransport::{

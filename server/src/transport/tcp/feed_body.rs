@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -26,7 +27,7 @@ pin_project_lite::pin_project! {
 }
 
 pub(super) struct FeedBody {
-    feed: Feed,
+    feed: Rc<Feed>,
     writer: Writer,
     open: OpenFeed,
     items: Vec<Item>,
@@ -35,7 +36,7 @@ pub(super) struct FeedBody {
 }
 
 impl ResponseBody {
-    pub(super) fn feed(open: OpenFeed, feed: Feed) -> Self {
+    pub(super) fn feed(open: OpenFeed, feed: Rc<Feed>) -> Self {
         let writer = Writer::new(&open, false);
         Self::Feed { feed: FeedBody { feed, writer, open, items: Vec::new(), opened: false, ended: false } }
     }

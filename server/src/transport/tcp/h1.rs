@@ -18,7 +18,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Error, Rest, Service, h1_feed};
+use super::{Error, Requests, Rest, h1_feed};
 use crate::{fanout::LocalShard, http::OpenFeed};
 
 /// A response whose body is a feed, and the version of the request.
@@ -29,15 +29,15 @@ struct Granted {
 }
 
 /// Serves requests until the connection ends, or until one of them is granted a feed: then that is what is left to be run.
-pub(super) async fn serve<S>(service: Service, shard: Rc<LocalShard>, stream: S) -> Result<Option<Rest>, Error>
+pub(super) async fn serve<S>(requests: Requests, shard: Rc<LocalShard>, stream: S) -> Result<Option<Rest>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let limits = service.limits;
+    let limits = requests.service.limits;
     let granted: Rc<RefCell<Option<Granted>>> = Rc::default();
     let answer = {
         let granted = granted.clone();
-        service_fn(move |request: Request<Incoming>| Box::pin(answer(service.clone(), request, granted.clone())))
+        service_fn(move |request: Request<Incoming>| Box::pin(answer(requests.clone(), request, granted.clone())))
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -91,12 +91,12 @@ async fn linger(mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
 
 /// Answers a request, unless it is granted a feed: then it is left pending, and hyper writes nothing.
 async fn answer(
-    service: Service,
+    requests: Requests,
     request: Request<Incoming>,
     granted: Rc<RefCell<Option<Granted>>>,
 ) -> Result<Response<Body>, Infallible> {
     let version = request.version();
-    let response = service.answer(request).await;
+    let response = requests.answer(request).await;
     let (mut head, body) = response.into_parts();
     match head.extensions.remove::<OpenFeed>() {
         None => Ok(Response::from_parts(head, body)),

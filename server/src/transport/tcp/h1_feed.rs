@@ -19,6 +19,7 @@ use crate::{
     fanout::{Feed, LocalShard},
     http::OpenFeed,
     hub::Seat,
+    telemetry::Transport,
     transport::sse::{ITEMS_A_TURN, Writer},
 };
 
@@ -43,7 +44,7 @@ where
     let writer = Writer::new(&open, chunked);
     let unwritten = VecDeque::from([head, writer.opening(&open)]);
     let (subscription, holder, seat) = open.grant.into_feed();
-    let feed = shard.open(subscription, holder);
+    let feed = shard.open(subscription, holder, Transport::SseH1);
     let (items, state) = (Vec::new(), State::Open);
     let mut connection = Connection { stream, feed, writer, chunked, unwritten, items, state, _seat: seat };
     poll_fn(move |cx| connection.poll(cx))

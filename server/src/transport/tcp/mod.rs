@@ -4,13 +4,20 @@ mod feed_body;
 mod h1;
 mod h1_feed;
 mod h2;
+mod limit;
 mod preface;
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body, response::Response};
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, Version, header};
 use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -19,7 +26,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use crate::fanout::LocalShard;
+use crate::{
+    fanout::LocalShard,
+    http::{PeerAddress, TurnedAway},
+    hub::Refused,
+    telemetry::{Limit, Metrics},
+};
 
 /// What serves the connections of one listener.
 #[derive(Debug, Clone)]
@@ -32,6 +44,10 @@ pub struct Service {
     pub alt_svc: Option<HeaderValue>,
     /// What a connection may do.
     pub limits: Limits,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Every request of these connections is refused so, and then they are closed: they are too many.
+    pub turned_away: Option<Refused>,
 }
 
 /// What a TCP connection may do.
@@ -39,8 +55,11 @@ pub struct Service {
 pub struct Limits {
     /// How long a TLS handshake may take.
     pub handshake: Duration,
-    /// How long the head of a request may take to arrive, and an idle connection may stay.
+    /// How long the head of a request may take to arrive, the first request of an HTTP/2 connection, and an HTTP/1 connection stay
+    /// without one.
     pub head: Duration,
+    /// How long an HTTP/2 connection may stay without a request, after its first.
+    pub h2_idle: Duration,
     /// The largest head of a request, in bytes: a buffer of this size may be held for each request under way.
     pub head_bytes_max: usize,
     /// Requests that an HTTP/2 connection may have open at a time.
@@ -54,6 +73,7 @@ impl Default for Limits {
         Self {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(30),
+            h2_idle: Duration::from_secs(120),
             head_bytes_max: 16 * 1024,
             h2_streams_max: 100,
             unacknowledged: Duration::from_secs(30),
@@ -64,9 +84,10 @@ impl Default for Limits {
 impl Service {
     /// Serves an accepted connection on this thread's shard until it ends.
     pub async fn serve(self, shard: Rc<LocalShard>, stream: std::net::TcpStream, peer: SocketAddr) {
+        let metrics = self.metrics.clone();
         // A box for the steps up to a feed, and another for the feed: an idle one isn't to take the memory of TLS handshakes and HTTP.
         let result = match self.prepare(stream) {
-            Ok(stream) => match Box::pin(self.serve_stream(shard, stream)).await {
+            Ok(stream) => match Box::pin(self.serve_stream(shard, stream, peer.ip())).await {
                 Ok(Some(rest)) => rest.await.map_err(Error::from),
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
@@ -75,8 +96,17 @@ impl Service {
         };
         // A client that goes away is an ordinary end, and a client's mistakes are its own.
         if let Err(error) = result {
+            if let Some(limit) = limit::reached(&*error) {
+                metrics.reached(limit);
+            }
             tracing::debug!(%peer, error = &*error, "connection ended");
         }
+    }
+
+    /// The same for connections that are too many: each is told so, and soon closed.
+    pub fn turning_away(self, refused: Refused) -> Self {
+        let limits = Limits { handshake: TURN_AWAY, head: TURN_AWAY, h2_idle: Duration::ZERO, ..self.limits };
+        Self { limits, turned_away: Some(refused), ..self }
     }
 
     fn prepare(&self, stream: std::net::TcpStream) -> io::Result<TcpStream> {
@@ -86,43 +116,67 @@ impl Service {
         TcpStream::from_std(stream)
     }
 
-    async fn serve_stream(self, shard: Rc<LocalShard>, stream: TcpStream) -> Result<Option<Rest>, Error> {
+    async fn serve_stream(self, shard: Rc<LocalShard>, stream: TcpStream, peer: IpAddr) -> Result<Option<Rest>, Error> {
         match &self.tls {
             Some(tls) => {
                 let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
-                let stream = begin(&shard, self.limits.handshake, handshake).await?;
+                let stream = begin(&shard, self.limits.handshake, Limit::HandshakeTime, handshake).await?;
                 if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-                    return self.serve_http(shard, stream, false).await;
+                    return self.serve_http(shard, stream, peer, false).await;
                 }
                 // hyper waits for a preface as long as it takes.
-                let (stream, h2) = begin(&shard, self.limits.head, preface::sniff(stream)).await?;
+                let (stream, h2) = begin(&shard, self.limits.head, Limit::HeadTime, preface::sniff(stream)).await?;
                 if !h2 {
                     return Err("the preface of HTTP/2 didn't come".into());
                 }
-                self.serve_http(shard, stream, true).await
+                self.serve_http(shard, stream, peer, true).await
             }
             None => {
-                let (stream, h2) = begin(&shard, self.limits.head, preface::sniff(stream)).await?;
-                self.serve_http(shard, stream, h2).await
+                let (stream, h2) = begin(&shard, self.limits.head, Limit::HeadTime, preface::sniff(stream)).await?;
+                self.serve_http(shard, stream, peer, h2).await
             }
         }
     }
 
-    async fn serve_http<S>(self, shard: Rc<LocalShard>, stream: S, h2: bool) -> Result<Option<Rest>, Error>
+    async fn serve_http<S>(
+        self,
+        shard: Rc<LocalShard>,
+        stream: S,
+        peer: IpAddr,
+        h2: bool,
+    ) -> Result<Option<Rest>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let requests = Requests { service: self, peer };
         if !h2 {
-            return h1::serve(self, shard, stream).await;
+            return h1::serve(requests, shard, stream).await;
         }
-        h2::serve(self, shard, stream).await?;
+        h2::serve(requests, shard, stream).await?;
         Ok(None)
     }
+}
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let Ok(mut response) = self.router.clone().oneshot(request.map(Body::new)).await;
-        if let Some(alt_svc) = &self.alt_svc {
+/// The requests of one connection.
+#[derive(Debug, Clone)]
+struct Requests {
+    service: Service,
+    peer: IpAddr,
+}
+
+impl Requests {
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+        request.extensions_mut().insert(PeerAddress(self.peer));
+        let version = request.version();
+        if let Some(refused) = &self.service.turned_away {
+            request.extensions_mut().insert(TurnedAway(refused.clone()));
+        }
+        let Ok(mut response) = self.service.router.clone().oneshot(request.map(Body::new)).await;
+        if let Some(alt_svc) = &self.service.alt_svc {
             response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
+        }
+        if self.service.turned_away.is_some() && version <= Version::HTTP_11 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -130,13 +184,23 @@ impl Service {
 
 /// Awaits a step that comes before any request, within a bound. A drain doesn't wait for it: browsers open connections ahead of
 /// need.
-async fn begin<T>(shard: &LocalShard, bound: Duration, step: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
+async fn begin<T>(
+    shard: &LocalShard,
+    bound: Duration,
+    limit: Limit,
+    step: impl Future<Output = io::Result<T>>,
+) -> Result<T, Error> {
     tokio::select! {
-        done = tokio::time::timeout(bound, step) => Ok(done??),
+        done = tokio::time::timeout(bound, step) => match done {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(limit::Reached(limit).into()),
+        },
         () = shard.draining().cancelled() => Err("the hub is shutting down".into()),
     }
 }
 
+/// How long each step of a connection may take that is turned away.
+const TURN_AWAY: Duration = Duration::from_secs(3);
 /// What is left of a connection that became a feed's own.
 type Rest = LocalBoxFuture<'static, io::Result<()>>;
 

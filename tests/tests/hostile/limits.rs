@@ -1,0 +1,125 @@
+//! At the limits: who is one too many is told so, and those who were there before don't notice.
+
+use std::time::Duration;
+
+use fanwire::{config::Config, telemetry::Limit};
+use fanwire_tests::{Ask, TestHub, Version, Wire, raw_http3::RawHttp3};
+use http::StatusCode;
+
+use crate::{Witnesses, impatient};
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_so() {
+    let feed = "GET /events?topic=witness HTTP/1.1\r\nHost: localhost\r\n";
+    let limits: [(Limit, Set, &str); 3] = [
+        (Limit::Connections, |config, count| config.admission.connections_max = count, "503"),
+        (Limit::ConnectionsPerAddress, |config, count| config.admission.connections_per_address_max = count, "429"),
+        (Limit::Descriptors, |config, count| config.admission.tcp_connections_max = count, "503"),
+    ];
+    for (limit, set, status) in limits {
+        // The witnesses, of whom some come over TCP, those who come to see that nothing is left, and one more.
+        let room = if limit == Limit::Descriptors { 4 + 3 } else { 6 + 3 };
+        let mut witnesses = Witnesses::with(|config| set(config, room)).await;
+        let mut taken = vec![];
+        let wires = async |taken: &mut Vec<Wire>| {
+            let mut wire = Wire::cleartext(&witnesses.hub).await;
+            wire.send(format!("{feed}\r\n")).await;
+            let head = wire.until("\r\n\r\n").await;
+            taken.push(wire);
+            head
+        };
+        let told = loop {
+            let head = wires(&mut taken).await;
+            if !head.starts_with("HTTP/1.1 200") {
+                break head;
+            }
+            assert!(taken.len() < 10, "{limit:?} isn't kept");
+        };
+        assert!(told.starts_with(&format!("HTTP/1.1 {status}")), "{limit:?}: {told}");
+        assert!(told.contains("\r\nretry-after: 2\r\n") && told.contains("\r\nconnection: close\r\n"), "{told}");
+        let body = String::from_utf8(taken.pop().unwrap().rest().await).unwrap();
+        assert!(body.contains("too_many_connections"), "{body}");
+        // EventSource would take that for final.
+        let mut wire = Wire::cleartext(&witnesses.hub).await;
+        wire.send(format!("{feed}Sec-Fetch-Dest: empty\r\nOrigin: http://localhost:3000\r\n\r\n")).await;
+        let answer = String::from_utf8(wire.rest().await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("retry: 2000\n\n"), "{answer}");
+        assert!(answer.contains("\r\naccess-control-allow-origin: http://localhost:3000\r\n"), "{answer}");
+        // Nor is the hub to be restarted for it.
+        for version in [Version::H1, Version::H2c, Version::H1Tls, Version::H2Tls] {
+            assert_eq!(Ask::get("/livez").whole(version, &witnesses.hub).await.status, StatusCode::OK, "{version:?}");
+            let refused = Ask::get("/").whole(version, &witnesses.hub).await.status;
+            assert_eq!(refused.as_str(), status, "{version:?}");
+        }
+        let times = witnesses.hub.running().hub().metrics().times_reached(limit);
+        assert!(times >= 10, "{times}");
+        witnesses.served().await;
+        drop(taken);
+        witnesses.alone().await;
+    }
+}
+
+#[tokio::test]
+async fn a_publisher_that_is_too_fast_is_told_to_wait() {
+    let mut witnesses = Witnesses::with(|config| {
+        config.limits.publish_rate_max = 20;
+        config.limits.batch_lines_max = 40;
+    })
+    .await;
+    let line = "{\"topic\": \"a\", \"data\": \"x\"}\n";
+    let batch = |lines: usize| Ask::post("application/x-ndjson", line.repeat(lines));
+    assert_eq!(
+        batch(40).whole(Version::H1, &witnesses.hub).await.status,
+        StatusCode::OK,
+        "as many as a batch may have"
+    );
+    let refused = batch(20).whole(Version::H1, &witnesses.hub).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.text().contains("rate_limited"), "{}", refused.text());
+    assert!(refused.headers.contains_key("retry-after"));
+    for version in [Version::H1, Version::H2Tls, Version::H3] {
+        let mut statuses = vec![];
+        for _ in 0..10 {
+            let one = Ask::post("application/x-www-form-urlencoded", "topic=a&data=x");
+            statuses.push(one.whole(version, &witnesses.hub).await.status);
+        }
+        assert!(statuses.contains(&StatusCode::TOO_MANY_REQUESTS), "{version:?}: {statuses:?}");
+    }
+    let text = witnesses.hub.running().hub().metrics().to_text();
+    assert!(text.contains("fanwire_refusals_total{code=\"rate_limited\"}"), "{text}");
+    witnesses.alone().await;
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_given_up() {
+    let mut witnesses = Witnesses::with(|config| {
+        impatient(config);
+        (config.tcp.h2_idle, config.quic.idle) = (Duration::from_millis(500), Duration::from_millis(500));
+        config.quic.first_request = Duration::from_millis(500);
+    })
+    .await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let get_livez = b"\0\0\x15\x01\x05\0\0\0\x01\x82\x86\x04\x06/livez\x01\x09localhost";
+    // Neither comes to a request, or has had its answer.
+    for (what, rest) in [("no request", &b""[..]), ("half a head", &get_livez[..15]), ("one request", get_livez)] {
+        let mut wire = Wire::cleartext(&witnesses.hub).await;
+        wire.send(preface).await;
+        wire.send(rest).await;
+        assert!(wire.ends_within(Duration::from_secs(8)).await, "{what} on HTTP/2");
+    }
+    for asks in [false, true] {
+        let http3 = RawHttp3::connect(&witnesses.hub).await;
+        if asks {
+            assert_eq!(http3.get("/livez").await.0, StatusCode::OK);
+        }
+        let closed = tokio::time::timeout(Duration::from_secs(8), http3.connection.closed()).await;
+        assert!(closed.is_ok(), "a QUIC connection that asked: {asks}");
+    }
+    // The witnesses have asked for feeds, and are no such connections.
+    witnesses.served().await;
+    let reached = |hub: &TestHub, limit| hub.running().hub().metrics().times_reached(limit);
+    witnesses.until(|hub| reached(hub, Limit::HeadTime) >= 3 && reached(hub, Limit::IdleTime) >= 2).await;
+    witnesses.alone().await;
+}
+
+type Set = fn(&mut Config, usize);
