@@ -299,6 +299,13 @@ test('WebTransport: it has no cookies, so a feed that needs them is asked for as
   assert.deepEqual(await authOf({ url, tokens: tokensOf(async () => 'x') }), ['inband']);
 });
 
+test('WebTransport: it asks for one stream, which is all that it reads', async () => {
+  const url = new URL('https://hub.example/events?topic=a&delivery=per-topic');
+  connectWebTransport(request({ WebTransport: FakeWebTransport, fetch: discovery(offer) }, { url }));
+  await turn();
+  assert.equal(new URL(FakeWebTransport.all.at(-1).url).searchParams.get('delivery'), null);
+});
+
 test('WebTransport: a token that the hub refuses is asked for anew, and one that stays the same is the end', async () => {
   const frame = (type, body) => {
     const payload = Buffer.from(JSON.stringify(body));

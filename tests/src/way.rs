@@ -1,6 +1,6 @@
 //! The ways to a feed that the contract holds for.
 
-use fanwire_client::{Connection, Item, Options, Transport};
+use fanwire_client::{Connection, Delivery, Item, Options, Transport};
 
 use crate::{TestHub, soon};
 
@@ -9,6 +9,8 @@ use crate::{TestHub, soon};
 pub enum Way {
     /// WebTransport over HTTP/3.
     WebTransport,
+    /// The same, with the topics on several streams.
+    PerTopic,
     /// SSE over HTTP/1.1 in cleartext.
     SseH1,
     /// SSE over HTTP/1.1 in TLS.
@@ -22,14 +24,14 @@ pub enum Way {
 }
 
 impl Way {
-    /// Every way.
+    /// Every way whose events come in the order of the log.
     pub const ALL: [Self; 6] =
         [Self::WebTransport, Self::SseH1, Self::SseH1Tls, Self::SseH2c, Self::SseH2Tls, Self::SseH3];
 
     /// The transport.
     pub fn transport(self) -> Transport {
         match self {
-            Self::WebTransport => Transport::WebTransport,
+            Self::WebTransport | Self::PerTopic => Transport::WebTransport,
             Self::SseH1 | Self::SseH1Tls => Transport::SseH1,
             Self::SseH2c | Self::SseH2Tls => Transport::SseH2,
             Self::SseH3 => Transport::SseH3,
@@ -43,7 +45,8 @@ impl Way {
 
     /// Options for a feed over this way.
     pub fn options(self, hub: &TestHub) -> Options {
-        hub.options(&if self.is_cleartext() { hub.http_url() } else { hub.https_url() })
+        let delivery = if self == Self::PerTopic { Delivery::PerTopic } else { Delivery::Ordered };
+        hub.options(&if self.is_cleartext() { hub.http_url() } else { hub.https_url() }).delivery(delivery)
     }
 
     /// A feed of these topics, from now on: it has said hello, so what is published from here on is in it.

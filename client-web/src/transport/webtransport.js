@@ -83,6 +83,8 @@ export function connectWebTransport(request) {
     const token = await tokens?.get();
     if (isOver) return;
     const { searchParams } = feedUrl(request);
+    // This client reads one stream; on others a hub that delivers per topic would bring what nobody sees.
+    searchParams.delete('delivery');
     // A browser sends no header with it, and a URL is written down in too many places.
     if (token !== undefined) searchParams.set('auth', 'inband');
     // It sends no cookies either: better no feed than one without what they let the page see.

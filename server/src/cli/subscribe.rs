@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use clap::Args;
 use fanwire_client::{Choice, Feed, Item, Transport, Update};
-use fanwire_protocol::{Event, LastEventId};
+use fanwire_protocol::{Delivery, Event, LastEventId};
 use serde::Serialize;
 
 use super::target::Target;
@@ -28,6 +28,10 @@ pub(super) struct Subscribe {
     /// auto (WebTransport, or SSE where that fails), webtransport, sse, sse-h1, sse-h2 or sse-h3
     #[arg(long, default_value = "auto", value_name = "TRANSPORT")]
     transport: Choice,
+
+    /// How events come over WebTransport: ordered, or per-topic, where what is lost of one topic holds up no other
+    #[arg(long, default_value = "ordered", value_name = "DELIVERY")]
+    delivery: Delivery,
 
     /// Start after a cursor or a publisher's id, or at the "earliest" event
     #[arg(long, value_name = "ID")]
@@ -77,6 +81,7 @@ impl Subscribe {
         if let Some(seconds) = self.heartbeat {
             options.heartbeat = Some(Duration::try_from_secs_f64(seconds).context("--heartbeat")?);
         }
+        options.delivery = self.delivery;
         let mut interrupt = pin!(tokio::signal::ctrl_c());
         let mut feed = Feed::new(self.transport, options);
         let mut out = io::BufWriter::new(io::stdout());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanwire_protocol::{LastEventId, Matcher, Matchers, TopicError};
+use fanwire_protocol::{Delivery, LastEventId, Matcher, Matchers, TopicError};
 
 use super::{Limits, Patterns, Refused, form_pairs, patterns::COMPILED_A_TURN};
 use crate::log::Replay;
@@ -20,6 +20,8 @@ pub struct FeedRequest {
     pub heartbeat: Option<Duration>,
     /// Whether an SSE feed carries control messages.
     pub control: bool,
+    /// How the events come over WebTransport.
+    pub delivery: Delivery,
 }
 
 /// What a subscriber has sent.
@@ -72,9 +74,7 @@ impl FeedRequest {
             let message = "say what to subscribe to: ?topic=… (or match=…), or topic=* for everything";
             return Err(Refused::bad_request("no_matcher", message));
         }
-        if delivery.is_some_and(|delivery| delivery != "ordered") {
-            return Err(Refused::bad_request("bad_delivery", "this hub delivers \"ordered\""));
-        }
+        let delivery = delivery.map_or(Ok(Delivery::default()), |delivery| delivery.parse());
         let replay = match replay.as_deref() {
             None => Replay::Nothing,
             Some("latest") => Replay::Latest,
@@ -93,6 +93,7 @@ impl FeedRequest {
             replay,
             heartbeat: heartbeat.map(|text| parse_heartbeat(&text, limits)).transpose()?,
             control: control.is_some_and(|control| control == "1"),
+            delivery: delivery.map_err(|error| Refused::bad_request("bad_delivery", error.to_string()))?,
         })
     }
 }
@@ -142,6 +143,13 @@ mod tests {
         let request = parse("topic=a&match=b&match_exact=a&heartbeat=2.5&control=1&x=y", None).unwrap();
         assert_eq!(request.matchers, ["a", "b"].map(|topic| Matcher::exact(topic).unwrap()).into_iter().collect());
         assert_eq!((request.heartbeat, request.control), (Some(Duration::from_millis(2500)), true));
+    }
+
+    #[test]
+    fn delivery_is_ordered_unless_it_is_asked_for_otherwise() {
+        for (query, delivery) in [("topic=a", Delivery::Ordered), ("topic=a&delivery=per-topic", Delivery::PerTopic)] {
+            assert_eq!(parse(query, None).unwrap().delivery, delivery);
+        }
     }
 
     #[test]

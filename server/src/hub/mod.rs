@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use fanwire_protocol::{Cursor, Draft, Epoch, HubUrl, LastEventId, Matchers, Pattern, message::Verdict};
+use fanwire_protocol::{Cursor, Delivery, Draft, Epoch, HubUrl, LastEventId, Matchers, Pattern, message::Verdict};
 
 use http::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -112,6 +112,8 @@ impl Default for Limits {
 pub struct Grant {
     /// What to open.
     pub subscription: Subscription,
+    /// How its events come over WebTransport.
+    pub delivery: Delivery,
     /// The id that the feed starts after, as `Mercure-Last-Event-ID` tells it.
     pub preceding_id: String,
     /// The position that the feed starts after.
@@ -282,7 +284,7 @@ impl Hub {
         }
         pass.check_subscribe()?;
         let seat = self.take_seat()?;
-        let FeedRequest { matchers, last_event_id, replay, heartbeat, control: _ } = request;
+        let FeedRequest { matchers, last_event_id, replay, heartbeat, control: _, delivery } = request;
         let rights = pass.feed_rights();
         let start = self.log.resolve(last_event_id.as_ref(), replay, &matchers, &rights).await;
         let start = start.map_err(|error| Refused::log_unavailable(&error))?;
@@ -299,6 +301,7 @@ impl Hub {
         let subscription = Subscription { matchers, rights, start, heartbeat_ms, lease };
         Ok(Grant {
             subscription,
+            delivery,
             preceding_id,
             cursor,
             holder: Holder { id: random_u128(), pass: Arc::new(pass) },

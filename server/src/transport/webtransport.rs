@@ -1,15 +1,19 @@
-//! A feed in a WebTransport session: one stream of frames out, one control stream in.
+//! A feed in a WebTransport session: a stream of frames out, or several, and one control stream in.
+
+mod lanes;
 
 use std::{cell::RefCell, future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanwire_protocol::{
-    Matcher, Matchers, Seq,
+    Delivery, Matcher, Matchers, Seq,
     frame::{self, Decoder, Frame},
     message::{Answer, Auth, Bye, ByeCode, Done, Outcome, Subscribe},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
+
+use lanes::Lanes;
 
 use super::{
     pieces::Pieces,
@@ -169,9 +173,19 @@ async fn serve_feed(
     let client = Client { edge, from: peer.ip().into(), feed: &feed, pass: RefCell::new(grant.holder.pass.clone()) };
     let feed_stream = async {
         let mut stream = session.open_uni().await.ok()?;
-        let bye = write_feed(&mut stream, &feed).await?;
-        end_stream(stream).await;
-        Some(bye)
+        match grant.delivery {
+            Delivery::Ordered => {
+                let bye = write_feed(&mut stream, &feed).await?;
+                end_streams([stream]).await;
+                Some(bye)
+            }
+            Delivery::PerTopic => {
+                let mut lanes = Lanes::new(session, stream, grant.cursor.seq);
+                let bye = lanes.write_feed(&feed).await?;
+                end_streams(lanes.into_streams()).await;
+                Some(bye)
+            }
+        }
     };
     tokio::select! {
         _ = session.closed() => None,
@@ -231,14 +245,20 @@ async fn say_bye(session: &Session, bye: &Bye) {
         Some(stream)
     });
     if let Ok(Some(stream)) = said.await {
-        end_stream(stream).await;
+        end_streams([stream]).await;
     }
 }
 
-/// Finishes a stream, and gives the client a moment to have it: browsers throw away what they haven't read when the session closes.
-async fn end_stream(mut stream: SendStream) {
-    stream.finish();
-    let _ = tokio::time::timeout(DELIVERY, stream.stopped()).await;
+/// Finishes streams, and gives the client a moment to have them: browsers throw away what they haven't read when the session closes.
+async fn end_streams(streams: impl IntoIterator<Item = SendStream>) {
+    let mut streams: Vec<SendStream> = streams.into_iter().collect();
+    streams.iter_mut().for_each(SendStream::finish);
+    let delivered = async {
+        for stream in &streams {
+            stream.stopped().await;
+        }
+    };
+    let _ = tokio::time::timeout(DELIVERY, delivered).await;
 }
 
 /// Serves the control stream, and refuses other streams, for as long as the session lives. If the client breaks the rules its feed is

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use fanwire_protocol::{Cursor, frame::Malformed};
+use fanwire_protocol::{Cursor, Delivery, frame::Malformed};
 use hyper::http::response;
 use tokio::time::Instant;
 
@@ -42,6 +42,7 @@ pub struct Times {
 enum Source {
     Sse { body: sse::Body, reader: sse::Reader, head: Box<response::Parts> },
     WebTransport { feed: Box<webtransport::Feed>, reader: webtransport::Reader },
+    Lanes(Box<webtransport::Lanes>),
 }
 
 impl Connection {
@@ -56,9 +57,15 @@ impl Connection {
                 let begin = Instant::now();
                 match transport {
                     Transport::WebTransport => {
-                        let feed = Box::new(webtransport::open(options).await?);
-                        let reader = webtransport::Reader::new(options.event_bytes_max);
-                        Ok(Self::new(options, begin, transport, Source::WebTransport { feed, reader }))
+                        let (feed, bytes_max) = (webtransport::open(options).await?, options.event_bytes_max);
+                        let source = match options.asked_delivery() {
+                            Delivery::Ordered => {
+                                let reader = webtransport::Reader::new(bytes_max);
+                                Source::WebTransport { feed: Box::new(feed), reader }
+                            }
+                            Delivery::PerTopic => Source::Lanes(Box::new(webtransport::Lanes::new(feed, bytes_max))),
+                        };
+                        Ok(Self::new(options, begin, transport, source))
                     }
                     Transport::SseH1 => Ok(Self::sse(options, begin, sse::over_tcp(options, Wanted::H1).await?)),
                     Transport::SseH2 => Ok(Self::sse(options, begin, sse::over_tcp(options, Wanted::H2).await?)),
@@ -108,28 +115,38 @@ impl Connection {
     /// Cancel-safe: an item is lost by no `select!`.
     pub async fn next(&mut self) -> Result<Item, ReceiveError> {
         loop {
-            if let Some(item) = self.items.pop_front() {
-                return self.hand_out(item);
-            }
-            if let Some(error) = self.failed.take() {
-                self.over = true;
-                return Err(error);
-            }
             if self.over {
                 return Err(ReceiveError::Ended);
             }
-            match self.watchdog.watch(self.source.chunk()).await.and_then(|chunk| chunk) {
-                Ok(Some(bytes)) => self.failed = self.source.read(&bytes, &mut self.items).err(),
-                Ok(None) => self.failed = Some(self.source.end()),
+            match self.pop() {
+                Ok(Some(item)) => return self.hand_out(item),
+                Ok(None) => {}
                 Err(error) => self.failed = Some(error),
             }
+            if let Some(error) = self.failed.take() {
+                let last_word = if let Source::Lanes(lanes) = &mut self.source { lanes.last_word() } else { None };
+                self.over = true;
+                return last_word.map_or(Err(error), |bye| self.hand_out(bye));
+            }
+            self.failed = self.watchdog.watch(self.source.fill(&mut self.items)).await.and_then(|filled| filled).err();
+        }
+    }
+
+    fn pop(&mut self) -> Result<Option<Item>, ReceiveError> {
+        match &mut self.source {
+            Source::Lanes(lanes) => lanes.pop(),
+            _ => Ok(self.items.pop_front()),
         }
     }
 
     /// The next bytes of the feed as they came, neither read nor watched over; none at its end. For measuring: whoever takes them leaves
     /// nothing sound for [`Connection::next`]. Cancel-safe.
     pub async fn next_bytes(&mut self) -> Result<Option<Bytes>, ReceiveError> {
-        self.source.chunk().await
+        match &mut self.source {
+            Source::Sse { body, .. } => body.chunk().await.map_err(ReceiveError::Cut),
+            Source::WebTransport { feed, .. } => feed.chunk().await,
+            Source::Lanes(_) => Err(Malformed("a feed on several streams has no one order of bytes").into()),
+        }
     }
 
     /// The transport; of [`Connection::connect_sse`] the one that was negotiated.
@@ -142,15 +159,19 @@ impl Connection {
         self.times
     }
 
-    /// Where the feed is, after the items that were handed out.
+    /// Up to where the feed is complete, with the items that were handed out.
     pub fn cursor(&self) -> Option<Cursor> {
-        self.order.position()
+        match &self.source {
+            Source::Lanes(lanes) => lanes.chain().position(),
+            _ => self.order.position(),
+        }
     }
 
     /// Requests to the hub; none on SSE.
     pub fn control(&self) -> Option<Control> {
         match &self.source {
             Source::WebTransport { feed, .. } => Some(feed.control()),
+            Source::Lanes(lanes) => Some(lanes.feed().control()),
             Source::Sse { .. } => None,
         }
     }
@@ -159,7 +180,7 @@ impl Connection {
     pub fn head(&self) -> Option<&response::Parts> {
         match &self.source {
             Source::Sse { head, .. } => Some(head),
-            Source::WebTransport { .. } => None,
+            Source::WebTransport { .. } | Source::Lanes(_) => None,
         }
     }
 
@@ -167,7 +188,7 @@ impl Connection {
     pub fn last_event_id(&self) -> Option<&str> {
         match &self.source {
             Source::Sse { reader, .. } => Some(reader.last_event_id()),
-            Source::WebTransport { .. } => None,
+            Source::WebTransport { .. } | Source::Lanes(_) => None,
         }
     }
 
@@ -176,6 +197,7 @@ impl Connection {
         match &self.source {
             Source::Sse { reader, .. } => reader.retry(),
             Source::WebTransport { reader, .. } => reader.retry(),
+            Source::Lanes(lanes) => lanes.retry(),
         }
     }
 
@@ -184,18 +206,22 @@ impl Connection {
         match &self.source {
             Source::Sse { body, .. } => body.quic(),
             Source::WebTransport { feed, .. } => Some(feed.quic()),
+            Source::Lanes(lanes) => Some(lanes.feed().quic()),
         }
     }
 
     /// Ends the connection. On WebTransport it waits until the hub knows, for a moment at most; [`Drop`] doesn't.
     pub async fn close(mut self) {
-        if let Source::WebTransport { feed, .. } = &mut self.source {
-            feed.close().await;
+        match &mut self.source {
+            Source::WebTransport { feed, .. } => feed.close().await,
+            Source::Lanes(lanes) => lanes.feed_mut().close().await,
+            Source::Sse { .. } => {}
         }
     }
 
     fn hand_out(&mut self, item: Item) -> Result<Item, ReceiveError> {
         if self.control
+            && !matches!(self.source, Source::Lanes(_))
             && let Err(error) = self.order.check(&item)
         {
             self.over = true;
@@ -219,26 +245,20 @@ impl Connection {
 }
 
 impl Source {
-    /// Cancel-safe.
-    async fn chunk(&mut self) -> Result<Option<Bytes>, ReceiveError> {
+    /// Waits for more items. Cancel-safe.
+    async fn fill(&mut self, items: &mut VecDeque<Item>) -> Result<(), ReceiveError> {
         match self {
-            Self::Sse { body, .. } => body.chunk().await.map_err(ReceiveError::Cut),
-            Self::WebTransport { feed, .. } => feed.chunk().await,
-        }
-    }
-
-    fn read(&mut self, bytes: &Bytes, items: &mut VecDeque<Item>) -> Result<(), ReceiveError> {
-        match self {
-            Self::Sse { reader, .. } => reader.feed(bytes, items),
-            Self::WebTransport { reader, .. } => reader.feed(bytes, items),
-        }
-    }
-
-    /// What the end of the stream means. An event that SSE had begun doesn't count. [WHATWG HTML §9.2.6]
-    fn end(&self) -> ReceiveError {
-        match self {
-            Self::WebTransport { reader, .. } if !reader.is_empty() => Malformed("the feed ends inside a frame").into(),
-            _ => ReceiveError::Ended,
+            Self::Sse { body, reader, .. } => match body.chunk().await.map_err(ReceiveError::Cut)? {
+                Some(bytes) => reader.feed(&bytes, items),
+                // An event that was begun doesn't count. [WHATWG HTML §9.2.6]
+                None => Err(ReceiveError::Ended),
+            },
+            Self::WebTransport { feed, reader } => match feed.chunk().await? {
+                Some(bytes) => reader.feed(&bytes, items),
+                None if !reader.is_empty() => Err(Malformed("the feed ends inside a frame").into()),
+                None => Err(ReceiveError::Ended),
+            },
+            Self::Lanes(lanes) => lanes.fill().await,
         }
     }
 }

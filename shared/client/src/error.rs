@@ -256,6 +256,12 @@ pub enum ReceiveError {
         /// The event.
         got: Cursor,
     },
+    /// With [`Delivery::PerTopic`](crate::Delivery::PerTopic): too much came ahead of something that is missing.
+    #[error("too much came ahead of what comes after {of}")]
+    Ahead {
+        /// The last event, or gap, that nothing is missing before.
+        of: Seq,
+    },
 }
 
 impl ReceiveError {

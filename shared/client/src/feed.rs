@@ -1,18 +1,23 @@
 //! A feed that survives its connections.
 
-use std::{fmt, pin::Pin, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt,
+    pin::Pin,
+    time::Duration,
+};
 
 use fanwire_protocol::{
-    Cursor, HubUrl, LastEventId, Matcher, Seq,
+    Cursor, Delivery, HubUrl, LastEventId, Matcher, Seq,
     frame::Malformed,
-    message::{Bye, Hello, Verdict},
+    message::{Bye, Gap, Hello, Verdict},
 };
 use futures_util::future::BoxFuture;
 use tokio::time::{Sleep, sleep};
 
 use crate::{
     Choice, ConnectError, Connection, Control, ControlError, Item, Options, ReceiveError, Token, Transport,
-    backoff::Backoff, target::Place,
+    backoff::Backoff, chain::AHEAD_MAX, target::Place,
 };
 
 /// A feed that comes back after a cut with the cursor of the last item that it handed out: between what one connection brought and
@@ -28,6 +33,10 @@ pub struct Feed {
     choice: Choice,
     options: Options,
     cursor: Option<Cursor>,
+    /// With [`Delivery::PerTopic`]: what was handed out above the cursor, by this connection or an earlier one.
+    ahead: BTreeSet<Seq>,
+    /// What is left of a gap, around what was handed out of it before it was lost.
+    pieces: VecDeque<Gap>,
     /// The hub has said that the cursor means nothing to it. Until it has told the gap, the old cursor is kept: with the new one, a cut
     /// in between would make the loss a silent one.
     gap_due: bool,
@@ -79,7 +88,17 @@ impl Feed {
         take_matchers(&mut options);
         let backoff = Backoff::new(options.retry);
         let state = State::Connecting(Box::pin(establish(choice, options.clone())));
-        Self { choice, options, cursor: None, gap_due: false, greeted: false, backoff, state }
+        Self {
+            choice,
+            options,
+            cursor: None,
+            ahead: BTreeSet::new(),
+            pieces: VecDeque::new(),
+            gap_due: false,
+            greeted: false,
+            backoff,
+            state,
+        }
     }
 
     /// Waits for what happens next.
@@ -93,7 +112,11 @@ impl Feed {
             wait.as_mut().await;
             self.state = self.connecting();
         }
-        self.next_connected().await
+        loop {
+            if let Some(update) = self.next_connected().await? {
+                return Ok(update);
+            }
+        }
     }
 
     /// Where the feed is, after the items that were handed out.
@@ -150,25 +173,29 @@ impl Feed {
         }
     }
 
-    async fn next_connected(&mut self) -> Result<Update, FeedError> {
+    /// None for what comes again.
+    async fn next_connected(&mut self) -> Result<Option<Update>, FeedError> {
         match &mut self.state {
             State::Connecting(attempt) => match attempt.await {
-                Ok((connection, first)) => Ok(self.connected(connection, first)),
-                Err(error) => self.failed(FeedError::Connect(error)),
+                Ok((connection, first)) => Ok(Some(self.connected(connection, first))),
+                Err(error) => self.failed(FeedError::Connect(error)).map(Some),
             },
             State::Live { connection, first } => {
+                if let Some(gap) = self.pieces.pop_front() {
+                    return Ok(Some(Update::Item(Item::Gap(gap))));
+                }
                 let received = match first.take() {
                     Some(first) => Ok(first),
                     None => connection.next().await,
                 };
                 match received {
                     Ok(item) => self.took(item),
-                    Err(error) => self.failed(FeedError::Receive(error)),
+                    Err(error) => self.failed(FeedError::Receive(error)).map(Some),
                 }
             }
             State::Dismissed(bye) => {
                 let bye = FeedError::Bye(bye.clone());
-                self.failed(bye)
+                self.failed(bye).map(Some)
             }
             State::Waiting(_) | State::Over => Err(FeedError::Over),
         }
@@ -181,19 +208,22 @@ impl Feed {
         Update::Connected { transport, connect: times.connect, hello: times.hello.unwrap_or(times.connect) }
     }
 
-    /// Takes note of an item and hands it out.
-    fn took(&mut self, item: Item) -> Result<Update, FeedError> {
+    /// Takes note of an item and hands it out, unless it was before.
+    fn took(&mut self, item: Item) -> Result<Option<Update>, FeedError> {
         match &item {
             Item::Hello(hello) => {
                 if let Err(malformed) = self.check(hello) {
-                    return self.failed(FeedError::Receive(malformed.into()));
+                    return self.failed(FeedError::Receive(malformed.into())).map(Some);
                 }
                 self.greeted = true;
                 self.gap_due = matches!(hello.verdict, Verdict::NewEpoch | Verdict::UnknownCursor);
+                if self.gap_due {
+                    self.ahead.clear();
+                }
             }
             Item::Bye(bye) => {
                 self.state = State::Dismissed(bye.clone());
-                return Ok(Update::Item(item));
+                return Ok(Some(Update::Item(item)));
             }
             Item::Changed(_) => {}
             // A connection that gets this far isn't one of those that fail at once.
@@ -205,7 +235,38 @@ impl Feed {
         if !self.gap_due {
             self.cursor = self.connection().and_then(Connection::cursor).or(self.cursor);
         }
-        Ok(Update::Item(item))
+        if self.options.asked_delivery() == Delivery::PerTopic {
+            return self.took_per_topic(item);
+        }
+        Ok(Some(Update::Item(item)))
+    }
+
+    /// The same where items may be ahead of the cursor, and so come again with another connection.
+    fn took_per_topic(&mut self, item: Item) -> Result<Option<Update>, FeedError> {
+        let reached = self.cursor.map_or(Seq::default(), |cursor| cursor.seq);
+        let item = match item {
+            Item::Event(event) if self.ahead.contains(&event.event.seq()) => None,
+            Item::Event(event) => {
+                let seq = event.event.seq();
+                if seq > reached {
+                    // A hub sends what is missing before it goes further than it was, so that this isn't reached twice.
+                    if self.ahead.len() >= 2 * AHEAD_MAX {
+                        return self.failed(FeedError::Receive(ReceiveError::Ahead { of: reached })).map(Some);
+                    }
+                    self.ahead.insert(seq);
+                }
+                Some(Item::Event(event))
+            }
+            Item::Gap(gap) => {
+                self.pieces = pieces(gap, &self.ahead);
+                self.pieces.pop_front().map(Item::Gap)
+            }
+            item => Some(item),
+        };
+        if self.ahead.first().is_some_and(|first| *first <= reached) {
+            self.ahead = self.ahead.split_off(&Seq(reached.0 + 1));
+        }
+        Ok(item.map(Update::Item))
     }
 
     /// Whether the hub goes on where the client asked it to.
@@ -300,6 +361,20 @@ impl FeedError {
             Self::Over => true,
         }
     }
+}
+
+/// A gap without what was handed out of it before.
+fn pieces(gap: Gap, ahead: &BTreeSet<Seq>) -> VecDeque<Gap> {
+    let Some(mut from) = gap.from.filter(|from| *from <= gap.to) else { return [gap].into() };
+    let mut pieces = VecDeque::new();
+    let had = ahead.range(Seq(from)..=Seq(gap.to)).map(|seq| seq.0);
+    for next in had.chain([gap.to + 1]) {
+        if from < next {
+            pieces.push_back(Gap { from: Some(from), to: next - 1, ..gap });
+        }
+        from = next + 1;
+    }
+    pieces
 }
 
 /// A connection and its first word, which is hello, or bye where that is all the hub has to say.

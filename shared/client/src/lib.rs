@@ -28,6 +28,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that can't go on fails"))]
 
 mod backoff;
+mod chain;
 mod connection;
 mod dial;
 mod discover;
@@ -51,6 +52,7 @@ pub use backoff::Retry;
 pub use connection::{Connection, Times};
 pub use discover::{Offer, OfferedHash, OfferedWebTransport, discover};
 pub use error::{ConnectError, HubError, ReceiveError, Source};
+pub use fanwire_protocol::Delivery;
 pub use feed::{Feed, FeedError, Update};
 pub use item::{FeedEvent, Item, PlainEvent};
 pub use options::{Options, OptionsError};

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fanwire_protocol::{HubUrl, LastEventId, Matcher, Matchers, PatternError, TopicError, frame};
+use fanwire_protocol::{Delivery, HubUrl, LastEventId, Matcher, Matchers, PatternError, TopicError, frame};
 use hyper::HeaderMap;
 use url::Url;
 
@@ -24,6 +24,9 @@ pub struct Options {
     pub last_event_id: Option<LastEventId>,
     /// The heartbeat to ask for. Default: the hub's, 15 s.
     pub heartbeat: Option<Duration>,
+    /// How events come over WebTransport. Default: in order. With [`Delivery::PerTopic`] the cursor says up to where nothing is missing:
+    /// events above it were handed out, and come again on a connection that goes on at it. A [`crate::Feed`] drops those.
+    pub delivery: Delivery,
     /// Ask for control messages on SSE. Default: true; without them there are no cursors, no [`crate::Item::Hello`], and events are
     /// [`crate::PlainEvent`]s.
     pub control: bool,
@@ -71,6 +74,7 @@ impl Options {
             matchers: Matchers::default(),
             last_event_id: None,
             heartbeat: None,
+            delivery: Delivery::default(),
             control: true,
             headers: HeaderMap::new(),
             token: None,
@@ -97,6 +101,12 @@ impl Options {
         Ok(self)
     }
 
+    /// Says how events come.
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
     /// Says whom to trust.
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
@@ -113,6 +123,15 @@ impl Options {
     pub fn last_event_id(mut self, id: LastEventId) -> Self {
         self.last_event_id = Some(id);
         self
+    }
+}
+
+impl Options {
+    /// How events are asked for, here or in the URL.
+    pub(crate) fn asked_delivery(&self) -> Delivery {
+        let in_url =
+            || self.url.query_pairs().find(|(name, _)| name == "delivery").and_then(|(_, name)| name.parse().ok());
+        if self.delivery == Delivery::default() { in_url().unwrap_or_default() } else { self.delivery }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use fanwire_protocol::Delivery;
 use hyper::{HeaderMap, header};
 use url::{Host, Url};
 
@@ -53,6 +54,7 @@ pub(crate) fn feed_url(options: &Options, mut url: Url, sse: bool) -> Url {
         "last_event_id" => options.last_event_id.is_some(),
         "heartbeat" => options.heartbeat.is_some(),
         "control" => control,
+        "delivery" => options.delivery != Delivery::default(),
         _ => false,
     };
     if url.query_pairs().any(|(name, _)| replaced(&name)) {
@@ -70,6 +72,9 @@ pub(crate) fn feed_url(options: &Options, mut url: Url, sse: bool) -> Url {
         }
         if let Some(heartbeat) = options.heartbeat {
             query.append_pair("heartbeat", &heartbeat.as_secs_f64().to_string());
+        }
+        if options.delivery != Delivery::default() {
+            query.append_pair("delivery", options.delivery.name());
         }
         if in_band {
             query.append_pair("auth", "inband");

@@ -1,6 +1,7 @@
 //! A feed over WebTransport. [PROTOCOL §5]
 
 mod control;
+mod lanes;
 mod read;
 
 use std::sync::OnceLock;
@@ -15,9 +16,9 @@ use web_transport_quinn::{
 use crate::{ConnectError, HubError, Options, ReceiveError, dial, target, target::Place};
 
 pub use control::{Control, ControlError};
-pub(crate) use read::Reader;
+pub(crate) use {lanes::Lanes, read::Reader};
 
-/// A session and its feed stream.
+/// A session and its feed stream, where it has just one.
 #[derive(Debug)]
 pub(crate) struct Feed {
     session: Session,
@@ -60,8 +61,7 @@ impl Feed {
         };
         match stream.read_chunk(CHUNK_BYTES_MAX, true).await {
             Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
-            Err(ReadError::SessionError(error)) => Err(session_error(error)),
-            Err(error) => Err(ReceiveError::Cut(error.into())),
+            Err(error) => Err(read_error(error)),
         }
     }
 
@@ -84,6 +84,13 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         self.session.close(0, b"");
+    }
+}
+
+fn read_error(error: ReadError) -> ReceiveError {
+    match error {
+        ReadError::SessionError(error) => session_error(error),
+        error => ReceiveError::Cut(error.into()),
     }
 }
 

@@ -18,6 +18,8 @@ pub const CHANGED: u64 = 0x03;
 pub const PING: u64 = 0x04;
 /// The feed ends; JSON.
 pub const BYE: u64 = 0x05;
+/// A stream of events beside the feed's begins; JSON.
+pub const LANE: u64 = 0x06;
 /// Control stream: credentials; JSON. Kept for tokens.
 pub const AUTH: u64 = 0x10;
 /// Control stream: more topics; JSON.
@@ -81,6 +83,26 @@ pub fn json<T: serde::Serialize>(kind: u64, payload: &T) -> Bytes {
     put_varint(&mut out, payload.len() as u64);
     out.extend_from_slice(&payload);
     out.freeze()
+}
+
+/// A frame with a JSON payload that says what comes before it in the feed, since other streams carry some of that: see [`read_prev`].
+pub fn linked_json<T: serde::Serialize>(kind: u64, prev: Seq, payload: &T) -> Bytes {
+    #[derive(serde::Serialize)]
+    struct Linked<'a, T> {
+        prev_seq: u64,
+        #[serde(flatten)]
+        payload: &'a T,
+    }
+    json(kind, &Linked { prev_seq: prev.0, payload })
+}
+
+/// What a payload of [`linked_json`] says comes before it.
+pub fn read_prev(payload: &[u8]) -> Option<Seq> {
+    #[derive(serde::Deserialize)]
+    struct Link {
+        prev_seq: u64,
+    }
+    serde_json::from_slice::<Link>(payload).ok().map(|link| Seq(link.prev_seq))
 }
 
 /// The part of an `EVENT` frame that is the same for every feed: everything after `prev_seq`.

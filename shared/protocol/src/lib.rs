@@ -4,6 +4,7 @@
 //! `shared/PROTOCOL.md`; the types here make what that page forbids unrepresentable, so that a value that exists is valid.
 
 mod cursor;
+mod delivery;
 mod event;
 pub mod frame;
 mod matcher;
@@ -14,6 +15,7 @@ mod text;
 mod topic;
 
 pub use cursor::{Cursor, CursorError, Epoch, LastEventId, LastEventIdError, Seq};
+pub use delivery::{Delivery, UnknownDelivery};
 pub use event::{Data, Draft, DraftError, Event, Limits};
 pub use matcher::{Matcher, Matchers};
 pub use pattern::{HubUrl, Pattern, PatternError, TopicUrl};

@@ -145,6 +145,13 @@ impl Bye {
     }
 }
 
+/// The first frame of a stream that carries some of a feed's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    /// Which of them it is; the events of one topic all come on one.
+    pub lane: u64,
+}
+
 /// Why a feed ends; also the code of the WebTransport close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use fanwire_protocol::{
     Cursor, Data, Draft, Epoch, Event, EventId, EventType, Seq, Topic,
     frame::{self, Decoder},
-    message::{Answer, Bye, ByeCode, Changed, Done, Gap, GapReason, Hello, Message, Outcome, Ping, Refusal, Verdict},
+    message::{
+        Answer, Bye, ByeCode, Changed, Done, Gap, GapReason, Hello, Lane, Message, Outcome, Ping, Refusal, Verdict,
+    },
     sse::{self, ControlId, Parser},
 };
 use serde_json::{Value, json};
@@ -103,7 +105,28 @@ fn message_vectors() -> Value {
         let answer = Answer { request_id: 2, outcome };
         json!({ "answer": answer, "frame_hex": hex(&frame::json(frame::ANSWER, &answer)) })
     });
-    json!({ "vectors": rows.collect::<Vec<_>>(), "answers": answers.collect::<Vec<_>>() })
+    let linked = [
+        (97, Message::Ping(Ping { watermark: cursor(120) })),
+        (41, Message::Gap(Gap { reason: GapReason::Evicted, from: Some(43), to: 97, cursor: cursor(97) })),
+    ];
+    let linked = linked.into_iter().map(|(prev, message)| {
+        let bytes = match &message {
+            Message::Ping(ping) => frame::linked_json(frame::PING, Seq(prev), ping),
+            Message::Gap(gap) => frame::linked_json(frame::GAP, Seq(prev), gap),
+            _ => unreachable!("only these two"),
+        };
+        let payload = message_payload(&bytes);
+        assert_eq!(frame::read_prev(&payload), Some(Seq(prev)));
+        json!({ "message": message, "prev_seq": prev, "frame_hex": hex(&bytes) })
+    });
+    let lane = json!({ "lane": 3, "frame_hex": hex(&frame::json(frame::LANE, &Lane { lane: 3 })) });
+    json!({ "vectors": rows.collect::<Vec<_>>(), "answers": answers.collect::<Vec<_>>(), "linked": linked.collect::<Vec<_>>(), "lane": lane })
+}
+
+fn message_payload(bytes: &[u8]) -> Bytes {
+    let mut decoder = Decoder::new(1024);
+    decoder.feed(bytes);
+    decoder.next().unwrap().unwrap().payload
 }
 
 fn message_frame(message: &Message) -> (u64, Bytes) {

@@ -5,6 +5,7 @@
 mod control;
 mod endings;
 mod events;
+mod per_topic;
 mod resume;
 mod slow;
 

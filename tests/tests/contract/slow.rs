@@ -13,9 +13,13 @@ on_every_way!(
     a_slow_reader_that_lost_history_is_told_which,
     a_reader_that_never_reads_is_cut_off,
 );
+on_every_way!(@way per_topic PerTopic [
+    a_slow_reader_is_caught_up_from_the_log_and_slows_nobody,
+    a_reader_that_never_reads_is_cut_off
+]);
 
 /// More than sockets and windows hold.
-const EVENTS: usize = 700;
+pub(crate) const EVENTS: usize = 700;
 const EVENT_BYTES: usize = 60_000;
 
 async fn a_slow_reader_is_caught_up_from_the_log_and_slows_nobody(way: Way) {
@@ -75,7 +79,7 @@ async fn a_reader_that_never_reads_is_cut_off(way: Way) {
     assert!(!matches!(end, Err(ReceiveError::Order { .. } | ReceiveError::Skipped { .. })), "{end:?}");
 }
 
-async fn publish_big(hub: &TestHub, count: usize) {
+pub(crate) async fn publish_big(hub: &TestHub, count: usize) {
     let mut publisher = hub.publisher();
     for number in 0..count {
         let text = format!("{number:0>EVENT_BYTES$}");

@@ -44,30 +44,38 @@ impl Reader {
     }
 
     fn item(&mut self, frame: Frame) -> Result<Option<Item>, ReceiveError> {
-        let payload = frame.payload;
-        Ok(Some(match frame.kind {
-            frame::EVENT => {
-                let epoch = self.epoch.ok_or(Malformed("an EVENT before HELLO"))?;
-                let frame::FeedEvent { prev, event } = frame::read_event(epoch, payload)?;
-                self.retry = event.draft.retry.or(self.retry);
-                Item::Event(FeedEvent { prev: Some(prev), event })
-            }
-            frame::HELLO => {
-                let hello: Hello = json("HELLO", &payload)?;
-                self.epoch = Some(hello.cursor.epoch);
-                Item::Hello(hello)
-            }
-            frame::GAP => {
-                let gap: Gap = json("GAP", &payload)?;
-                self.epoch = Some(gap.cursor.epoch);
-                Item::Gap(gap)
-            }
-            frame::CHANGED => Item::Changed(json("CHANGED", &payload)?),
-            frame::PING => Item::Ping(json("PING", &payload)?),
-            frame::BYE => Item::Bye(json("BYE", &payload)?),
-            _ => return Ok(None),
-        }))
+        let item = item(frame, &mut self.epoch)?;
+        if let Some(Item::Event(event)) = &item {
+            self.retry = event.event.draft.retry.or(self.retry);
+        }
+        Ok(item)
     }
+}
+
+/// Reads a frame of a feed; none of a type that isn't known. HELLO and GAP say of which log the feed is.
+pub(super) fn item(frame: Frame, epoch: &mut Option<Epoch>) -> Result<Option<Item>, ReceiveError> {
+    let payload = frame.payload;
+    Ok(Some(match frame.kind {
+        frame::EVENT => {
+            let epoch = epoch.ok_or(Malformed("an EVENT before HELLO"))?;
+            let frame::FeedEvent { prev, event } = frame::read_event(epoch, payload)?;
+            Item::Event(FeedEvent { prev: Some(prev), event })
+        }
+        frame::HELLO => {
+            let hello: Hello = json("HELLO", &payload)?;
+            *epoch = Some(hello.cursor.epoch);
+            Item::Hello(hello)
+        }
+        frame::GAP => {
+            let gap: Gap = json("GAP", &payload)?;
+            *epoch = Some(gap.cursor.epoch);
+            Item::Gap(gap)
+        }
+        frame::CHANGED => Item::Changed(json("CHANGED", &payload)?),
+        frame::PING => Item::Ping(json("PING", &payload)?),
+        frame::BYE => Item::Bye(json("BYE", &payload)?),
+        _ => return Ok(None),
+    }))
 }
 
 fn json<T: serde::de::DeserializeOwned>(name: &'static str, payload: &[u8]) -> Result<T, ReceiveError> {

@@ -1,8 +1,12 @@
 //! An accepted session.
 
-use std::rc::Rc;
+use std::{
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use quinn::VarInt;
 use thiserror::Error;
 
@@ -39,18 +43,32 @@ impl Session {
     /// Opens a stream to send on. Waits while the peer allows no more of them.
     pub async fn open_uni(&self) -> Result<SendStream, OpenError> {
         let opened = self.state.unless_over(self.state.connection.open_uni()).await;
-        let Some(Ok(mut stream)) = opened else { return Err(OpenError::SessionEnded) };
+        let Some(Ok(stream)) = opened else { return Err(OpenError::SessionEnded) };
+        let (mut stream, header) = self.adopt_uni(stream).ok_or(OpenError::SessionEnded)?;
+        stream.write_all_chunks(&mut [header]).await.map_err(|_| OpenError::SessionEnded)?;
+        Ok(stream)
+    }
+
+    /// Opens a stream to send on, if the peer allows another one now. The bytes are its header: whoever writes to it begins with them.
+    pub fn try_open_uni(&self) -> Option<(SendStream, Bytes)> {
+        let opened = pin!(self.state.connection.open_uni()).poll(&mut Context::from_waker(Waker::noop()));
+        match opened {
+            Poll::Ready(Ok(stream)) => self.adopt_uni(stream),
+            _ => None,
+        }
+    }
+
+    /// Makes a stream one of the session's, unless that is over.
+    fn adopt_uni(&self, mut stream: quinn::SendStream) -> Option<(SendStream, Bytes)> {
+        if self.state.is_over() {
+            let _ = stream.reset(crate::transport::quic::code::SESSION_GONE);
+            return None;
+        }
         let mut header = BytesMut::with_capacity(STREAM_HEADER_BYTES_MAX);
         varint::encode(STREAM_WEBTRANSPORT, &mut header);
         varint::encode(self.state.id, &mut header);
-        if self.state.is_over() {
-            let _ = stream.reset(crate::transport::quic::code::SESSION_GONE);
-            return Err(OpenError::SessionEnded);
-        }
         let key = self.state.insert_sending(stream);
-        let mut stream = SendStream::new(self.state.clone(), key);
-        stream.write_all_chunks(&mut [header.freeze()]).await.map_err(|_| OpenError::SessionEnded)?;
-        Ok(stream)
+        Some((SendStream::new(self.state.clone(), key), header.freeze()))
     }
 
     /// The next bidirectional stream that the peer opens, or `None` when the session has ended. Up to 16 wait; the peer

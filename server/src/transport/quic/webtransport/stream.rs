@@ -1,6 +1,10 @@
 //! The streams of a session.
 
-use std::{future::poll_fn, rc::Rc, task::Poll};
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -64,6 +68,12 @@ impl SendStream {
             Poll::Ready(Ok(()))
         });
         state.unless_over(write).await.unwrap_or(Err(WriteError::SessionEnded))
+    }
+
+    /// Writes as much of `chunks` as the peer takes now, and says how many of them were written in full; of the next one what is left
+    /// stays. Pending for ever once the session has ended: the caller watches for that.
+    pub fn poll_write_chunks(&mut self, cx: &mut Context<'_>, chunks: &mut [Bytes]) -> Poll<Result<usize, WriteError>> {
+        self.state.poll_write_chunks(self.key, cx, chunks).map_err(WriteError::from)
     }
 
     /// Ends the stream; what was written is still delivered, even beyond the session's end.

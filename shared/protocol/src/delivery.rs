@@ -1,0 +1,45 @@
+//! How the events of a feed come over WebTransport.
+
+use std::{fmt, str::FromStr};
+
+/// How the events of a feed come over WebTransport. On SSE each of them means [`Delivery::Ordered`]. [PROTOCOL §5.6]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Delivery {
+    /// On one stream, in the order of the log.
+    #[default]
+    Ordered,
+    /// On a stream for each of several groups of topics: in order within each topic, so that what one loses holds up no other.
+    PerTopic,
+}
+
+impl Delivery {
+    /// Every one of them.
+    pub const ALL: [Self; 2] = [Self::Ordered, Self::PerTopic];
+
+    /// Its name in a query, and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ordered => "ordered",
+            Self::PerTopic => "per-topic",
+        }
+    }
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Delivery {
+    type Err = UnknownDelivery;
+
+    fn from_str(name: &str) -> Result<Self, UnknownDelivery> {
+        Self::ALL.into_iter().find(|delivery| delivery.name() == name).ok_or(UnknownDelivery)
+    }
+}
+
+/// A name that no [`Delivery`] has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("delivery is ordered or per-topic")]
+pub struct UnknownDelivery;
