@@ -32,6 +32,7 @@ use crate::{
     hub::{Hub, Refused, now_ms},
     local,
     log::{DiskLog, MemoryLog, SharedLog, admin::ServedLog},
+    subscriptions::{self, Subscriptions},
     telemetry::{Carrier, Limit, Metrics, open_descriptors},
     transport::{http3, quic, tcp},
 };
@@ -113,10 +114,12 @@ impl App {
                 log
             }
         };
+        let subscriptions = config.subscriptions_max.map(|max| Arc::new(Subscriptions::new(max)));
         let shards = fanout::Config {
             count: config.shards,
             limits: config.feed_limits,
             drain_spread_ms: config.limits.retry.as_millis() as u64,
+            subscriptions: subscriptions.clone(),
         };
         let ports = [http_address, https_address].into_iter().flatten().map(|address| address.port());
         let auth = Arc::new(Auth::new(config.auth.clone()));
@@ -127,7 +130,7 @@ impl App {
         let feeds = shards.feeds();
         let shards = Arc::new(shards);
         let hub = Hub::new(log.clone(), config.limits, config.auth.hub_url(), metrics.clone());
-        let hub = Arc::new(hub);
+        let hub = Arc::new(hub.telling(subscriptions.clone()));
         let edge = Edge {
             hub: hub.clone(),
             auth: auth.clone(),
@@ -176,7 +179,10 @@ impl App {
             tasks.spawn(accept_quic(quic.clone(), shards.clone(), admission, service));
             endpoint = Some(quic);
         }
-        tasks.spawn(expire(log));
+        tasks.spawn(expire(log.clone()));
+        if let Some(subscriptions) = subscriptions {
+            tasks.spawn(subscriptions::tell(subscriptions, log, now_ms));
+        }
         if let Some(certificate) = &certificate {
             tasks.spawn(reload(certificate.clone()));
         }

@@ -14,5 +14,6 @@ pub mod http;
 pub mod hub;
 pub mod local;
 pub mod log;
+pub mod subscriptions;
 pub mod telemetry;
 pub mod transport;

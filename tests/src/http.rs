@@ -276,6 +276,17 @@ impl Whole {
     pub fn header(&self, name: &str) -> &str {
         text(&self.headers, name)
     }
+
+    /// The challenge of a refusal, without where the metadata is, which each has to have; empty if there is none.
+    pub fn challenge(&self) -> &str {
+        let challenge = self.header("www-authenticate");
+        if challenge.is_empty() {
+            return "";
+        }
+        let url = "https://hub.example/.well-known/oauth-protected-resource/.well-known/mercure";
+        let rest = challenge.strip_suffix(&format!(" resource_metadata=\"{url}\""));
+        rest.unwrap_or_else(|| panic!("{challenge}")).trim_end_matches(',')
+    }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {

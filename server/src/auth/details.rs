@@ -62,9 +62,8 @@ pub(super) fn rights(claim: Option<&Value>, base: &HubUrl) -> Result<Rights, Det
         }
         if actions.contains(&"subscribe") {
             subscribe.extend_from_slice(&matchers);
-            if let Some(json) = payload.and_then(|payload| to_raw_value(payload).ok()) {
-                payloads.push(Payload { scope: matchers.into_iter().collect(), json: Arc::from(json) });
-            }
+            let json = payload.and_then(|payload| to_raw_value(payload).ok()).map(Arc::from);
+            payloads.push(Payload { scope: matchers.into_iter().collect(), json });
         }
     }
     let (publish, subscribe) = (Arc::new(publish.into_iter().collect()), Arc::new(subscribe.into_iter().collect()));
@@ -137,7 +136,7 @@ mod tests {
             |scope: &crate::core::Scope| ["a", "b", "c"].map(|topic| scope.covers(&Topic::new(topic).unwrap()));
         assert_eq!(covers(&granted.subscribe), [true, false, false]);
         assert_eq!(covers(&granted.publish), [false, true, false]);
-        assert_eq!((granted.payloads.len(), granted.payloads[0].json.get()), (1, r#"{"x":1}"#));
+        assert_eq!((granted.payloads.len(), granted.payloads[0].json.as_ref().unwrap().get()), (1, r#"{"x":1}"#));
         assert!(!granted.revoke);
         let claim =
             json!([detail(json!({"actions": ["publish", "revoke"], "topics": [{"match": "*", "match_type": "any"}]}))]);

@@ -66,6 +66,11 @@ impl Issuer {
         &self.name
     }
 
+    /// Whether keys of it are published at a URL.
+    pub(super) fn publishes_keys(&self) -> bool {
+        !self.published.is_empty()
+    }
+
     pub(super) fn verify(&self, token: &Unverified<'_>, rules: &Rules<'_>) -> Result<(Identity, Rights), TokenError> {
         let published: Vec<_> = self.published.iter().filter_map(|set| set.keys()).collect();
         let keys = self.given.iter().chain(published.iter().flat_map(|set| set.iter()));

@@ -198,6 +198,18 @@ impl Auth {
         !self.rules.load().issuers.is_empty()
     }
 
+    /// The hub's resource identifier.
+    pub fn resource(&self) -> String {
+        self.rules.load().config.resource.clone()
+    }
+
+    /// The issuers that publish their keys under a name that is a URL: those that others can ask for tokens.
+    pub fn authorization_servers(&self) -> Vec<String> {
+        let rules = self.rules.load();
+        let published = |issuer: &&Issuer| issuer.publishes_keys() && issuer.name().starts_with("https://");
+        rules.issuers.iter().filter(published).map(|issuer| issuer.name().to_owned()).collect()
+    }
+
     /// The cookie that a token may come in.
     pub fn cookie(&self) -> String {
         self.rules.load().config.cookie.clone()

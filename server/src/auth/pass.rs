@@ -76,8 +76,8 @@ pub struct Rights {
 pub struct Payload {
     /// Which subscriptions.
     pub scope: Scope,
-    /// A JSON object.
-    pub json: Arc<RawValue>,
+    /// A JSON object; none hides those of the details that follow.
+    pub json: Option<Arc<RawValue>>,
 }
 
 /// Which page asked a hub, and under which name of the hub.

@@ -135,6 +135,14 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_SUBSCRIBERS_MAX", value_name = "COUNT")]
     pub subscribers_max: Option<usize>,
 
+    /// Tell who is subscribed, to those whose tokens grant it: as private events, and as a list
+    #[arg(long, env = "FANWIRE_SUBSCRIPTIONS", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub subscriptions: Option<bool>,
+
+    /// The most subscriptions, one for each matcher of each feed, that are told of; each takes some 300 bytes [default: 250000]
+    #[arg(long, env = "FANWIRE_SUBSCRIPTIONS_MAX", value_name = "COUNT")]
+    pub subscriptions_max: Option<usize>,
+
     /// The most events of the default retention class [default: 100000]
     #[arg(long, env = "FANWIRE_HISTORY_EVENTS_MAX", value_name = "COUNT")]
     pub history_events_max: Option<usize>,
@@ -206,6 +214,8 @@ impl Layer {
             connections_per_address_max: self.connections_per_address_max.or(lower.connections_per_address_max),
             publish_rate_max: self.publish_rate_max.or(lower.publish_rate_max),
             subscribers_max: self.subscribers_max.or(lower.subscribers_max),
+            subscriptions: self.subscriptions.or(lower.subscriptions),
+            subscriptions_max: self.subscriptions_max.or(lower.subscriptions_max),
             history_events_max: self.history_events_max.or(lower.history_events_max),
             history_bytes_max: self.history_bytes_max.or(lower.history_bytes_max),
             history_age_max: self.history_age_max.or(lower.history_age_max),

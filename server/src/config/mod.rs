@@ -47,6 +47,8 @@ pub struct Config {
     pub allow_anonymous: bool,
     /// Origins whose pages may use the hub besides its own.
     pub allowed_origins: Vec<Origin>,
+    /// Tell who is subscribed, of so many subscriptions at the most; none: don't.
+    pub subscriptions_max: Option<usize>,
     /// How many threads serve connections.
     pub shards: usize,
     /// Publish the host's vital signs.
@@ -149,6 +151,11 @@ impl Config {
                 .unwrap_or(admission.connections_per_address_max),
             ..admission
         };
+        let subscriptions = layer.subscriptions.unwrap_or(false);
+        ensure!(
+            !subscriptions || !auth.issuers.is_empty(),
+            "subscriptions needs keys: who is subscribed is told to those whose tokens grant it"
+        );
         let origins = layer.allowed_origins.unwrap_or_default();
         let allowed_origins = origins.iter().map(|origin| origin.parse().context("allowed_origins"));
         let config = Self {
@@ -157,6 +164,7 @@ impl Config {
             metrics,
             identity,
             auth,
+            subscriptions_max: subscriptions.then(|| layer.subscriptions_max.unwrap_or(SUBSCRIPTIONS_MAX)),
             allow_anonymous: layer.allow_anonymous.unwrap_or(false),
             allowed_origins: allowed_origins.collect::<Result<_>>()?,
             shards: match layer.shards {
@@ -185,6 +193,9 @@ impl Config {
         };
         let mut classes: Vec<Class> = layer.retention.unwrap_or_default().into_iter().map(Class::from).collect();
         let config = Self { demo: config.demo && config.is_loopback_only(), ..config };
+        if config.subscriptions_max.is_some() {
+            classes.insert(0, subscriptions_class());
+        }
         if config.demo {
             classes.insert(0, demo_class());
         }
@@ -257,6 +268,17 @@ fn demo_class() -> Class {
     }
 }
 
+/// The events about who is subscribed: enough to go on from after a cut, and no more. Whoever comes later reads the list.
+fn subscriptions_class() -> Class {
+    Class {
+        name: "subscriptions".into(),
+        topics: vec![TopicRule::Prefix(format!("{}/", crate::subscriptions::NAMESPACE))],
+        events_max: 50_000,
+        bytes_max: 32 * 1024 * 1024,
+        age_max: Some(HOUR),
+    }
+}
+
 fn read_file(path: &Path) -> Result<Layer> {
     let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
     // The parser's message has several lines, with a picture of the place; one line is enough.
@@ -285,6 +307,7 @@ fn dev_directory(given: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
+const SUBSCRIPTIONS_MAX: usize = 250_000;
 const SECOND: Duration = Duration::from_secs(1);
 const FSYNC_MIN: Duration = Duration::from_millis(1);
 /// What is written in between is in memory, or in new room of the file.
@@ -384,6 +407,7 @@ mod tests {
                 "resource = 'r'\n[[issuer]]\niss = 'x'\nsecret = '0123456789abcdef0123456789abcdef'\nalgorithms = ['RS256']",
                 "a key of this kind can't verify",
             ),
+            ("subscriptions = true", "subscriptions needs keys"),
             ("cookie = 'a b'", "no name of a cookie"),
             ("clock_skew = '1h'", "clock_skew is"),
             ("heartbeat = '1h'", "heartbeat is from"),

@@ -11,7 +11,7 @@ use fanwire_protocol::{Matchers, Seq, message::Bye};
 
 use super::LocalShard;
 use crate::{
-    auth::{Holder, Pass},
+    auth::Pass,
     core::{ChangeError, FeedId, Item, Lease, Taken},
     telemetry::Transport,
 };
@@ -68,15 +68,22 @@ impl Feed {
     pub fn authorize(&self, request_id: u64, pass: Arc<Pass>, lease: Option<Lease>) -> Result<Seq, ChangeError> {
         let (now, rights) = (self.shard.now(), pass.feed_rights());
         let from = self.shard.with_core(|core| core.authorize(self.id, request_id, (rights, lease), now))?;
-        if let Some(holder) = self.shard.holder(self.id) {
-            self.shard.hold(self.id, Holder { pass, ..holder });
-        }
+        self.shard.renewed(self.id, pass);
         Ok(from)
     }
 
     /// Changes the matchers; see [`crate::core::Shard::change`].
     pub fn change(&self, request_id: u64, edit: impl FnOnce(&mut Matchers)) -> Result<Seq, ChangeError> {
-        self.shard.with_core(|core| core.change(self.id, request_id, edit))
+        let mut changed = None;
+        let edit = |matchers: &mut Matchers| {
+            edit(matchers);
+            changed = Some(matchers.clone());
+        };
+        let from = self.shard.with_core(|core| core.change(self.id, request_id, edit))?;
+        if let Some(matchers) = changed {
+            self.shard.rematched(self.id, &matchers);
+        }
+        Ok(from)
     }
 }
 

@@ -21,7 +21,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{core, log::SharedLog, telemetry::Metrics};
+use crate::{core, log::SharedLog, subscriptions::Subscriptions, telemetry::Metrics};
 
 use feeds::{COMMANDS_MAX, Command};
 
@@ -45,6 +45,8 @@ pub struct Config {
     pub limits: core::Limits,
     /// Over how long the feeds of a drain are asked to come back, in milliseconds.
     pub drain_spread_ms: u64,
+    /// Who is told of feeds that come and go.
+    pub subscriptions: Option<Arc<Subscriptions>>,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,7 @@ impl Shards {
                     log: log.clone(),
                     gate: gate.clone(),
                     counters: metrics.shard(),
+                    subscriptions: config.subscriptions.clone(),
                     tail: log.tail(),
                     limits: config.limits,
                     seed: entropy(),

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use fanwire_protocol::message::Bye;
+use fanwire_protocol::{Matchers, message::Bye};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::{JoinSet, LocalSet},
@@ -23,9 +23,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Command, Feed, Gate, Job};
 use crate::{
-    auth::Holder,
+    auth::{Holder, Pass},
     core::{Committed, Effect, FeedId, Limits, ReadRequest, Shard, Subscription, Time},
     log::{SharedLog, Tail, TailStep},
+    subscriptions::Subscriptions,
     telemetry::{ShardCounters, Transport},
 };
 
@@ -39,6 +40,7 @@ pub struct LocalShard {
     holders: RefCell<HashMap<FeedId, Holder>>,
     gate: Gate,
     counters: Arc<ShardCounters>,
+    subscriptions: Option<Arc<Subscriptions>>,
     log: SharedLog,
     reads: Semaphore,
     tasks: TaskTracker,
@@ -50,6 +52,7 @@ pub(super) struct Setup {
     pub(super) log: SharedLog,
     pub(super) gate: Gate,
     pub(super) counters: Arc<ShardCounters>,
+    pub(super) subscriptions: Option<Arc<Subscriptions>>,
     pub(super) tail: Tail,
     pub(super) limits: Limits,
     pub(super) seed: u64,
@@ -69,13 +72,14 @@ pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands:
 }
 
 async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mpsc::Receiver<Command>) {
-    let Setup { log, gate, counters, tail, limits, seed, drain, drain_spread_ms, stop } = setup;
+    let Setup { log, gate, counters, subscriptions, tail, limits, seed, drain, drain_spread_ms, stop } = setup;
     let shard = Rc::new(LocalShard {
         core: RefCell::new(Shard::new(log.epoch(), tail.position(), seed, limits)),
         wakers: RefCell::default(),
         holders: RefCell::default(),
         gate,
         counters,
+        subscriptions,
         log,
         reads: Semaphore::new(READS_MAX),
         tasks: TaskTracker::new(),
@@ -179,6 +183,9 @@ impl LocalShard {
     /// Opens a feed; it closes when the handle is dropped.
     pub fn open(self: &Rc<Self>, subscription: Subscription, holder: Holder, transport: Transport) -> Feed {
         let now = self.now();
+        if let Some(subscriptions) = &self.subscriptions {
+            subscriptions.join(&holder, &subscription.matchers);
+        }
         let id = self.with_core(|core| core.open(subscription, now));
         self.hold(id, holder);
         Feed::new(self.clone(), id, transport)
@@ -195,6 +202,23 @@ impl LocalShard {
 
     pub(super) fn holder(&self, id: FeedId) -> Option<Holder> {
         self.holders.borrow().get(&id).cloned()
+    }
+
+    /// A feed has other matchers, as far as its holder is concerned: it may still be catching up.
+    pub(super) fn rematched(&self, id: FeedId, matchers: &Matchers) {
+        if let (Some(subscriptions), Some(holder)) = (&self.subscriptions, self.holders.borrow().get(&id)) {
+            subscriptions.change(holder.id, matchers);
+        }
+    }
+
+    /// A feed goes on with another pass.
+    pub(super) fn renewed(self: &Rc<Self>, id: FeedId, pass: Arc<Pass>) {
+        if let Some(holder) = self.holder(id) {
+            if let Some(subscriptions) = &self.subscriptions {
+                subscriptions.renew(holder.id, &pass);
+            }
+            self.hold(id, Holder { pass, ..holder });
+        }
     }
 
     /// Ends the feeds of those who wouldn't be let in any more, and says how many.
@@ -253,7 +277,10 @@ impl LocalShard {
     }
 
     pub(super) fn forget(&self, id: FeedId) {
-        self.holders.borrow_mut().remove(&id);
+        let holder = self.holders.borrow_mut().remove(&id);
+        if let (Some(subscriptions), Some(holder)) = (&self.subscriptions, holder) {
+            subscriptions.leave(holder.id);
+        }
         if let Some(slot) = self.wakers.borrow_mut().get_mut(id.index()) {
             *slot = None;
         }

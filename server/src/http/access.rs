@@ -15,7 +15,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use url::Url;
 
-use super::{Edge, refusal::RefusedCode, subscribe};
+use super::{Edge, metadata, refusal::RefusedCode, subscribe};
 use crate::hub::Refused;
 
 /// The rules of one hub.
@@ -140,22 +140,26 @@ pub(super) async fn guard(State(edge): State<Edge>, request: Request<Body>, next
     }
     let headers = response.headers_mut();
     if preflight {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, QUERY"));
+        headers
+            .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, QUERY, DELETE"));
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
+    metadata::add_to_challenge(&edge.auth, headers);
     headers.append(header::VARY, HeaderValue::from_name(header::ORIGIN));
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_name(MERCURE_LAST_EVENT_ID));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
     }
     response
 }
 
 /// Tells the id that a feed starts after. [Mercure, Reconciliation]
 pub(super) const MERCURE_LAST_EVENT_ID: HeaderName = HeaderName::from_static("mercure-last-event-id");
-const ALLOWED_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID";
+const ALLOWED_HEADERS: &str =
+    "Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID";
+const EXPOSED_HEADERS: &str = "ETag, Idempotent-Replayed, Link, Mercure-Last-Event-ID, Retry-After, WWW-Authenticate";
 
 #[cfg(test)]
 mod tests {

@@ -9,10 +9,12 @@ mod credentials;
 mod discovery;
 mod grants;
 mod health;
+mod metadata;
 mod metrics;
 mod publish;
 mod refusal;
 mod subscribe;
+mod subscriptions;
 
 use std::sync::Arc;
 
@@ -70,11 +72,17 @@ pub fn router(edge: Edge) -> Router {
     let mut router = Router::new();
     for path in EVENTS_PATHS {
         router = router.route(path, events());
+        for below in ["", "/{*rest}"] {
+            let list = get(subscriptions::get).delete(subscriptions::delete).fallback(not_allowed);
+            router = router.route(&format!("{path}/subscriptions{below}"), list);
+        }
     }
     router
         .route("/events/ticket", post(grants::ticket).fallback(not_allowed))
         .route("/events/revocations", post(grants::revoke).fallback(not_allowed))
         .route("/.well-known/fanwire", get(discovery::get).fallback(not_allowed))
+        .route(metadata::PREFIX, get(metadata::get).fallback(not_allowed))
+        .route(&format!("{}/{{*path}}", metadata::PREFIX), get(metadata::get).fallback(not_allowed))
         .route("/livez", get(health::live).fallback(not_allowed))
         .route("/readyz", get(health::ready).fallback(not_allowed))
         .route("/", get(assets::index).fallback(not_allowed))
@@ -101,6 +109,9 @@ async fn query_or_not_allowed(State(edge): State<Edge>, request: Request<Body>) 
 async fn not_allowed(request: Request<Body>) -> Response<Body> {
     let allowed = match request.uri().path() {
         path if is_events_path(path) => "GET, HEAD, POST, QUERY, OPTIONS",
+        path if EVENTS_PATHS.iter().any(|base| path.starts_with(&format!("{base}/subscriptions"))) => {
+            "GET, HEAD, DELETE, OPTIONS"
+        }
         path if path.starts_with("/events/") => "POST, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     };

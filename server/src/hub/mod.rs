@@ -26,6 +26,7 @@ use crate::{
     auth::{Auth, Holder, Pass, random_u128},
     core::Subscription,
     log::{Appended, IdempotencyKey, SharedLog, Stamped},
+    subscriptions::Subscriptions,
     telemetry::Metrics,
 };
 
@@ -45,6 +46,8 @@ pub struct Hub {
     patterns: Patterns,
     meter: Meter,
     metrics: Arc<Metrics>,
+    /// Who is subscribed, where that is told.
+    subscriptions: Option<Arc<Subscriptions>>,
     subscribers: Arc<AtomicUsize>,
     /// Bytes of bodies that may still come.
     bodies: Semaphore,
@@ -177,10 +180,32 @@ impl Hub {
             patterns,
             meter,
             metrics,
+            subscriptions: None,
             subscribers: Arc::default(),
             bodies,
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// The same, and it tells who is subscribed.
+    pub fn telling(self, subscriptions: Option<Arc<Subscriptions>>) -> Self {
+        Self { subscriptions, ..self }
+    }
+
+    /// Who is subscribed, where that is told.
+    pub fn subscriptions(&self) -> Option<&Arc<Subscriptions>> {
+        self.subscriptions.as_ref()
+    }
+
+    /// Whether so many matchers more may be told of.
+    pub fn check_subscriptions(&self, more: usize) -> Result<(), Refused> {
+        let has_room = self.subscriptions.as_ref().is_none_or(|subscriptions| subscriptions.has_room(more));
+        if has_room { Ok(()) } else { Err(Refused::too_many_subscriptions()) }
+    }
+
+    /// The newest committed position.
+    pub fn head(&self) -> Cursor {
+        self.log.head()
     }
 
     /// What the hub takes and gives.
@@ -284,6 +309,7 @@ impl Hub {
         }
         pass.check_subscribe()?;
         let seat = self.take_seat()?;
+        self.check_subscriptions(request.matchers.as_slice().len())?;
         let FeedRequest { matchers, last_event_id, replay, heartbeat, control: _, delivery } = request;
         let rights = pass.feed_rights();
         let start = self.log.resolve(last_event_id.as_ref(), replay, &matchers, &rights).await;
@@ -304,7 +330,7 @@ impl Hub {
             delivery,
             preceding_id,
             cursor,
-            holder: Holder { id: random_u128(), pass: Arc::new(pass) },
+            holder: Holder { id: feed_name(random_u128()), pass: Arc::new(pass) },
             seat: Arc::new(seat),
         })
     }
@@ -322,6 +348,11 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A random name as a UUID of version 4. [RFC 9562 §5.4]
+fn feed_name(random: u128) -> u128 {
+    random & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62
 }
 
 /// Milliseconds since the Unix epoch.

@@ -63,6 +63,10 @@ impl Refused {
         Self::later("too_many_patterns", "the feeds of this hub have as many different patterns as they may have")
     }
 
+    pub(super) fn too_many_subscriptions() -> Self {
+        Self::later("too_many_subscriptions", "the feeds of this hub have as many matchers as it may tell of")
+    }
+
     pub(super) fn too_busy() -> Self {
         Self::later("too_busy", "more is being published than the hub may hold at a time")
     }
@@ -106,7 +110,7 @@ impl Refused {
             "draining" => ByeCode::Drain,
             "no_token" | "invalid_token" | "insufficient_scope" => ByeCode::Unauthorized,
             "keys_unavailable" => ByeCode::Internal,
-            "too_many_connections" | "too_many_patterns" => ByeCode::Limit,
+            "too_many_connections" | "too_many_patterns" | "too_many_subscriptions" => ByeCode::Limit,
             "log_unavailable" => ByeCode::LogUnavailable,
             _ => ByeCode::BadRequest,
         };

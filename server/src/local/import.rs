@@ -30,7 +30,7 @@ pub(super) async fn post(State(desk): State<Desk>, uri: Uri, lines: Bytes) -> Re
     let now_ms = now_ms();
     let (mut events, mut line_numbers) = (Vec::new(), Vec::new());
     for (index, line) in lines.split(|&byte| byte == b'\n').enumerate() {
-        if line.trim_ascii().is_empty() {
+        if line.trim_ascii().is_empty() || line::is_of_hub(line) {
             continue;
         }
         let event = line::read(line, now_ms, &desk.limits).map_err(|error| Refused {

@@ -69,6 +69,16 @@ struct Origin {
     at: Option<u64>,
 }
 
+/// Whether a line is one of a hub's own events, which nobody can publish: they are about that hub's subscribers, and mean nothing elsewhere.
+pub(super) fn is_of_hub(line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Typed<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: std::borrow::Cow<'a, str>,
+    }
+    serde_json::from_slice::<Typed<'_>>(line).is_ok_and(|line| line.kind == EventType::mercure().as_str())
+}
+
 /// Reads an exported line, or one that could be published, which gets the time `now_ms`. What was exported is known by its cursor when it
 /// comes again.
 pub(super) fn read(line: &[u8], now_ms: u64, limits: &Limits) -> Result<Stamped, Refused> {
@@ -107,6 +117,16 @@ mod tests {
             assert!(line.starts_with(b"{\"cursor\":"), "what tells events from messages");
             let stamped = read(&line, 0, &Limits::default()).unwrap();
             assert_eq!((stamped.at_ms, stamped.draft), (99, event.draft));
+        }
+    }
+
+    #[test]
+    fn a_hubs_own_events_are_told_from_others() {
+        let own =
+            br#"{"cursor":"x","topic":"/.well-known/mercure/subscriptions/exact/a/b","type":"mercure","data":"{}"}"#;
+        assert!(is_of_hub(own));
+        for other in [&br#"{"topic":"a","type":"update"}"#[..], br#"{"topic":"a","data":"mercure"}"#, b"x"] {
+            assert!(!is_of_hub(other));
         }
     }
 

@@ -13,10 +13,10 @@ mod tail;
 
 use std::sync::Arc;
 
-use fanwire_protocol::{Cursor, Draft, Epoch, LastEventId, Matchers};
+use fanwire_protocol::{Cursor, Draft, Epoch, LastEventId, Matchers, Topic};
 use futures_util::future::BoxFuture;
 
-use crate::core::{Page, Read, Rights, Start};
+use crate::core::{Committed, Page, Read, Rights, Start};
 
 pub use disk::admin;
 pub use disk::{DiskLog, DiskLogError, Fsync, OpenError};
@@ -45,6 +45,14 @@ pub trait Log: std::fmt::Debug + Send + Sync + 'static {
 
     /// Reads a bounded piece of history.
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, LogError>>;
+
+    /// The newest event of each topic that begins so, in the order of the topics: of those behind `after`, `count_max` at the most.
+    fn newest_under<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<Topic>,
+        count_max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Arc<Committed>>, LogError>>;
 
     /// What is committed from now on.
     fn tail(&self) -> Tail;

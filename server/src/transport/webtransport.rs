@@ -438,6 +438,9 @@ async fn change(hub: &Hub, feed: &Feed, request: &Frame) -> Result<Done, Refused
     let mut matchers: Vec<Matcher> = matchers.collect::<Result<_, _>>()?;
     matchers.extend(hub.patterns().matchers(&asked.patterns).await?);
     let add = request.kind == frame::SUBSCRIBE;
+    if add {
+        hub.check_subscriptions(matchers.len())?;
+    }
     let changed = feed.change(asked.request_id, |current: &mut Matchers| {
         for matcher in matchers {
             let _ = if add { current.insert(matcher) } else { current.remove(&matcher) };

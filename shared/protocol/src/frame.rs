@@ -168,7 +168,7 @@ pub fn read_event(epoch: Epoch, payload: Bytes) -> Result<FeedEvent, Malformed> 
     let id = (flags & FLAG_ID != 0).then(|| get_name(&mut input)).transpose()?;
     let kind = (flags & FLAG_TYPE != 0).then(|| get_name(&mut input)).transpose()?;
     let retry = (flags & FLAG_RETRY != 0).then(|| varint(&mut input)).transpose()?;
-    let topic = Topic::new(get_name(&mut input)?).map_err(|_| Malformed("an EVENT with a topic that is none"))?;
+    let topic = Topic::of_event(get_name(&mut input)?).map_err(|_| Malformed("an EVENT with a topic that is none"))?;
     let data = payload.slice(payload.len() - input.len()..);
     let data = if flags & FLAG_BINARY != 0 {
         Data::Binary(data)
@@ -177,7 +177,8 @@ pub fn read_event(epoch: Epoch, payload: Bytes) -> Result<FeedEvent, Malformed> 
     };
     let mut draft = Draft::new(vec![topic], data).map_err(|_| Malformed("an EVENT without a topic"))?;
     draft.id = id.map(EventId::new).transpose().map_err(|_| Malformed("an EVENT with an id that is none"))?;
-    draft.kind = kind.map(EventType::new).transpose().map_err(|_| Malformed("an EVENT with a type that is none"))?;
+    draft.kind =
+        kind.map(EventType::of_event).transpose().map_err(|_| Malformed("an EVENT with a type that is none"))?;
     draft.retry = retry.map(Duration::from_millis);
     draft.private = flags & FLAG_PRIVATE != 0;
     Ok(FeedEvent { prev, event: Event { cursor: Cursor { epoch, seq }, at_ms, draft } })

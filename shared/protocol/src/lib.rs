@@ -17,7 +17,7 @@ mod topic;
 pub use cursor::{Cursor, CursorError, Epoch, LastEventId, LastEventIdError, Seq};
 pub use delivery::{Delivery, UnknownDelivery};
 pub use event::{Data, Draft, DraftError, Event, Limits};
-pub use matcher::{Matcher, Matchers};
+pub use matcher::{MatchType, Matcher, Matchers};
 pub use pattern::{HubUrl, Pattern, PatternError, TopicUrl};
 pub use topic::{EventId, EventIdError, EventType, EventTypeError, Topic, TopicError};
 

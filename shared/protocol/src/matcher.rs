@@ -1,6 +1,6 @@
 //! What a subscriber asks for.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{HubUrl, Pattern, PatternError, Topic, TopicError, TopicUrl};
 
@@ -35,11 +35,50 @@ impl Matcher {
         }
     }
 
+    /// The type of matcher that it is. [Mercure, Matcher Types]
+    pub fn match_type(&self) -> MatchType {
+        match self {
+            Self::Any | Self::Exact(_) => MatchType::Exact,
+            Self::Pattern(_) => MatchType::UrlPattern,
+        }
+    }
+
+    /// The matcher as it was given.
+    pub fn text(&self) -> Arc<str> {
+        match self {
+            Self::Any => "*".into(),
+            Self::Exact(topic) => topic.shared(),
+            Self::Pattern(pattern) => pattern.shared(),
+        }
+    }
+
     /// The parameter that asks for it in the query of a feed.
     pub fn parameter(&self) -> &'static str {
         match self {
             Self::Any | Self::Exact(_) => "match",
             Self::Pattern(_) => "match_urlpattern",
+        }
+    }
+}
+
+/// A type of matcher. `*` is one of `exact`, whichever way it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MatchType {
+    /// `exact`
+    Exact,
+    /// `urlpattern`
+    UrlPattern,
+}
+
+impl MatchType {
+    /// Every type.
+    pub const ALL: [Self; 2] = [Self::Exact, Self::UrlPattern];
+
+    /// Its name in the protocol.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::UrlPattern => "urlpattern",
         }
     }
 }

@@ -51,7 +51,7 @@ impl Default for HubUrl {
 pub struct Pattern(Arc<Compiled>);
 
 struct Compiled {
-    text: Box<str>,
+    text: Arc<str>,
     base: HubUrl,
     /// Those that don't take everything.
     parts: Box<[(Part, Component<Regexp>)]>,
@@ -123,6 +123,10 @@ impl Pattern {
     /// The pattern as it was given.
     pub fn as_str(&self) -> &str {
         &self.0.text
+    }
+
+    pub(crate) fn shared(&self) -> Arc<str> {
+        self.0.text.clone()
     }
 
     /// What it takes to compare a topic with the pattern, in units of some 50 ns, for topics and patterns that weren't made to take long.

@@ -10,15 +10,22 @@ use crate::text::forbidden_char;
 pub struct Topic(Arc<str>);
 
 impl Topic {
-    /// The longest topic, in bytes.
+    /// The longest topic that may be published on, in bytes.
     pub const BYTES_MAX: usize = 1024;
+    /// The longest topic of the hub's own events, in bytes: there is a matcher in it, in which each byte may take three.
+    pub const OF_EVENT_BYTES_MAX: usize = 4096;
 
     /// Parses a topic.
     pub fn new(text: &str) -> Result<Self, TopicError> {
+        if text.len() > Self::BYTES_MAX { Err(TopicError::TooLong) } else { Self::of_event(text) }
+    }
+
+    /// Parses a topic of an event that is there, which may be one of the hub's own.
+    pub fn of_event(text: &str) -> Result<Self, TopicError> {
         if text.is_empty() {
             return Err(TopicError::Empty);
         }
-        if text.len() > Self::BYTES_MAX {
+        if text.len() > Self::OF_EVENT_BYTES_MAX {
             return Err(TopicError::TooLong);
         }
         if text == "*" {
@@ -33,6 +40,10 @@ impl Topic {
     /// The topic as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    pub(crate) fn shared(&self) -> Arc<str> {
+        self.0.clone()
     }
 }
 
@@ -143,13 +154,23 @@ impl EventType {
 
     /// Parses a type.
     pub fn new(text: &str) -> Result<Self, EventTypeError> {
+        if text == MERCURE { Err(EventTypeError::Reserved) } else { Self::of_event(text) }
+    }
+
+    /// The type of the hub's own events. [Mercure, Subscription Events]
+    pub fn mercure() -> Self {
+        Self(MERCURE.into())
+    }
+
+    /// Parses a type of an event that is there, which may be one of the hub's own.
+    pub fn of_event(text: &str) -> Result<Self, EventTypeError> {
         if text.is_empty() {
             return Err(EventTypeError::Empty);
         }
         if text.len() > Self::BYTES_MAX {
             return Err(EventTypeError::TooLong);
         }
-        if text == crate::message::SSE_EVENT_TYPE || text == "mercure" {
+        if text == crate::message::SSE_EVENT_TYPE {
             return Err(EventTypeError::Reserved);
         }
         match forbidden_char(text) {
@@ -186,3 +207,5 @@ pub enum EventTypeError {
     #[error("a type must not contain the character U+{:04X}", *.0 as u32)]
     Forbidden(char),
 }
+
+const MERCURE: &str = "mercure";

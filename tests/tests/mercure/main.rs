@@ -5,3 +5,4 @@
 mod matching;
 mod patterns;
 mod query;
+mod subscriptions;

@@ -64,10 +64,10 @@ async fn a_cookie_lets_a_page_subscribe() {
         assert_eq!((answer.status.as_u16(), answer.code()), (403, "foreign_origin".into()), "{version:?}");
         let answer = Ask::get("/events?topic=a").header("cookie", format!("{cookie}x")).whole(version, &hub).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (401, "invalid_token".into()), "{version:?}");
-        assert_eq!(answer.header("www-authenticate"), "Bearer error=\"invalid_token\"");
+        assert_eq!(answer.challenge(), "Bearer error=\"invalid_token\"");
         let answer = Ask::get("/events?topic=a&access_token=x").whole(version, &hub).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (400, "invalid_request".into()), "{version:?}");
-        assert_eq!(answer.header("www-authenticate"), "Bearer error=\"invalid_request\"");
+        assert_eq!(answer.challenge(), "Bearer error=\"invalid_request\"");
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
 The events get new numbers, and keep their time, topics, id, type and data; subscribers get them as any others. Lines as `fanwire pub \
 --ndjson` takes them are taken too, at the time of the import.\n\n\
 What is older than its retention class keeps goes again soon after. What was imported before is known by its cursor, for as long as \
-idempotency keys last, and isn't imported again.\n\n\
+idempotency keys last, and isn't imported again. A hub's own events, about who is subscribed, are left out.\n\n\
 It stops at the first line that is none, and says how to go on.")]
 pub(super) struct Import {
     /// What `export` wrote, or - for standard input

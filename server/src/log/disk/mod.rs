@@ -44,12 +44,12 @@ use std::{
     time::Duration,
 };
 
-use fanwire_protocol::{Cursor, Epoch, LastEventId, Matchers, Seq};
+use fanwire_protocol::{Cursor, Epoch, LastEventId, Matchers, Seq, Topic};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{AppendError, Appended, Log, LogError, Replay, Retention, Stamped, Tail, TailBuffer, page::Place};
-use crate::core::{Page, Read, Rights, Start};
+use crate::core::{Committed, Page, Read, Rights, Start};
 use medium::{Medium, StoreFile};
 use store::Store;
 
@@ -194,6 +194,16 @@ impl Log for DiskLog {
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, LogError>> {
         self.shared.clone().blocking(move |_, store| store.read(&read))
+    }
+
+    fn newest_under<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<Topic>,
+        count_max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Arc<Committed>>, LogError>> {
+        let prefix = prefix.to_owned();
+        self.shared.clone().blocking(move |_, store| store.newest_under(&prefix, after.as_ref(), count_max))
     }
 
     fn tail(&self) -> Tail {

@@ -56,9 +56,9 @@ pub(super) fn decode(cursor: Cursor, record: &[u8]) -> Option<Event> {
     input = rest;
     let has = |flag: u8| flags & flag != 0;
     let topics = get_varint(&mut input)?;
-    let topics: Option<Vec<_>> = (0..topics).map(|_| Topic::new(get_name(&mut input)?).ok()).collect();
+    let topics: Option<Vec<_>> = (0..topics).map(|_| Topic::of_event(get_name(&mut input)?).ok()).collect();
     let id = if has(FLAG_ID) { Some(EventId::new(get_name(&mut input)?).ok()?) } else { None };
-    let kind = if has(FLAG_TYPE) { Some(EventType::new(get_name(&mut input)?).ok()?) } else { None };
+    let kind = if has(FLAG_TYPE) { Some(EventType::of_event(get_name(&mut input)?).ok()?) } else { None };
     let retry = if has(FLAG_RETRY) { Some(Duration::from_millis(get_varint(&mut input)?)) } else { None };
     let data = Bytes::copy_from_slice(input);
     let data = if has(FLAG_BINARY) { Data::Binary(data) } else { Data::from_utf8(data)? };

@@ -441,7 +441,7 @@ impl Store {
         let mut next = reader.topics.first()?.map(|(key, _)| key.value().0.to_owned());
         for _ in 0..topics_max {
             let Some(topic) = next else { return Newest::seen(newest, &past, matchers, rights) };
-            if Topic::new(&topic).is_ok_and(|topic| matchers.matches(&[topic])) {
+            if Topic::of_event(&topic).is_ok_and(|topic| matchers.matches(&[topic])) {
                 newest.extend(reader.newest_of(&topic, head)?);
             }
             // No event has this number: the next entry is the next topic's.
@@ -449,6 +449,33 @@ impl Store {
             next = others.next().transpose()?.map(|(key, _)| key.value().0.to_owned());
         }
         if next.is_some() { Ok(Newest::too_many()) } else { Newest::seen(newest, &past, matchers, rights) }
+    }
+
+    /// The newest event of each topic that begins so: of those behind `after`, `count_max` at the most.
+    pub(super) fn newest_under(
+        &self,
+        prefix: &str,
+        after: Option<&Topic>,
+        count_max: usize,
+    ) -> Result<Vec<Arc<Committed>>, Failure> {
+        let reader = Reader::open(&self.database.begin_read()?)?;
+        let mut newest = Vec::new();
+        // No event has these numbers: what is behind is another topic's, or any topic's.
+        let mut from = after.map_or((prefix.to_owned(), 0), |after| (after.as_str().to_owned(), u64::MAX));
+        while newest.len() < count_max {
+            let Some((key, _)) = reader.topics.range((from.0.as_str(), from.1)..)?.next().transpose()? else { break };
+            let topic = key.value().0;
+            if !topic.starts_with(prefix) {
+                break;
+            }
+            if let Some(seq) = reader.newest_of(topic, Seq::MAX)?
+                && let Some(event) = reader.event(seq, self.epoch)?
+            {
+                newest.push(Arc::new(Committed::new(event)));
+            }
+            from = (topic.to_owned(), u64::MAX);
+        }
+        Ok(newest)
     }
 
     /// Reads a bounded piece of history. Everything is of one moment.

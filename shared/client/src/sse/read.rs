@@ -91,7 +91,7 @@ fn message(json: &str) -> Result<Option<Message>, ReceiveError> {
 fn event(id: &str, kind: Option<&str>, data: String, retry: Option<Duration>) -> Result<Event, Malformed> {
     let id = ControlId::parse(id).ok_or(Malformed("an event without a cursor: does the hub know control=1?"))?;
     let topic = id.topic.as_deref().ok_or(Malformed("an event without a topic"))?;
-    let topic = Topic::new(topic).map_err(|_| Malformed("an event with a topic that is none"))?;
+    let topic = Topic::of_event(topic).map_err(|_| Malformed("an event with a topic that is none"))?;
     let data = if id.binary {
         Data::from_base64(&data).map_err(|_| Malformed("an event whose binary isn't base64"))?
     } else {
@@ -101,7 +101,7 @@ fn event(id: &str, kind: Option<&str>, data: String, retry: Option<Duration>) ->
     let mut draft = Draft::new(vec![topic], data).map_err(|_| Malformed("an event without a topic"))?;
     draft.id =
         id.publisher.as_deref().map(EventId::new).transpose().map_err(|_| Malformed("an event with a bad id"))?;
-    draft.kind = kind.map(EventType::new).transpose().map_err(|_| Malformed("an event with a bad type"))?;
+    draft.kind = kind.map(EventType::of_event).transpose().map_err(|_| Malformed("an event with a bad type"))?;
     draft.retry = retry;
     Ok(Event { cursor: id.cursor, at_ms: id.at_ms.unwrap_or_default(), draft })
 }
