@@ -87,8 +87,12 @@ impl SigningKey {
 
     /// Signs whatever claims under whatever header, whether they fit together or not.
     pub fn sign_raw(&self, header: &impl Serialize, claims: &impl Serialize) -> Result<String, MintError> {
-        let part = |json: Vec<u8>| BASE64_URL_SAFE_NO_PAD.encode(json);
-        let (header, claims) = (serde_json::to_vec(header)?, serde_json::to_vec(claims)?);
+        self.sign_bytes(&serde_json::to_vec(header)?, &serde_json::to_vec(claims)?)
+    }
+
+    /// Signs whatever bytes as header and claims.
+    pub fn sign_bytes(&self, header: &[u8], claims: &[u8]) -> Result<String, MintError> {
+        let part = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let message = format!("{}.{}", part(header), part(claims));
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm)?;
         Ok(format!("{message}.{signature}"))

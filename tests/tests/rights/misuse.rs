@@ -120,17 +120,34 @@ fn cases(keys: &Keys) -> Vec<(&'static str, String, bool)> {
         ("the rsa key's der as a secret", issued_by(&SigningKey::secret(keys.rsa.public_key_raw()), &from_rsa), false),
         ("another alg than was signed with", with_header(json!({"alg": "HS512", "typ": "at+jwt"}), &good), false),
         ("an ecdsa signature of zeros", format!("{}.{zeros}", ec_signed.rsplit_once('.').unwrap().0), false),
+        (
+            "alg twice",
+            issuer.sign_bytes(br#"{"alg":"none","alg":"HS256","typ":"at+jwt"}"#, good.to_string().as_bytes()).unwrap(),
+            false,
+        ),
         // §2.2, §3.5
         ("a weak secret", issued_by(&SigningKey::secret(b"secret"), &good), false),
         // §2.3
         ("no signature", format!("{header}.{payload}."), false),
         ("no signature and no dot", format!("{header}.{payload}"), false),
+        // §2.4, §3.6: what is encrypted or compressed isn't taken at all.
+        (
+            "an encrypted token",
+            format!(
+                "{}.{payload}.{payload}.{payload}.{signature}",
+                part(&json!({"alg": "dir", "enc": "A128GCM", "zip": "DEF", "typ": "at+jwt"}))
+            ),
+            false,
+        ),
+        // §2.6, §3.7
+        ("claims that aren't utf-8", issuer.sign_bytes(HEADER, &not_utf8(&good)).unwrap(), false),
+        ("claims in utf-16", issuer.sign_bytes(HEADER, &utf16(&good)).unwrap(), false),
         ("four parts", format!("{signed}.{signature}"), false),
         ("another payload", format!("{header}.{}.{signature}", part(&claims(json!({"sub": "admin"})))), false),
         ("half a signature", signed[..signed.len() - 20].to_owned(), false),
         ("padded base64", format!("{signed}="), false),
         ("garbage", "garbage".to_owned(), false),
-        // §2.6, §3.8
+        // §2.7, §3.8
         ("an issuer that nobody knows", issued_by(&issuer, &claims(json!({"iss": "https://evil.example"}))), false),
         ("the other issuer's name", issued_by(&issuer, &claims(json!({"iss": OTHER_ISSUER.name}))), false),
         ("the other issuer's key", issued_by(&OTHER_ISSUER.signing(), &good), false),
@@ -177,8 +194,36 @@ fn cases(keys: &Keys) -> Vec<(&'static str, String, bool)> {
             ),
             false,
         ),
+        (
+            "a pattern that isn't one",
+            details(
+                json!([{"type": fanwire::auth::DETAIL_TYPE, "actions": ["subscribe"], "topics": [{"match": "/(", "match_type": "urlpattern"}]}]),
+            ),
+            false,
+        ),
+        (
+            "a pattern that looks back",
+            details(
+                json!([{"type": fanwire::auth::DETAIL_TYPE, "actions": ["subscribe"], "topics": [{"match": "/:a((a)\\1)", "match_type": "urlpattern"}]}]),
+            ),
+            false,
+        ),
         ("too long", issued_by(&issuer, &claims(json!({"x": "y".repeat(7_000)}))), false),
     ]
+}
+
+const HEADER: &[u8] = br#"{"alg":"HS256","typ":"at+jwt"}"#;
+
+fn not_utf8(claims: &Value) -> Vec<u8> {
+    let text = claims.to_string();
+    let at = text.find("somebody").unwrap();
+    let mut bytes = text.into_bytes();
+    bytes[at] = 0xff;
+    bytes
+}
+
+fn utf16(claims: &Value) -> Vec<u8> {
+    claims.to_string().encode_utf16().flat_map(u16::to_be_bytes).collect()
 }
 
 fn header_of(algorithm: Algorithm) -> Value {
@@ -216,7 +261,7 @@ async fn a_token_is_good_or_it_is_invalid_on_every_transport() {
                 count += u64::from(answer.status == 200);
                 continue;
             }
-            let got = (answer.status.as_u16(), answer.code(), answer.header("www-authenticate").to_owned());
+            let got = (answer.status.as_u16(), answer.code(), answer.challenge().to_owned());
             let invalid = (401, "invalid_token".to_owned(), "Bearer error=\"invalid_token\"".to_owned());
             assert_eq!(got, invalid, "{name}: {version:?}");
             assert!(!answer.text().contains("expired"), "why it isn't good is nobody's business");
