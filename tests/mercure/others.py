@@ -1,7 +1,7 @@
 """Two clients that others made, for others.test.js: httpx-sse subscribes, mercure-publisher publishes.
 
-    others.py subscribe URL COUNT   prints "open", then an event a line, as JSON
-    others.py publish URL           publishes what comes on standard input, an update a line, and prints each id
+    others.py subscribe URL COUNT [TOKEN]   prints "open", then an event a line, as JSON
+    others.py publish URL                   publishes what comes on standard input, an update a line, and prints each id
 """
 
 import asyncio
@@ -17,9 +17,10 @@ def say(text):
     print(text, flush=True)
 
 
-def subscribe(url, count):
+def subscribe(url, count, token=None):
     timeout = httpx.Timeout(20, read=20)
-    with httpx.Client(timeout=timeout, trust_env=False) as client, connect_sse(client, "GET", url) as source:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(timeout=timeout, trust_env=False, headers=headers) as client, connect_sse(client, "GET", url) as source:
         source.response.raise_for_status()
         say("open")
         for event in source.iter_sse():
@@ -47,6 +48,6 @@ def publish(url):
 
 
 if sys.argv[1] == "subscribe":
-    subscribe(sys.argv[2], int(sys.argv[3]))
+    subscribe(sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
 else:
     publish(sys.argv[2])

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -48,6 +49,41 @@ test('npm eventsource and PyPI httpx-sse get what PyPI mercure-publisher publish
   assert.equal(read[2].retry, 3000);
 });
 
+test('with tokens, npm eventsource and PyPI httpx-sse get what is private', { skip, timeout: 60_000 }, async (t) => {
+  const [resource, issuer, secret] = ['https://hub.example/.well-known/mercure', 'https://app.example', 'x'.repeat(32)];
+  const flags = ['--allow-anonymous', '--resource', resource, '--token-issuer', issuer, '--token-secret', secret];
+  const hub = await startHub(t, { flags });
+  const url = `${hub.http}/.well-known/mercure`;
+  const token = (/** @type {string} */ action) => {
+    const topics = [{ match: 'https://example.com/books/:id', match_type: 'urlpattern' }];
+    const details = [{ type: 'https://mercure.rocks/authorization-detail', actions: [action], topics }];
+    const now = Math.floor(Date.now() / 1000);
+    const who = { iss: issuer, aud: resource, sub: 'somebody', client_id: issuer, jti: action, iat: now, exp: now + 60 };
+    const parts = [{ alg: 'HS256', typ: 'at+jwt' }, { ...who, authorization_details: details }];
+    const text = parts.map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
+    return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`;
+  };
+  const bearer = { Authorization: `Bearer ${token('subscribe')}` };
+  const granted = listen(t, `${url}?match=${BOOK}`, (input, init) => fetch(input, { ...init, headers: { ...init.headers, ...bearer } }));
+  const stranger = listen(t, `${url}?match=${BOOK}`);
+  const reader = runPython(t, ['subscribe', `${url}?match=${BOOK}`, '2', token('subscribe')]);
+  await until('all are subscribed', () => granted.isOpen && stranger.isOpen && reader.lines.length > 0);
+  const publish = async (/** @type {Record<string, string>} */ fields, /** @type {Record<string, string>} */ headers) => {
+    const answer = await fetch(url, { method: 'POST', headers, body: new URLSearchParams({ topic: BOOK, ...fields }) });
+    return answer.status;
+  };
+  assert.equal(await publish({ data: 'nobody' }, {}), 401);
+  assert.equal(await publish({ data: 'nobody' }, bearer), 403);
+  const publisher = { Authorization: `Bearer ${token('publish')}` };
+  assert.equal(await publish({ data: 'secret', private: 'on' }, publisher), 200);
+  assert.equal(await publish({ data: 'public' }, publisher), 200);
+  await until('every event is there', () => granted.events.length >= 2 && stranger.events.length >= 1 && reader.lines.length >= 3);
+  const data = (/** @type {{ data: string }[]} */ events) => events.map(({ data }) => data);
+  assert.deepEqual(data(granted.events), ['secret', 'public']);
+  assert.deepEqual(data(reader.lines.slice(1).map((line) => JSON.parse(line))), ['secret', 'public']);
+  assert.deepEqual(data(stranger.events), ['public']);
+});
+
 test('npm eventsource comes back after a restart with its Last-Event-ID, and misses nothing', { timeout: 60_000 }, async (t) => {
   const { path, remove } = await temporaryDirectory();
   t.after(remove);
@@ -66,9 +102,12 @@ test('npm eventsource comes back after a restart with its Last-Event-ID, and mis
   assert.deepEqual(source.events.map(({ data }) => data), ['1', '2', '3']);
 });
 
-/** An EventSource, and what it has brought. @param {import('node:test').TestContext} t @param {string} url */
-function listen(t, url) {
-  const source = new EventSource(url);
+/**
+ * An EventSource, and what it has brought.
+ * @param {import('node:test').TestContext} t @param {string} url @param {import('eventsource').FetchLike} [fetch]
+ */
+function listen(t, url, fetch) {
+  const source = new EventSource(url, fetch && { fetch });
   t.after(() => source.close());
   const story = { isOpen: false, /** @type {{ type: string, data: string, id: string }[]} */ events: [] };
   source.addEventListener('open', () => (story.isOpen = true));

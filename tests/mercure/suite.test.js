@@ -17,7 +17,9 @@ const chromium = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 const skip = !suite ? 'MERCURE_SUITE names no directory' : !existsSync(chromium) && `no Chromium at ${chromium}`;
 
 test('the public conformance suite passes in Chromium', { skip, timeout: 180_000 }, async (t) => {
-  const hub = await startHub(t);
+  // With the issuer and the secret of its tokens, so that they count.
+  const flags = ['--allow-anonymous', '--resource', 'https://localhost/.well-known/mercure', '--token-issuer', 'https://localhost'];
+  const hub = await startHub(t, { flags: [...flags, '--token-secret', '!ChangeThisMercureHubJWTSecretKey!'] });
   // Where its imports find this package's modules.
   const directory = fileURLToPath(new URL('.suite/', import.meta.url));
   await rm(directory, { recursive: true, force: true });
