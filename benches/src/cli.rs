@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     contest::{self, Contestant, Elsewhere, Hub, Series, Turn, Watcher},
+    load::Access,
     report::{self, Contest},
     scenario::Scenario,
     table,
@@ -22,7 +23,8 @@ use crate::{
 /// Measure transports side by side, the same load on each, in turns
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// The events of a running hub, like http://localhost:8080/events [default: a hub of its own for each turn]
+    /// The events of a running hub, like http://localhost:8080/events, to which bench/0 and so on are published [default: a hub of
+    /// its own for each turn]
     #[arg(value_name = "URL")]
     url: Option<url::Url>,
 
@@ -65,6 +67,14 @@ pub struct Bench {
     /// Every scenario for a moment, with few subscribers, and an error if anything is lost: to see whether all works, not how fast
     #[arg(long, conflicts_with_all = ["scenario", "rounds", "subscribers", "rate", "bytes", "seconds"])]
     quick: bool,
+
+    /// Of a running hub: take any certificate, as is done on this machine anyway
+    #[arg(long, requires = "url")]
+    insecure: bool,
+
+    /// The access token for a running hub; better as a variable than as a flag, which others can see
+    #[arg(long, env = "FANWIRE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<fanwire_client::Token>,
 
     /// Write everything that was measured, as JSON
     #[arg(long, value_name = "FILE")]
@@ -140,6 +150,18 @@ impl Bench {
         Ok(scenario)
     }
 
+    /// Nobody is in between on this machine.
+    fn access(&self, url: &url::Url) -> Access {
+        let local = match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        let token = self.token.as_ref().map(|token| token.as_str().to_owned());
+        Access { token, insecure: self.insecure || local }
+    }
+
     fn hubs(&self, own: &Path, scenario: &Scenario) -> Result<Vec<Box<dyn Contestant>>> {
         let wanted = |way: &Way| match &*self.transport {
             // One of each kind shows whether a scenario works.
@@ -149,12 +171,15 @@ impl Bench {
         };
         let ways: Vec<Way> = Way::HUB.into_iter().filter(wanted).collect();
         if let Some(url) = &self.url {
-            let (http, https) = sides(url)?;
+            let access = self.access(url);
+            let (http, https) = sides(url, &access)?;
             let there = |way: &Way| if way.is_secure() { https.is_some() } else { http.is_some() };
             return Ok(ways
                 .into_iter()
                 .filter(there)
-                .map(|way| Box::new(Elsewhere { http: http.clone(), https: https.clone(), way }) as _)
+                .map(|way| {
+                    Box::new(Elsewhere { http: http.clone(), https: https.clone(), access: access.clone(), way }) as _
+                })
                 .collect());
         }
         let hubs: Vec<(Option<String>, PathBuf)> = if self.hub.is_empty() {
@@ -184,8 +209,8 @@ fn named(hub: &str, count: usize) -> (Option<String>, PathBuf) {
 }
 
 /// Where a running hub is, in the clear and with TLS: the one that was given, and the one that it says itself.
-fn sides(url: &url::Url) -> Result<(Option<url::Url>, Option<url::Url>)> {
-    let options = fanwire_client::Options::new(url.as_str())?.trust(fanwire_client::Trust::Insecure);
+fn sides(url: &url::Url, access: &Access) -> Result<(Option<url::Url>, Option<url::Url>)> {
+    let options = access.options(url.as_str())?;
     if url.scheme() == "https" {
         return Ok((None, Some(options.url)));
     }

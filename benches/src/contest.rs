@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     latency::Times,
-    load::{self, Job, Outcome, Publish, Report, Style},
+    load::{self, Access, Job, Outcome, Publish, Report, Style},
     scenario::Scenario,
     server::Server,
     way::Way,
@@ -37,6 +37,8 @@ pub struct Started {
     pub server: Option<Server>,
     /// The URL of its feed, without topics.
     pub feed: String,
+    /// What it asks for, and what it shows.
+    pub access: Access,
     /// Where events are posted.
     pub publish: String,
     /// In what words.
@@ -63,6 +65,8 @@ pub struct Elsewhere {
     pub http: Option<url::Url>,
     /// The same over TLS and QUIC.
     pub https: Option<url::Url>,
+    /// Who is let in, and to whom.
+    pub access: Access,
     /// The way.
     pub way: Way,
 }
@@ -181,6 +185,7 @@ fn turn(
         way: contestant.way(),
         feed: started.feed.clone(),
         kind: scenario.kind(),
+        access: started.access.clone(),
         subscribers: scenario.subscribers,
         at_once: scenario.at_once,
         threads: 1,
@@ -299,6 +304,7 @@ impl Contestant for Hub {
         let base = if self.way.is_secure() { &addresses.https } else { &addresses.http };
         Ok(Started {
             server: Some(server),
+            access: Access { token: None, insecure: true },
             feed: format!("{base}/events"),
             publish: format!("{}/events", addresses.http),
             style: Style::Fanwire,
@@ -319,7 +325,13 @@ impl Contestant for Elsewhere {
         let side = if self.way.is_secure() { &self.https } else { &self.http };
         let feed = side.as_ref().with_context(|| format!("the hub has no address for {}", self.way))?;
         let publish = self.http.as_ref().or(self.https.as_ref()).context("the hub has no address")?;
-        Ok(Started { server: None, feed: feed.to_string(), publish: publish.to_string(), style: Style::Fanwire })
+        Ok(Started {
+            server: None,
+            access: self.access.clone(),
+            feed: feed.to_string(),
+            publish: publish.to_string(),
+            style: Style::Fanwire,
+        })
     }
 }
 

@@ -186,8 +186,12 @@ fn lines_at(title: &str, all: &[Series], lines: &[Line], ticks: Vec<(f64, String
         for (nth, (at, ms)) in line.iter().enumerate() {
             let _ = write!(path, "{}{:.1} {:.1}", if nth == 0 { "M" } else { "L" }, x(*at), y(*ms));
         }
-        let _ =
-            write!(out, r#"<path d="{path}" style="{}"><title>{}</title></path>"#, stroke(nth), escape(&series.name));
+        let _ = write!(
+            out,
+            r#"<path d="{path}" style="{}"><title>{}</title></path>"#,
+            stroke(all, nth),
+            escape(&series.name)
+        );
     }
     out.push_str("</svg>");
     Some(out)
@@ -198,16 +202,19 @@ pub fn legend(all: &[Series]) -> String {
     let entry = |(nth, series): (usize, &Series)| {
         format!(
             r#"<span><svg viewBox="0 0 26 10" width="26" height="10"><path d="M1 5H25" style="{}"/></svg>{}</span>"#,
-            stroke(nth),
+            stroke(all, nth),
             escape(&series.name)
         )
     };
     format!(r#"<p class="legend">{}</p>"#, all.iter().enumerate().map(entry).collect::<String>())
 }
 
-/// Eight colours, and then the same again dashed.
-fn stroke(nth: usize) -> String {
-    format!("stroke: var(--c{}){}", nth % 8, if nth < 8 { "" } else { "; stroke-dasharray: 5 4" })
+/// The hub's lines are solid, others' dashed.
+fn stroke(all: &[Series], nth: usize) -> String {
+    let ours = |series: &&Series| kind(&series.name) == "ours";
+    let is_ours = ours(&&all[nth]);
+    let colour = all[..nth].iter().filter(|series| ours(series) == is_ours).count() % 8;
+    format!("stroke: var(--c{colour}){}", if is_ours { "" } else { "; stroke-dasharray: 4 4; opacity: 0.8" })
 }
 
 /// Text for HTML and SVG.

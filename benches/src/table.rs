@@ -23,7 +23,11 @@ pub fn rows(scenario: &Scenario, all: &[Series]) -> Vec<Vec<String>> {
         row.extend(columns.iter().map(|(_, column)| column.tell(series, first)));
         rows.push(row);
     }
-    rows
+    // A measure that nobody has says nothing.
+    let told: Vec<bool> =
+        (0..=columns.len()).map(|column| rows.iter().skip(1).any(|row| row[column] != NOT_MEASURED)).collect();
+    let kept = |row: Vec<String>| row.into_iter().zip(&told).filter(|(_, told)| **told).map(|(cell, _)| cell).collect();
+    rows.into_iter().map(kept).collect()
 }
 
 /// A measure of one contestant over the same measure of another, round by round.
@@ -56,7 +60,7 @@ impl Column {
             Self::Ratio(measure) => ratios(series, first, measure),
             Self::Sum(measure) => return series.turns.iter().map(measure).sum::<u64>().to_string(),
         };
-        if values.is_empty() { "–".to_owned() } else { median(values) }
+        if values.is_empty() { NOT_MEASURED.to_owned() } else { median(values) }
     }
 }
 
@@ -126,3 +130,5 @@ pub fn aligned(rows: &[Vec<String>]) -> String {
     }
     out
 }
+
+const NOT_MEASURED: &str = "–";

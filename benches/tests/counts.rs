@@ -12,7 +12,7 @@ use std::{
 use anyhow::Result;
 use fanwire_bench::{
     contest::{self, Contestant, Started, Turn, Watcher},
-    load::Style,
+    load::{Access, Style},
     scenario::Scenario,
     way::Way,
 };
@@ -42,7 +42,7 @@ impl Contestant for Liar {
                 std::thread::spawn(move || serve(stream, &subscribers, times));
             }
         });
-        Ok(Started { server: None, publish: feed.clone(), feed, style: Style::Raw })
+        Ok(Started { server: None, access: Access::default(), publish: feed.clone(), feed, style: Style::Raw })
     }
 }
 

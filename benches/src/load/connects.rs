@@ -67,7 +67,7 @@ async fn one(
 ) -> Result<bool> {
     let url = feed_url(job, subscriber, Extra::Earliest)?;
     let began_ns = now_ns();
-    let mut feed = Subscriber::open(job.way, &url, endpoint).await.with_context(|| format!("over {}", job.way))?;
+    let mut feed = Subscriber::open(job, &url, endpoint).await.with_context(|| format!("over {}", job.way))?;
     connect.borrow_mut().add(now_ns() - began_ns);
     let (mut scanner, mut buffer, mut got) = (Scanner::default(), buffer(), false);
     let read = async {

@@ -10,6 +10,7 @@ mod subscriber;
 mod subscribers;
 
 use std::{
+    fmt,
     io::{BufRead as _, Write as _},
     sync::{
         Arc,
@@ -19,6 +20,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use fanwire_client::{Options, Trust};
 use serde::{Deserialize, Serialize};
 
 use crate::{latency::Times, way::Way};
@@ -35,6 +37,8 @@ pub struct Job {
     pub kind: Kind,
     /// The URL of the feed, without topics.
     pub feed: String,
+    /// Who is let in, and to whom.
+    pub access: Access,
     /// How many subscribers there are.
     pub subscribers: usize,
     /// How many of them connect at a time.
@@ -45,6 +49,30 @@ pub struct Job {
     pub topics: Topics,
     /// What is published.
     pub publish: Publish,
+}
+
+/// What a server is shown, and what it has to show.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct Access {
+    /// The access token.
+    pub token: Option<String>,
+    /// Whether any certificate is taken.
+    pub insecure: bool,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("insecure", &self.insecure).finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// What the client is to be told of it.
+    pub fn options(&self, url: &str) -> Result<Options> {
+        let mut options = Options::new(url)?.trust(if self.insecure { Trust::Insecure } else { Trust::System });
+        options.token = self.token.as_deref().map(str::parse).transpose()?;
+        Ok(options)
+    }
 }
 
 /// What happens to the subscribers.
@@ -310,6 +338,7 @@ mod tests {
             way: Way::SseH1,
             kind: Kind::Feed,
             feed: String::new(),
+            access: Access::default(),
             subscribers,
             at_once: 1,
             threads: 1,

@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use fanwire_client::{HttpVersion, Options, Publisher, Trust};
+use fanwire_client::{HttpVersion, Publisher};
 
 use super::{Job, Kind, Pace, Progress, Report, Style, id, pause, report};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn run(job: &Job, progress: &Progress) -> Result<Times> {
     let plan = &job.publish;
     ensure!(plan.bytes >= Stamp::BYTES, "an event has at least {} bytes", Stamp::BYTES);
-    let options = Options::new(&plan.url).context("the url to publish to")?.trust(Trust::Insecure);
+    let options = job.access.options(&plan.url).context("the url to publish to")?;
     let mut publisher = Publisher::new(options, HttpVersion::H1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let all = plan.warm_up + plan.events;

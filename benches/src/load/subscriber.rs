@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use fanwire_client::{Connection, Options, Trust};
+use fanwire_client::Connection;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UdpSocket},
 };
 use url::Url;
 
+use super::Job;
 use crate::way::Way;
 
 /// A feed, as bytes.
@@ -24,18 +25,18 @@ pub(super) enum Subscriber {
 }
 
 impl Subscriber {
-    pub(super) async fn open(way: Way, url: &Url, endpoint: Option<quinn::Endpoint>) -> Result<Self> {
+    pub(super) async fn open(job: &Job, url: &Url, endpoint: Option<quinn::Endpoint>) -> Result<Self> {
         let opened = async {
-            match way.transport() {
+            match job.way.transport() {
                 Some(transport) => {
-                    let mut options = Options::new(url.as_str())?.trust(Trust::Insecure);
+                    let mut options = job.access.options(url.as_str())?;
                     options.endpoint = endpoint;
                     options.control = false;
                     options.connect_timeout = CONNECT_MAX;
                     Ok(Self::Client(Box::new(Connection::connect(transport, &options).await?)))
                 }
-                None if way == Way::Udp => datagrams(url).await,
-                None => socket(url).await,
+                None if job.way == Way::Udp => datagrams(url).await,
+                None => socket(url, job.access.token.as_deref()).await,
             }
         };
         tokio::time::timeout(CONNECT_MAX, Box::pin(opened)).await.context("connecting took too long")?
@@ -89,13 +90,14 @@ pub(super) fn buffer() -> Buffer {
     std::rc::Rc::new(std::cell::RefCell::new(vec![0; BUFFER_BYTES].into_boxed_slice()))
 }
 
-async fn socket(url: &Url) -> Result<Subscriber> {
+async fn socket(url: &Url, token: Option<&str>) -> Result<Subscriber> {
     let authority = url.authority();
     let port = url.port_or_known_default().context("the url has no port")?;
     let mut stream = TcpStream::connect((url.host_str().context("the url has no host")?, port)).await?;
     stream.set_nodelay(true)?;
     let path = &url[url::Position::BeforePath..];
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: text/event-stream\r\n\r\n");
+    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: text/event-stream\r\n{token}\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut head = Vec::new();
     let body_at = loop {

@@ -161,7 +161,7 @@ async fn connect(
         async move {
             let url = feed_url(job, subscriber, Extra::Nothing)?;
             let began = now_ns();
-            let feed = Subscriber::open(job.way, &url, endpoint.clone()).await;
+            let feed = Subscriber::open(job, &url, endpoint.clone()).await;
             let feed = feed.with_context(|| format!("subscriber {subscriber} can't connect over {}", job.way))?;
             anyhow::Ok((subscriber, feed, endpoint, now_ns() - began))
         }
@@ -229,7 +229,7 @@ async fn come_back(
     for attempt in 1.. {
         let extra = counter.newest.get().map_or(Extra::Nothing, Extra::After);
         let opened = match feed_url(&job, counter.subscriber, extra) {
-            Ok(url) => Subscriber::open(job.way, &url, endpoint.clone()).await,
+            Ok(url) => Subscriber::open(&job, &url, endpoint.clone()).await,
             Err(error) => Err(error),
         };
         match opened {

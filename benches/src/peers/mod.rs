@@ -12,7 +12,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use fanwire_bench::{
     contest::{Contestant, Started},
-    load::Style,
+    load::{Access, Style},
     scenario::Scenario,
     server::Server,
     way::Way,
@@ -105,6 +105,15 @@ impl Contestant for Kind {
         let program = std::env::current_exe()?;
         let (server, words) = Server::start(&program, &["peer", &self.name()], &["http://", "feed="])?;
         let feed = words[1].trim_start_matches("feed=").to_owned();
-        Ok(Started { server: Some(server), feed, publish: format!("{}/pub", words[0]), style: Style::Raw })
+        Ok(Started {
+            server: Some(server),
+            access: OURS,
+            feed,
+            publish: format!("{}/pub", words[0]),
+            style: Style::Raw,
+        })
     }
 }
+
+/// A process of our own, with whatever certificate.
+const OURS: Access = Access { token: None, insecure: true };

@@ -31,6 +31,7 @@ pub(super) fn start() -> Result<Started> {
     }
     Ok(Started {
         server: Some(server),
+        access: super::OURS,
         feed: format!("http://{address}/sub"),
         publish: format!("http://{address}/pub"),
         style: Style::Raw,
