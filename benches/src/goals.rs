@@ -67,7 +67,11 @@ impl Goals {
         let program = std::env::current_exe().context("this program's own file")?;
         let (rows, tables) = (Vec::new(), Vec::new());
         let mut run = Run { hub, program, rounds: self.rounds.max(1), rows, tables, picture: None };
-        for part in Part::ALL.into_iter().filter(|part| self.only.is_empty() || self.only.contains(part)) {
+        for part in Part::ALL {
+            if !self.only.is_empty() && !self.only.contains(&part) {
+                run.rows.push(Row::failed(part, "not in this run".to_owned()));
+                continue;
+            }
             let begun = std::time::Instant::now();
             eprintln!("{part}");
             if let Err(error) = run.part(part) {
@@ -76,7 +80,8 @@ impl Goals {
             }
             eprintln!("{part}: {} s", begun.elapsed().as_secs());
         }
-        let text = results::markdown(&run.rows, &run.tables);
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let text = results::markdown(&arguments.join(" "), &run.rows, &run.tables);
         println!("{text}");
         std::fs::write(&self.results, text).with_context(|| format!("--results {}", self.results.display()))?;
         if let Some(picture) = run.picture {

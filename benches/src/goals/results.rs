@@ -6,13 +6,14 @@ use fanwire_bench::{cli::describe, contest::Series, scenario::Scenario, table};
 
 use super::Row;
 
-pub(super) fn markdown(rows: &[Row], tables: &[(Scenario, usize, Vec<Series>)]) -> String {
+/// `arguments` are those that this program was called with.
+pub(super) fn markdown(arguments: &str, rows: &[Row], tables: &[(Scenario, usize, Vec<Series>)]) -> String {
     let mut cells = vec![["what", "goal", "measured", "met", "figures"].map(str::to_owned).to_vec()];
     cells.extend(rows.iter().map(|row| {
         vec![row.what.clone(), row.goal.clone(), row.measured.clone(), row.met.to_owned(), row.figures.clone()]
     }));
     let mut out = format!(
-        "# Results\n\nWritten by `{COMMAND}`, on {}.\n\n{ABOUT}\n\n## Goals\n\n{}",
+        "# Results\n\nWritten by `{COMMAND} {arguments}`, on {}.\n\n{ABOUT}\n\n## Goals\n\n{}",
         machine(),
         table::aligned(&cells)
     );
@@ -56,7 +57,7 @@ fn date(days: i64) -> (i64, i64, i64) {
     (year, month, day_of_year - (153 * shifted_month + 2) / 5 + 1)
 }
 
-const COMMAND: &str = "cargo build --release --workspace && cargo run --release -p fanwire-bench -- goals";
+const COMMAND: &str = "cargo build --release --workspace && cargo run --release -p fanwire-bench --";
 const ABOUT: &str = "Server and load share the machine. `measured` is the median of the rounds with the lowest and the highest; a ratio is of two turns of the same
 round. [README.md](README.md) says what each measure is, and what it leaves out.";
 
