@@ -27,6 +27,10 @@ pub trait Contestant {
     fn name(&self) -> String;
     /// How its subscribers connect.
     fn way(&self) -> Way;
+    /// Whether every subscriber is meant to get every event, so that a loss is a fault of the bench or of the hub.
+    fn is_lossless(&self) -> bool {
+        true
+    }
     /// Starts it for one turn.
     fn start(&self, scenario: &Scenario) -> Result<Started>;
 }

@@ -98,6 +98,11 @@ impl Contestant for Kind {
         }
     }
 
+    /// nchan's workers tell each other of their subscribers in their own time: what is published right after a subscriber came may miss it.
+    fn is_lossless(&self) -> bool {
+        *self != Self::Nchan
+    }
+
     fn start(&self, _: &Scenario) -> Result<Started> {
         if *self == Self::Nchan {
             return nchan::start();
