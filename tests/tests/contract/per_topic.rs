@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fanwire::log::{Class, Retention};
 use fanwire_client::{Choice, Connection, Feed, Item, Publication, Transport, Update};
-use fanwire_protocol::{Matcher, Seq};
+use fanwire_protocol::{Matcher, Seq, message::ByeCode};
 use fanwire_tests::{Story, TestHub, Way, soon};
 
 use crate::slow::{EVENTS, publish_big};
@@ -127,6 +127,24 @@ async fn history_comes_the_same_way_and_a_change_after_what_is_before_it() {
     };
     assert_eq!(changed.from_seq, from.0);
     assert!(feed.cursor().unwrap().seq <= from, "and everything up to there has come");
+}
+
+#[tokio::test]
+async fn a_bye_that_waits_is_read_though_the_session_has_closed() {
+    let hub = TestHub::start();
+    let mut feed = Way::PerTopic.subscribe(&hub, &["*"]).await;
+    publish(&hub, 0..1).await;
+    let quic = feed.quic().unwrap().clone();
+    let drained = tokio::spawn(hub.into_running().drain(std::time::Duration::from_secs(10)));
+    soon(quic.closed()).await;
+    let bye = loop {
+        match soon(feed.next()).await.unwrap() {
+            Item::Bye(bye) => break bye,
+            item => assert!(matches!(item, Item::Event(_)), "{item:?}"),
+        }
+    };
+    assert_eq!(bye.code, ByeCode::Drain as u32);
+    assert!(soon(drained).await.unwrap());
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use fanwire_protocol::{
     frame::{self, Decoder, Frame, Malformed},
     message::Verdict,
 };
-use web_transport_quinn::RecvStream;
+use web_transport_quinn::{ReadError, RecvStream};
 
 use super::{CHUNK_BYTES_MAX, Feed, read, read_error, session_error};
 use crate::{Item, ReceiveError, chain::Chain};
@@ -142,28 +142,36 @@ impl Lanes {
         Ok(())
     }
 
+    /// The end of the session is the last that is told: what came before it may still wait in the streams.
     async fn more(&mut self) -> Result<More, ReceiveError> {
         let Self { feed, streams, turn, has_begun, .. } = self;
         let mut accept = pin!(feed.session.accept_uni());
         poll_fn(|cx| {
-            if let Poll::Ready(accepted) = accept.as_mut().poll(cx) {
-                return Poll::Ready(accepted.map(More::Stream).map_err(session_error));
-            }
+            let mut over = match accept.as_mut().poll(cx) {
+                Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(More::Stream(stream))),
+                Poll::Ready(Err(error)) => Some(error),
+                Poll::Pending => None,
+            };
             let count = streams.len();
             for index in (0..count).map(|i| (*turn + i) % count) {
                 let stream = &mut streams[index];
                 if stream.is_over || !*has_begun && stream.is_lane() {
                     continue;
                 }
-                if let Poll::Ready(read) = stream.poll_read(cx) {
-                    *turn = index + 1;
-                    return Poll::Ready(read.map(|bytes| match bytes {
-                        Some(bytes) => More::Bytes(index, bytes),
-                        None => More::End(index),
-                    }));
-                }
+                let more = match stream.poll_read(cx) {
+                    Poll::Pending => continue,
+                    Poll::Ready(Ok(Some(bytes))) => Ok(More::Bytes(index, bytes)),
+                    Poll::Ready(Ok(None)) => Ok(More::End(index)),
+                    Poll::Ready(Err(ReadError::SessionError(error))) => {
+                        over.get_or_insert(error);
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => Err(read_error(error)),
+                };
+                *turn = index + 1;
+                return Poll::Ready(more);
             }
-            Poll::Pending
+            over.map_or(Poll::Pending, |error| Poll::Ready(Err(session_error(error))))
         })
         .await
     }
@@ -225,10 +233,10 @@ impl Stream {
         matches!(self.role, Some(Role::Lane(_)))
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ReceiveError>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ReadError>> {
         // The wish to be woken is the stream's, and outlives this future.
         let read = pin!(self.incoming.read_chunk(CHUNK_BYTES_MAX, true)).poll(cx);
-        read.map_ok(|chunk| chunk.map(|chunk| chunk.bytes)).map_err(read_error)
+        read.map_ok(|chunk| chunk.map(|chunk| chunk.bytes))
     }
 }
 
