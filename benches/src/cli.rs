@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     contest::{self, Contestant, Elsewhere, Hub, Series, Turn, Watcher},
+    link::Link,
     load::Access,
     report::{self, Contest},
     scenario::Scenario,
@@ -98,21 +99,39 @@ impl Bench {
         let (mut results, mut wrong) = (Vec::new(), 0);
         for name in names {
             let scenario = self.scenario(name)?;
-            let mut contestants = peers(&scenario);
-            contestants.extend(self.hubs(hub, &scenario)?);
-            let mut bar = Bar::new(rounds * contestants.len());
-            let all = contest::run(&program, &scenario, &contestants, rounds, &mut bar)?;
-            drop(bar);
-            println!("## {}: {}\n", scenario.name, scenario.about);
-            println!("{}", describe(&scenario, rounds));
-            println!("{}", table::markdown(&scenario, &all));
-            for (series, contestant) in all.iter().zip(&contestants) {
-                complain(series);
-                if contestant.is_lossless() {
-                    wrong += series.turns.iter().map(Turn::wrong).sum::<u64>();
+            if scenario.links.is_some() {
+                ensure!(self.url.is_none(), "the scenario {name} has links of its own: it goes without a URL");
+                if let (Some(why), true) = (Link::impossible(), self.quick) {
+                    println!("SKIPPED: {name}: {why}");
+                    continue;
                 }
             }
-            results.push(Contest { scenario, rounds, series: all });
+            let mut contestants = peers(&scenario);
+            contestants.extend(self.hubs(hub, &scenario)?);
+            println!("## {}: {}\n", scenario.name, scenario.about);
+            let scenarios = scenario.each();
+            let mut bar = Bar::new(rounds * contestants.len() * scenarios.len());
+            let mut over_links = Vec::new();
+            for scenario in scenarios {
+                let all = contest::run(&program, &scenario, &contestants, rounds, &mut bar)?;
+                bar.0.suspend(|| {
+                    println!("{}", describe(&scenario, rounds));
+                    println!("{}", table::markdown(&scenario, &all));
+                });
+                for (series, contestant) in all.iter().zip(&contestants) {
+                    complain(series);
+                    if contestant.is_lossless() {
+                        wrong += series.turns.iter().map(Turn::wrong).sum::<u64>();
+                    }
+                }
+                over_links.extend(scenario.link.clone().map(|link| (link, all.clone())));
+                results.push(Contest { scenario, rounds, series: all });
+            }
+            drop(bar);
+            if over_links.len() > 1 {
+                println!("p99 latency in ms, and what the links lost of what the hub sent:\n");
+                println!("{}", table::aligned(&table::over_links(&over_links)));
+            }
         }
         if let Some(file) = &self.json {
             let all: Vec<_> = results
@@ -235,6 +254,9 @@ pub fn describe(scenario: &Scenario, rounds: usize) -> String {
     }
     let rounds =
         if rounds == 1 { "One round".to_owned() } else { format!("Medians of {rounds} rounds (lowest–highest)") };
+    if let Some(link) = &scenario.link {
+        said.push_str(&format!(", over a link with {}", link.about()));
+    }
     format!("{said}, {bytes} bytes each. {rounds}.\n")
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     latency::Times,
+    link,
     load::{self, Access, Job, Outcome, Publish, Report, Style},
     scenario::Scenario,
     server::Server,
@@ -92,6 +93,8 @@ pub struct Turn {
     pub idle_cpu: Option<f64>,
     /// Bytes in packets of any kind, with their headers, while it was measured; none if others use the network as well.
     pub wire_bytes: Option<u64>,
+    /// What went over the link while it was measured; none if there was none.
+    pub link: Option<link::Counts>,
     /// What it complained of.
     pub complaints: Vec<String>,
 }
@@ -182,6 +185,8 @@ fn turn(
     round: usize,
     watcher: &mut dyn Watcher,
 ) -> Result<Turn> {
+    // The same packets are lost for all in a round, as far as they send the same.
+    let mut link = scenario.link.as_ref().map(|link| link.start(program, round as u64 + 1)).transpose()?;
     let started = contestant.start(scenario)?;
     let usage = || started.server.as_ref().map(Server::usage).transpose();
     let (warm_up, events) = scenario.events();
@@ -194,6 +199,7 @@ fn turn(
         at_once: scenario.at_once,
         threads: 1,
         topics: scenario.topics(),
+        network: link.as_ref().map(link::Running::subscribers),
         publish: Publish {
             url: started.publish.clone(),
             style: started.style,
@@ -216,16 +222,21 @@ fn turn(
         idle_cpu = from.zip(resident).map(|(from, to)| (to.cpu_seconds - from.cpu_seconds) / scenario.idle_seconds);
     }
     load.say(load::PUBLISH)?;
-    let (mut measuring, mut wire_from) = (None, None);
+    let (mut measuring, mut wire_from, mut link_from) = (None, None, None);
     let outcome = loop {
         match load.next()? {
-            Report::Measuring => (measuring, wire_from) = (usage()?, wire::bytes()),
+            Report::Measuring => {
+                (measuring, wire_from) = (usage()?, wire::bytes());
+                link_from = link.as_mut().map(link::Running::counts).transpose()?;
+            }
             Report::Progress(so_far, of) => watcher.deliveries(so_far, of),
             Report::Done(outcome) => break *outcome,
             Report::Connected(_) => bail!("the load connected twice"),
         }
     };
     let (after, wire_to) = (usage()?, wire::bytes());
+    let link_to = link.as_mut().map(link::Running::counts).transpose()?;
+    let over_link = link_from.zip(link_to).map(|(from, to)| to.since(&from));
     load.end()?;
     if outcome.connect.count() > 0 {
         connect = outcome.connect.clone();
@@ -239,7 +250,10 @@ fn turn(
             .zip(resident.or(after))
             .map(|(from, to)| to.resident_kib as f64 - from.resident_kib as f64),
         idle_cpu,
-        wire_bytes: wire_from.zip(wire_to).map(|(from, to)| to - from),
+        // Publishing is on loopback then, and doesn't count.
+        wire_bytes: over_link
+            .map_or_else(|| wire_from.zip(wire_to).map(|(from, to)| to - from), |over| Some(over.bytes())),
+        link: over_link,
         complaints: started.server.as_ref().map(Server::complaints).unwrap_or_default(),
     })
 }
@@ -304,7 +318,7 @@ impl Contestant for Hub {
 
     fn start(&self, scenario: &Scenario) -> Result<Started> {
         let arguments: Vec<String> = scenario.hub_arguments.iter().chain(&self.arguments).cloned().collect();
-        let (server, addresses) = Server::hub(&self.binary, &arguments)?;
+        let (server, addresses) = Server::hub(&self.binary, scenario.address(), &arguments)?;
         let base = if self.way.is_secure() { &addresses.https } else { &addresses.http };
         Ok(Started {
             server: Some(server),

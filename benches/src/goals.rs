@@ -3,7 +3,7 @@
 mod part;
 mod results;
 
-use std::path::PathBuf;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -275,7 +275,7 @@ impl Run {
         for _ in 0..self.rounds.min(3) {
             let (_peer, feed) = Kind::Hyper.started()?;
             bare.push(publish::rate(&feed, single, PUBLISH_SECONDS)?);
-            let (hub, addresses) = Server::hub(&self.hub, &[])?;
+            let (hub, addresses) = Server::hub(&self.hub, Ipv4Addr::LOCALHOST.into(), &[])?;
             let url = format!("{}/events", addresses.http);
             ours.push(publish::rate(&url, single, PUBLISH_SECONDS)?);
             batches.push(publish::rate(&url, Load { publishers: 4, batch: 500 }, PUBLISH_SECONDS)?);

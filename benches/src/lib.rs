@@ -7,6 +7,7 @@ pub mod cli;
 pub mod contest;
 pub mod latency;
 mod ledger;
+pub mod link;
 pub mod load;
 pub mod plot;
 pub mod report;

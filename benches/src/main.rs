@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use fanwire_bench::{cli::Bench, contest::Contestant, load, scenario::Scenario};
+use fanwire_bench::{cli::Bench, contest::Contestant, link, load, scenario::Scenario};
 
 #[derive(Debug, Parser)]
 #[command(name = "fanwire-bench", version, about)]
@@ -34,6 +34,8 @@ enum Command {
     Goals(goals::Goals),
     #[command(name = fanwire_bench::contest::LOAD, hide = true)]
     Load,
+    #[command(name = link::RELAY, hide = true)]
+    Link,
     /// Be a peer or a floor
     #[command(hide = true)]
     Peer { kind: peers::Kind },
@@ -57,6 +59,7 @@ fn main() -> Result<()> {
         }
         Command::Goals(goals) => goals.run(),
         Command::Load => load::run(),
+        Command::Link => link::relay(),
         Command::Peer { kind } => kind.serve(),
         Command::Soak(soak) => on_a_runtime(soak.run()),
         Command::Publish(publish) => on_a_runtime(publish.run()),

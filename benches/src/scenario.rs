@@ -1,11 +1,15 @@
 //! A scenario: who subscribes to what, and what is published.
 
-use std::path::Path;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    link::{self, Link, Links},
     load::{Kind, Pace, Topics},
     stamp::Stamp,
     way::Way,
@@ -59,6 +63,11 @@ pub struct Scenario {
     pub connect_times: Option<u32>,
     /// Subscribers lose their connections, and come back.
     pub storm: Option<Storm>,
+    /// Links between the hub and its subscribers on which it is measured; none: they are on loopback.
+    pub links: Option<Links>,
+    /// The one of them that it is measured on now.
+    #[serde(skip_deserializing)]
+    pub link: Option<Link>,
     /// Arguments of the hub.
     #[serde(default)]
     pub hub_arguments: Vec<String>,
@@ -78,7 +87,7 @@ pub struct Storm {
 }
 
 /// The scenarios that come with the program.
-const OWN: [(&str, &str); 7] = [
+const OWN: [(&str, &str); 9] = [
     ("broadcast", include_str!("../scenarios/broadcast.toml")),
     ("saturated", include_str!("../scenarios/saturated.toml")),
     ("tokens", include_str!("../scenarios/tokens.toml")),
@@ -86,6 +95,8 @@ const OWN: [(&str, &str); 7] = [
     ("idle", include_str!("../scenarios/idle.toml")),
     ("connect", include_str!("../scenarios/connect.toml")),
     ("storm", include_str!("../scenarios/storm.toml")),
+    ("lossy", include_str!("../scenarios/lossy.toml")),
+    ("lossy-defaults", include_str!("../scenarios/lossy-defaults.toml")),
 ];
 
 impl Scenario {
@@ -128,6 +139,10 @@ impl Scenario {
             self.connect_times != Some(0) && self.idle_seconds >= 0.0,
             "connect_times and idle_seconds are above 0"
         );
+        if let Some(links) = &self.links {
+            ensure!(self.storm.is_none() && self.connect_times.is_none(), "over links subscribers connect once");
+            links.check()?;
+        }
         if self.connect_times.is_some() {
             return Ok(());
         }
@@ -136,6 +151,17 @@ impl Scenario {
             None => ensure!(self.events > 0 && self.window > 0, "without a rate it needs events"),
         }
         Ok(())
+    }
+
+    /// One for each of its links, or itself.
+    pub fn each(self) -> Vec<Self> {
+        let Some(links) = &self.links else { return vec![self] };
+        links.each().into_iter().map(|link| Self { link: Some(link), ..self.clone() }).collect()
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> IpAddr {
+        if self.link.is_some() { link::SERVER } else { Ipv4Addr::LOCALHOST.into() }
     }
 
     pub(crate) fn topics(&self) -> Topics {
@@ -173,6 +199,12 @@ impl Scenario {
         self.events = self.events.min(5_000);
         self.rate = self.rate.map(|rate| rate.max(20.0));
         self.connect_times = self.connect_times.map(|_| 2);
+        self.links = self.links.map(|links| Links {
+            loss_percent: links.loss_percent.into_iter().max_by(f64::total_cmp).into_iter().collect(),
+            round_trip_ms: links.round_trip_ms.into_iter().min_by(f64::total_cmp).into_iter().collect(),
+            tcp_congestion: links.tcp_congestion.into_iter().take(1).collect(),
+            ..links
+        });
         self.storm = self.storm.map(|_| Storm { bystanders: self.subscribers / 3, after_seconds: 0.2 });
         self
     }

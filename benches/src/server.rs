@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
+    net::{IpAddr, SocketAddr},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -80,11 +81,16 @@ impl Server {
         Ok((server, words.into_iter().flatten().collect()))
     }
 
-    /// Starts a hub with these arguments besides its addresses.
-    pub fn hub(binary: &Path, arguments: &[String]) -> Result<(Self, Addresses)> {
+    /// Starts a hub at this address, with these arguments besides.
+    pub fn hub(binary: &Path, address: IpAddr, arguments: &[String]) -> Result<(Self, Addresses)> {
         let state = tempfile::tempdir()?;
         let identity = state.path().to_str().context("the directory for temporary files has a name that isn't text")?;
-        let mut all: Vec<&str> = vec!["serve", "--no-demo", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0"];
+        let listen = SocketAddr::new(address, 0).to_string();
+        let mut all: Vec<&str> = vec!["serve", "--no-demo", "--http", &listen, "--https", &listen];
+        if !address.is_loopback() {
+            // Nobody else is in that network.
+            all.push("--allow-anonymous");
+        }
         all.extend(["--dev-identity-dir", identity]);
         all.extend(arguments.iter().map(String::as_str));
         let (mut server, words) = Self::start(binary, &all, &["http://", "https://"])?;

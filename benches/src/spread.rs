@@ -15,7 +15,16 @@ pub fn median(mut rounds: Vec<f64>) -> String {
         return short(only);
     }
     let (low, high) = (quantile(&rounds, 0.0), quantile(&rounds, 1.0));
-    format!("{} ({}–{})", short(quantile(&rounds, 0.5)), short(low), short(high))
+    format!("{} ({}–{})", short(middle(&rounds).unwrap_or_default()), short(low), short(high))
+}
+
+/// The median: of an even number of sorted values what is between the two in the middle.
+pub fn middle(sorted: &[f64]) -> Option<f64> {
+    let upper = sorted.len() / 2;
+    if sorted.len() % 2 == 1 {
+        return Some(sorted[upper]);
+    }
+    Some((sorted.get(upper.checked_sub(1)?)? + sorted[upper]) / 2.0)
 }
 
 /// A time in milliseconds.
@@ -43,6 +52,8 @@ mod tests {
     fn rounds_are_told_short() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), "2.00 (1.00–3.00)");
         assert_eq!(median(vec![1_234_567.0]), "1.23 M");
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), "3.00 (1.00–9.00)");
+        assert_eq!((middle(&[]), middle(&[5.0])), (None, Some(5.0)));
         assert_eq!(quantile(&[1, 2, 3, 4], 0.99), 4);
         assert_eq!(quantile::<u32>(&[], 0.5), 0);
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     contest::{Series, Turn},
+    link::Link,
     load::Kind,
     scenario::Scenario,
     spread::median,
@@ -28,6 +29,36 @@ pub fn rows(scenario: &Scenario, all: &[Series]) -> Vec<Vec<String>> {
         (0..=columns.len()).map(|column| rows.iter().skip(1).any(|row| row[column] != NOT_MEASURED)).collect();
     let kept = |row: Vec<String>| row.into_iter().zip(&told).filter(|(_, told)| **told).map(|(cell, _)| cell).collect();
     rows.into_iter().map(kept).collect()
+}
+
+/// What a scenario that is measured on many links comes to: the median p99 of each contestant, a column a link; and what the links have lost.
+pub fn over_links(all: &[(Link, Vec<Series>)]) -> Vec<Vec<String>> {
+    let mut rows = vec![std::iter::once(String::new()).chain(all.iter().map(|(link, _)| heading(link))).collect()];
+    let Some((_, first)) = all.first() else { return rows };
+    let cell = |series: &Series, measure: &dyn Fn(&Turn) -> Option<f64>| {
+        let values: Vec<f64> = series.turns.iter().filter_map(measure).collect();
+        if values.is_empty() { NOT_MEASURED.to_owned() } else { median(values) }
+    };
+    for (nth, Series { name, .. }) in first.iter().enumerate() {
+        let p99 = |turn: &Turn| turn.outcome.latency.quantile_ms(0.99);
+        rows.push(
+            std::iter::once(name.clone()).chain(all.iter().map(|(_, series)| cell(&series[nth], &p99))).collect(),
+        );
+    }
+    let lost = |all: &[Series]| -> String {
+        let values =
+            all.iter().flat_map(|series| &series.turns).filter_map(|turn| Some(turn.link?.down.loss_percent()));
+        median(values.collect())
+    };
+    rows.push(
+        std::iter::once("packets lost, %".to_owned()).chain(all.iter().map(|(_, series)| lost(series))).collect(),
+    );
+    rows
+}
+
+fn heading(link: &Link) -> String {
+    let tcp = link.tcp_congestion.as_deref().map_or_else(String::new, |name| format!(", {name}"));
+    format!("{} %, {} ms{tcp}", link.loss_percent, link.round_trip_ms)
 }
 
 /// A measure of one contestant over the same measure of another, round by round.
@@ -105,6 +136,7 @@ fn columns(scenario: &Scenario) -> Vec<(&'static str, Column)> {
             ("wire bytes/delivery", each(Turn::wire_bytes)),
             ("KiB/connection", Column::PerConnection(|turn| turn.resident_kib)),
             ("connect p99 ms", connect(0.99)),
+            ("packets lost, %", each(|turn| Some(turn.link?.down.loss_percent()))),
         ],
     };
     columns.push(("lost", Column::Sum(|turn| turn.outcome.lost())));

@@ -35,7 +35,7 @@ pub(crate) fn bytes() -> Option<u64> {
     Some(bytes.saturating_sub(packets * ETHERNET_BYTES))
 }
 
-fn is_own() -> bool {
+pub(crate) fn is_own() -> bool {
     std::env::var_os(MARK).is_some()
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use fanwire_bench::spread::median;
+use fanwire_bench::spread::{median, middle};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
@@ -58,10 +58,10 @@ impl Row {
     pub(super) fn new(what: impl Into<String>, goal: Goal, values: Vec<f64>, figures: String) -> Self {
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
-        let met = match (sorted.get(sorted.len() / 2), goal) {
+        let met = match (middle(&sorted), goal) {
             (None, _) => "not measured",
-            (Some(value), Goal::AtMost(most)) if *value <= most => "yes",
-            (Some(value), Goal::AtLeast(least)) if *value >= least => "yes",
+            (Some(value), Goal::AtMost(most)) if value <= most => "yes",
+            (Some(value), Goal::AtLeast(least)) if value >= least => "yes",
             _ => "no",
         };
         let goal = match goal {
@@ -91,6 +91,7 @@ mod tests {
         let met = |goal, values: &[f64]| Row::new("", goal, values.to_vec(), String::new()).met;
         assert_eq!(met(Goal::AtMost(1.1), &[1.0, 1.1, 9.0]), "yes");
         assert_eq!(met(Goal::AtMost(1.1), &[1.0, 1.2, 1.2]), "no");
+        assert_eq!(met(Goal::AtMost(1.1), &[1.0, 1.15]), "yes");
         assert_eq!(met(Goal::AtLeast(1.0), &[0.9]), "no");
         assert_eq!(met(Goal::AtLeast(1.0), &[]), "not measured");
     }

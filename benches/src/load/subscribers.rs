@@ -25,6 +25,7 @@ use super::{
 use crate::{
     latency::{Counted, Times},
     ledger::Ledger,
+    link,
     stamp::{Scanner, now_ns},
     way::Way,
 };
@@ -108,6 +109,12 @@ fn live(
     cut_off: watch::Receiver<Option<u64>>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<Outcome> {
+    if let Some(network) = &job.network
+        && let Err(error) = link::enter(network)
+    {
+        let _ = report.send(Err(error));
+        return Ok(Outcome::default());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = LocalSet::new();
     let notes = Rc::new(RefCell::new(Notes::default()));

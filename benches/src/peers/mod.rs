@@ -55,6 +55,7 @@ impl Kind {
         };
         scenario.topics == 1
             && scenario.storm.is_none()
+            && scenario.links.is_none()
             && (scenario.batch == 1 || batches)
             && (scenario.connect_times.is_none() || replays)
     }

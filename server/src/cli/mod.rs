@@ -39,6 +39,8 @@ enum Command {
     Bench(Box<fanwire_bench::cli::Bench>),
     #[command(name = fanwire_bench::contest::LOAD, hide = true)]
     Load,
+    #[command(name = fanwire_bench::link::RELAY, hide = true)]
+    Link,
     /// Make an access token, for trying
     Token(token::MakeToken),
 }
@@ -54,6 +56,7 @@ impl Cli {
             Some(Command::Token(token)) => token.run()?,
             Some(Command::Bench(bench)) => bench.run(&std::env::current_exe()?, &|_| Vec::new())?,
             Some(Command::Load) => fanwire_bench::load::run()?,
+            Some(Command::Link) => fanwire_bench::link::relay()?,
             Some(Command::Log(log)) => return log::run(log),
         }
         Ok(ExitCode::SUCCESS)
