@@ -6,17 +6,18 @@ import { KEY, WORKS_MS } from './recall.js';
 
 /** @typedef {import('./driver.js').Driver} Driver */
 /** @typedef {import('./transport/transport.js').Request} Request */
+/** @typedef {Extract<import('./negotiation.js').Action, { name: 'remember' }>} Remember */
 
-/** @param {Driver} driver */
-export function join(driver) {
+/** @param {Driver} driver @param {number} loadMs how long this took to be there */
+export function join(driver, loadMs) {
   const { connects, negotiation, environment, options } = driver;
   const learner = new Learner(driver);
   watch(driver, learner);
   if (!driver.canChoose || (isWebKit(environment) && !options.webkit)) return;
   const { webtransport } = connects;
   connects.webtransport = (request) => webtransport(Object.assign(request, learner.take()));
-  driver.remember = (works) => learner.remember(works);
-  driver.run(new Choice(negotiation).join(driver.nowMs(), driver.known.works));
+  driver.remember = (learned) => learner.remember(learned);
+  driver.run(new Choice(negotiation).join(driver.nowMs(), driver.known, loadMs));
 }
 
 /** Every browser of an iPhone too. [README, "WebKit"] @param {import('./environment.js').Environment} environment */
@@ -65,7 +66,7 @@ class Learner {
    */
   take() {
     const { known } = this.#driver;
-    const { offer } = known;
+    const { offer = null } = known;
     known.offer = null;
     this.#tried = offer;
     this.#isOld = offer !== null;
@@ -78,18 +79,20 @@ class Learner {
     };
   }
 
-  /** @param {boolean} works */
-  remember(works) {
-    if (works) this.#driver.known.offer = this.#tried;
+  /** @param {Remember} learned */
+  remember({ works, sseMs, webtransportMs, isMeasured }) {
     // Only what the hub says now was given a fair trial.
-    else if (this.#isOld) return this.forget();
-    const { storage, wallMs } = this.#driver.environment;
-    this.#write(() => {
-      storage()[this.#key] = JSON.stringify({ works, offer: works ? this.#tried : null, untilMs: wallMs() + (works ? WORKS_MS : FAILS_MS) });
-    });
+    if (!works && this.#isOld) return this.forget();
+    const { known, environment } = this.#driver;
+    // What SSE takes is measured anew within a day: a page that WebTransport alone serves doesn't see it.
+    const isKept = works && known.works && !isMeasured;
+    const untilMs = isKept ? known.untilMs : environment.wallMs() + (works ? WORKS_MS : FAILS_MS);
+    this.#driver.known = { works, sseMs, webtransportMs, offer: works ? this.#tried : null, untilMs };
+    this.#write(() => (environment.storage()[this.#key] = JSON.stringify(this.#driver.known)));
   }
 
   forget() {
+    this.#driver.known = { offer: this.#driver.known.offer };
     this.#write(() => delete this.#driver.environment.storage()[this.#key]);
   }
 

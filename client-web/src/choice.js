@@ -1,14 +1,15 @@
 // Which of two transports delivers. Pure, as the negotiation that it joins. Loaded beside the first feed.
 //
 // WebTransport is tried beside SSE, a moment later, and takes over with its hello; when it is lost, SSE goes on at the cursor, and
-// WebTransport is tried again later. What is remembered of WebTransport moves only the beginning: a head start where it worked, a later
-// try where it failed.
+// WebTransport is tried again later. What is remembered of WebTransport moves only the beginning: a head start where it was as quick as SSE, a
+// later try where it failed.
 
 import { waitMs } from './backoff.js';
-import { HEAD_START_MS, newLane } from './negotiation.js';
+import { HEAD_START_MS, isQuicker, newLane } from './negotiation.js';
 
 /** @typedef {import('./negotiation.js').Lane} Lane */
 /** @typedef {import('./negotiation.js').Negotiation} Negotiation */
+/** @typedef {import('./recall.js').Memory} Memory */
 /** @typedef {import('./transport/transport.js').End} End */
 
 export class Choice {
@@ -22,27 +23,47 @@ export class Choice {
     negotiation.choice = this;
   }
 
-  /** From now on there are two. @param {number} nowMs @param {boolean | null} works whether WebTransport worked here before */
-  join(nowMs, works) {
-    this.start(nowMs, works);
+  /**
+   * From now on there are two.
+   * @param {number} nowMs
+   * @param {Memory} known
+   * @param {number} loadMs how long what is loaded for it took to be there
+   */
+  join(nowMs, known, loadMs) {
+    this.#loadMs = loadMs;
+    this.start(nowMs, known);
     return this.#negotiation.flush();
   }
 
-  /** The feed begins, and SSE began. @param {number} nowMs @param {boolean | null} works */
-  start(nowMs, works) {
+  /** The feed begins, and SSE began, or lets WebTransport go first. @param {number} nowMs @param {Memory} known */
+  start(nowMs, known) {
     const [negotiation, sse, lane] = [this.#negotiation, this.#sse, this.#webtransport];
+    const { works, sseMs, webtransportMs } = known;
     this.#hasWorked ||= works === true;
+    this.#figures = { sseMs, webtransportMs };
+    if (isQuicker(known) && !sse.isHeldBack) {
+      // It was let go first, and what knows it is there only now.
+      this.#figures = {};
+      negotiation.out.push({ name: 'remember', works: true });
+    }
+    this.#isStart = sse.failures === 0;
     if (this.#isEnded) return;
-    let forMs = 0;
+    let forMs;
     if (works === false) {
       lane.failures = PROBE_FAILURES;
       forMs = probeMs(lane.failures++, negotiation.random());
-    } else if (works === null) {
-      // What WebTransport takes of the processor mustn't delay the first event where nobody knows whether it is of use.
+    } else {
+      // What WebTransport takes of the processor mustn't delay the first event where SSE brings it.
       forMs = Math.max(negotiation.notBeforeMs, sse.state === 'waiting' ? nowMs : sse.startedMs + HEAD_START_MS) - nowMs;
     }
-    if (forMs > 0) negotiation.wait(lane, nowMs, forMs, works === null);
+    if (forMs > 0) negotiation.wait(lane, nowMs, forMs, works !== false);
     else negotiation.connect(lane, nowMs);
+  }
+
+  /** What was measured was measured on another network. */
+  onNewNetwork() {
+    this.#figures = {};
+    this.#isStart = false;
   }
 
   /** It is about to deliver. @param {Lane} lane @param {number} nowMs */
@@ -50,11 +71,18 @@ export class Choice {
     const { out, live, notBeforeMs } = this.#negotiation;
     const webtransport = this.#webtransport;
     if (lane === webtransport) {
+      const isMeasured = this.#isStart && this.#sse.state === 'ready';
+      if (this.#isStart) this.#measure(nowMs);
+      this.#isStart = false;
       // It always takes over: SSE isn't opened while it delivers.
       this.#negotiation.drop(this.#sse);
       this.#hasWorked = true;
       this.#hasFailed = false;
-      out.push({ name: 'remember', works: true });
+      out.push({ name: 'remember', works: true, ...this.#figures, isMeasured });
+    } else if (webtransport.state === 'connecting' && isQuicker(this.#figures)) {
+      // It was let go first and isn't there, and whoever opens the next page now must not wait for it once more.
+      this.#measure(nowMs);
+      if (!isQuicker(this.#figures)) out.push({ name: 'remember', works: true, ...this.#figures, isMeasured: true });
     } else if (webtransport.state === 'waiting') {
       if (this.#hasFailed) out.push({ name: 'remember', works: false });
       // The hub is back from wherever it was, and WebTransport may be too.
@@ -76,10 +104,12 @@ export class Choice {
     const isSse = lane === this.#sse;
     const other = isSse ? this.#webtransport : this.#sse;
     const isFree = was.live || !negotiation.live;
+    this.#isStart = false;
     if (!isSse && end.isTerminal) this.#isEnded = true;
     // A hub that says why it ends the feed was reached.
     if (!isSse && !was.ready && end.code == null) {
       this.#hasFailed = true;
+      this.#figures = {};
       if (!isFree) negotiation.out.push({ name: 'remember', works: false });
     }
     const restMs = negotiation.notBeforeMs - nowMs;
@@ -100,10 +130,25 @@ export class Choice {
     };
   }
 
+  /** How long each took until its hello, or what is known of that where it hasn't come. @param {number} nowMs */
+  #measure(nowMs) {
+    const { sseMs = 0 } = this.#figures;
+    const took = (/** @type {Lane} */ { state, startedMs, connectMs, askedMs }) => (state === 'ready' ? startedMs + Number(connectMs) : nowMs) - askedMs;
+    this.#figures = {
+      sseMs: this.#sse.state === 'ready' ? took(this.#sse) : this.#sse.state === 'connecting' ? Math.max(sseMs, took(this.#sse)) : sseMs,
+      webtransportMs: this.#loadMs + took(this.#webtransport),
+    };
+  }
+
   #negotiation;
   #sse;
   #webtransport = newLane('webtransport');
   #hasWorked = false;
+  /** What is known of how long they take here, from a feed's start to the hello of each. @type {Pick<Memory, 'sseMs' | 'webtransportMs'>} */
+  #figures = {};
+  #loadMs = 0;
+  /** Neither has greeted with WebTransport or was lost since the feed began: what they take now is what they take at a start. */
+  #isStart = false;
   /** WebTransport is of no use any more, for this feed. */
   #isEnded = false;
   /** The newest attempt of WebTransport ended before its hello. */
@@ -117,6 +162,7 @@ export class Choice {
  * @param {boolean} isNewNetwork what is under way may be lost with the old one
  */
 export function probe(negotiation, nowMs, isNewNetwork) {
+  if (isNewNetwork) negotiation.choice?.onNewNetwork();
   for (const lane of negotiation.lanes) {
     if (isNewNetwork) lane.failures = 0;
     const isWaiting = lane.state === 'waiting';

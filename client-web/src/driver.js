@@ -52,8 +52,8 @@ export class Driver {
   over = new AbortController();
 
   /** What is remembered of WebTransport here. @type {import('./recall.js').Memory} */
-  known = { works: null, offer: null };
-  /** Remembers it: `beside.js` knows how. @type {(works: boolean) => void} */
+  known = {};
+  /** Remembers it: `beside.js` knows how. @type {(learned: Extract<Action, { name: 'remember' }>) => void} */
   remember = () => {};
 
   begin() {
@@ -61,13 +61,14 @@ export class Driver {
     if (signal?.aborted) return this.close();
     signal?.addEventListener('abort', () => this.close(), { signal: this.over.signal });
     this.start();
-    if (this.known.works || this.options.transport === 'webtransport') this.#join();
-    else this.#joinAfter(HEAD_START_MS);
+    // It keeps out of the way of the first event over SSE.
+    if (this.connections.sse) this.#joinAfter(HEAD_START_MS);
+    else this.#join();
   }
 
   start() {
     if (this.canChoose) this.known = recall(this.url.origin, this.environment);
-    this.run(this.negotiation.start(this.nowMs(), this.known.works));
+    this.run(this.negotiation.start(this.nowMs(), this.known));
   }
 
   nowMs() {
@@ -130,7 +131,7 @@ export class Driver {
         break;
       }
       case 'remember':
-        this.remember(action.works);
+        this.remember(action);
         break;
       default:
         // Nothing of the page, the application's signal or its token is held any more.
@@ -151,7 +152,7 @@ export class Driver {
     const onEnd = (end) => onMessage({ ...end, name: 'bye' });
     try {
       this.connections[kind] = this.connects[kind](this.request({
-        lastEventId: () => negotiation.asking(kind, attempt),
+        lastEventId: () => negotiation.asking(kind, attempt, this.nowMs()),
         onMessage,
         onEnd,
       }));
@@ -167,10 +168,11 @@ export class Driver {
 
   /** Loads the rest. Until it is there, and where it can't be loaded, SSE goes on alone. */
   async #join() {
+    const fromMs = this.nowMs();
     // With what it needs itself, and what worked, at the same time: one after the other would cost round trips.
     const loaded = await Promise.all([import('./beside.js'), import('./choice.js'), this.known.works && loadWebTransport()]).catch(() => null);
     if (this.negotiation.isClosed) return;
-    if (loaded) loaded[0].join(this);
+    if (loaded) loaded[0].join(this, this.nowMs() - fromMs);
     else this.#joinAfter(JOIN_AGAIN_MS);
   }
 

@@ -12,6 +12,7 @@ import { reasonOf } from './transport/transport.js';
 /** @typedef {import('./message.js').Gap} Gap */
 /** @typedef {import('./message.js').FeedEvent} FeedEvent */
 /** @typedef {import('./position.js').Position} Position */
+/** @typedef {import('./recall.js').Memory} Memory */
 /** @typedef {import('./transport/transport.js').Kind} Kind */
 /** @typedef {import('./transport/transport.js').End} End */
 /** @typedef {'off' | 'connecting' | 'ready' | 'waiting'} LinkState */
@@ -32,7 +33,7 @@ import { reasonOf } from './transport/transport.js';
  *   | { name: 'transportchange', from: Kind | null, to: Kind | null }
  *   | { name: 'open' | 'state' }
  *   | (End & { name: 'error', transport: Kind, isTerminal: boolean })
- *   | { name: 'remember', works: boolean }} Action
+ *   | (Pick<Memory, 'works' | 'sseMs' | 'webtransportMs'> & { name: 'remember', isMeasured?: boolean })} Action `isMeasured`: SSE's figure is new
  */
 
 export class Negotiation {
@@ -75,25 +76,28 @@ export class Negotiation {
   /**
    * The feed begins, or begins again after the page rested.
    * @param {number} nowMs
-   * @param {boolean | null} works whether WebTransport worked here before; null where nobody knows, or it isn't to be tried
+   * @param {Memory} known of WebTransport here; nothing where it isn't to be tried
    */
-  start(nowMs, works) {
+  start(nowMs, known) {
     const [first] = this.lanes;
-    if (works) this.wait(first, nowMs, HEAD_START_MS, true);
+    if (isQuicker(known)) this.wait(first, nowMs, HEAD_START_MS, true);
     else this.connect(first, nowMs);
-    this.choice?.start(nowMs, works);
+    this.choice?.start(nowMs, known);
     return this.flush();
   }
 
   /**
    * Where the attempt is to start. To be asked when the request is written, and not before: the cursor moves.
-   * @param {Kind} kind @param {number} attempt
+   * @param {Kind} kind @param {number} attempt @param {number} nowMs
    * @returns {string | null} a `last_event_id`
    */
-  asking(kind, attempt) {
+  asking(kind, attempt, nowMs) {
     const { resumeId } = this.position;
     const lane = this.lane(kind, attempt);
-    if (lane) lane.asked = resumeId;
+    if (lane) {
+      lane.asked = resumeId;
+      lane.askedMs = nowMs;
+    }
     return resumeId;
   }
 
@@ -210,7 +214,7 @@ export class Negotiation {
   connect(lane, nowMs) {
     this.drop(lane);
     lane.state = 'connecting';
-    lane.startedMs = nowMs;
+    lane.startedMs = lane.askedMs = nowMs;
     lane.silenceMsMax = this.#connectTimeoutMs;
     this.#hear(lane, nowMs);
     this.out.push({ name: 'connect', transport: lane.kind, attempt: lane.attempt });
@@ -287,11 +291,20 @@ export const newLane = (kind) => ({
   /** How long to wait after so many. */
   waitMs: /** @type {(failures: number, random: number) => number} */ (waitMs),
   startedMs: -Infinity,
+  /** When it asked for `asked`: what it needs itself, as a token, was there by then. */
+  askedMs: 0,
   connectMs: /** @type {number | null} */ (null),
   reason: /** @type {string | null} */ (null),
 });
 
-/** WebTransport that worked here before gets so long before SSE is opened as well: with what timers are late by, a wrong memory costs 100 ms.
+/**
+ * Whether WebTransport earned its head start: the last time that both were opened here its hello was there no later than SSE's. It isn't on a
+ * connection that is open already, as SSE is that is one more stream of it, and it is where SSE's has to be made: that takes a round trip more.
+ * @param {Memory} known
+ */
+export const isQuicker = ({ sseMs = 0, webtransportMs = Infinity }) => webtransportMs <= sseMs;
+
+/** WebTransport that was quicker here gets so long before SSE is opened as well: with what timers are late by, a wrong memory costs 100 ms.
  * Else it is SSE's. */
 export const HEAD_START_MS = 90;
 /** A heartbeat and a half of silence: the next event still comes within 1.5 heartbeats and a second of a cut. [PROTOCOL §3.3] */

@@ -1,10 +1,13 @@
-// What is remembered of a hub: whether WebTransport worked to it, and where it was. What is learned is written by `beside.js`.
+// What is remembered of a hub: whether WebTransport worked to it, how quick it was, and where. What is learned is written by `beside.js`.
 
 /** @typedef {import('./environment.js').Environment} Environment */
 /**
  * @typedef {object} Memory
- * @property {boolean | null} works null where nobody knows
- * @property {unknown} offer what the hub said of WebTransport; null where that isn't known
+ * @property {boolean} [works] absent where nobody knows
+ * @property {number} [sseMs] how long SSE took until the hub's hello, when a feed last began with both
+ * @property {number} [webtransportMs] how long WebTransport took when a feed last began, with what has to be loaded for it
+ * @property {unknown} [offer] what the hub said of WebTransport
+ * @property {number} [untilMs] when it is void, since the Unix epoch
  */
 
 /**
@@ -14,13 +17,13 @@
  */
 export function recall(origin, { storage, wallMs }) {
   try {
-    const { works, offer, untilMs } = JSON.parse(storage()[KEY + origin] ?? '');
-    const leftMs = untilMs - wallMs();
-    if (leftMs > 0 && leftMs <= WORKS_MS) return { works, offer };
+    const memory = JSON.parse(storage()[KEY + origin] ?? '{}');
+    const leftMs = memory.untilMs - wallMs();
+    if (leftMs > 0 && leftMs <= WORKS_MS) return memory;
   } catch {
-    // Nothing, or not ours.
+    // Not ours.
   }
-  return { works: null, offer: null };
+  return {};
 }
 
 export const KEY = 'fanwire ';

@@ -7,8 +7,16 @@ import { HEAD_START_MS, Negotiation } from '../src/negotiation.js';
 import { Position } from '../src/position.js';
 import { EPOCH, cursor } from './support/fakes.js';
 
-/** A negotiation under a test's hand: its clock, and what it wanted done since it was last asked. `joinsAfterMs`: the choice, if there is one. */
-function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = null, isBeside = works === null, joinsAfterMs = 0 } = {}) {
+const NOTHING = {};
+const FAILS = { works: false };
+const QUICKER = { works: true, sseMs: 60, webtransportMs: 40 };
+const SLOWER = { works: true, sseMs: 20, webtransportMs: 40 };
+
+/**
+ * A negotiation under a test's hand: its clock, and what it wanted done since it was last asked. `joinsAfterMs`: the choice, if there is one, which
+ * took as long to load.
+ */
+function negotiation({ known = NOTHING, kinds = ['sse', 'webtransport'], startId = null, isBeside = known === NOTHING, joinsAfterMs = 0, loadMs = joinsAfterMs } = {}) {
   const position = new Position(startId);
   const machine = new Negotiation({ kind: kinds[0], position, random: () => 0.5, connectTimeoutMs: 10_000 });
   const attempts = {};
@@ -18,13 +26,13 @@ function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = 
     for (const action of actions) {
       if (action.name === 'connect') {
         attempts[action.transport] = action.attempt;
-        machine.asking(action.transport, action.attempt);
+        machine.asking(action.transport, action.attempt, nowMs);
       }
       wanted.push(action);
     }
   };
-  const text = ({ name, transport, from, to, works: value }) =>
-    name === 'transportchange' ? `${from} > ${to}` : name === 'remember' ? `remember ${value}` : transport ? `${name} ${transport}` : name;
+  const text = ({ name, transport, from, to, works }) =>
+    name === 'transportchange' ? `${from} > ${to}` : name === 'remember' ? `remember ${works}` : transport ? `${name} ${transport}` : name;
   const all = {
     machine,
     position,
@@ -34,7 +42,7 @@ function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = 
     event: (kind, seq) => all.say(kind, { name: 'event', cursor: { epoch: EPOCH, seq }, prevSeq: null, type: 'message', data: '', id: null }),
     end: (kind, end = { reason: 'cut' }) => all.say(kind, { ...end, name: 'bye' }),
     probe: (isNewNetwork = false) => take(probe(machine, nowMs, isNewNetwork)),
-    start: (known) => take(machine.start(nowMs, known)),
+    start: (memory) => take(machine.start(nowMs, memory)),
     rest: () => take(rest(machine, true)),
     advance(ms) {
       const endMs = nowMs + ms;
@@ -49,6 +57,11 @@ function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = 
       nowMs += ms;
       take(machine.tick(nowMs));
     },
+    /** What it wants remembered of how long they took, since it was last asked. */
+    figures() {
+      const { works, sseMs, webtransportMs, isMeasured } = wanted.findLast(({ name }) => name === 'remember') ?? {};
+      return [works, sseMs, webtransportMs, isMeasured];
+    },
     wanted() {
       const done = wanted.filter((action) => action.name !== 'state').map(text);
       wanted = [];
@@ -56,9 +69,9 @@ function negotiation({ works = null, kinds = ['sse', 'webtransport'], startId = 
     },
     state: () => [machine.status('sse')?.state, machine.status('webtransport')?.state, machine.live],
   };
-  take(machine.start(nowMs, kinds.length > 1 ? works : null));
+  take(machine.start(nowMs, kinds.length > 1 ? known : NOTHING));
   all.advance(joinsAfterMs);
-  if (kinds.length > 1 && joinsAfterMs < Infinity) take(new Choice(machine).join(nowMs, works));
+  if (kinds.length > 1 && joinsAfterMs < Infinity) take(new Choice(machine).join(nowMs, known, loadMs));
   if (isBeside) all.advance(HEAD_START_MS);
   return all;
 }
@@ -89,8 +102,8 @@ test('WebTransport takes over with its hello, and SSE is dropped before anything
   assert.deepEqual(state(), ['off', 'ready', 'webtransport']);
 });
 
-test('known to work: a head start, and no second connection where it is enough', () => {
-  const { hello, wanted, advance, machine } = negotiation({ works: true });
+test('known to be as quick as SSE: a head start, and no second connection where it is enough', () => {
+  const { hello, wanted, advance, machine } = negotiation({ known: QUICKER });
   assert.deepEqual(wanted(), ['connect webtransport']);
   advance(HEAD_START_MS - 1);
   hello('webtransport', 0);
@@ -99,25 +112,131 @@ test('known to work: a head start, and no second connection where it is enough',
   assert.equal(machine.live, 'webtransport');
 });
 
-test('known to work, and it doesn’t: SSE a head start later, or as soon as it fails', () => {
-  const slow = negotiation({ works: true });
+test('known to work, and not as quick as SSE, or not known how quick: SSE at once, and WebTransport beside it', () => {
+  for (const known of [SLOWER, { works: true }, { works: true, sseMs: 60 }, { works: true, webtransportMs: 40 }]) {
+    const { hello, wanted, advance, state } = negotiation({ known });
+    assert.deepEqual(wanted(), ['connect sse']);
+    advance(HEAD_START_MS);
+    assert.deepEqual(wanted(), ['connect webtransport']);
+    hello('webtransport', 0);
+    assert.deepEqual(state(), ['off', 'ready', 'webtransport']);
+  }
+});
+
+test('how long both took at a start is remembered: WebTransport’s with what had to be loaded, without what was asked for beside', () => {
+  const { machine, hello, advance, figures } = negotiation({ isBeside: false, joinsAfterMs: 15 });
+  advance(5);
+  hello('sse', 0);
+  advance(HEAD_START_MS - 20);
+  assert.equal(machine.status('webtransport').state, 'connecting');
+  advance(7);
+  // Only now it knew where: the next one knows it from the beginning.
+  machine.asking('webtransport', machine.lane('webtransport').attempt, 1000 + HEAD_START_MS + 7);
+  advance(30);
+  hello('webtransport', 0);
+  assert.deepEqual(figures(), [true, 20, 15 + 30, true]);
+});
+
+test('SSE that hasn’t come when WebTransport has, took at least so long', () => {
+  const one = negotiation({ loadMs: 15 });
+  one.advance(30);
+  one.hello('webtransport', 0);
+  assert.deepEqual(one.figures(), [true, HEAD_START_MS + 30, 45, false]);
+});
+
+test('a head start that was enough leaves SSE’s figure as it was, and takes WebTransport’s', () => {
+  const one = negotiation({ known: QUICKER, loadMs: 5 });
+  one.advance(50);
+  one.hello('webtransport', 0);
+  assert.deepEqual(one.figures(), [true, 60, 55, false]);
+  const slower = negotiation({ known: QUICKER, joinsAfterMs: 31 });
+  slower.advance(30);
+  slower.hello('webtransport', 0);
+  assert.deepEqual(slower.figures(), [true, 60, 61, false], 'and it isn’t given again');
+});
+
+test('a head start that wasn’t enough isn’t given again, as soon as SSE has come first', () => {
+  const one = negotiation({ known: QUICKER });
+  one.advance(HEAD_START_MS + 25);
+  one.hello('sse', 0);
+  assert.deepEqual(one.figures(), [true, 25, HEAD_START_MS + 25, true]);
+  one.wanted();
+  one.advance(10);
+  one.hello('webtransport', 0);
+  assert.deepEqual(one.figures(), [true, 25, HEAD_START_MS + 35, true]);
+});
+
+test('a head start that SSE was about to lose as well, on a slow network, was none too many', () => {
+  const one = negotiation({ known: { works: true, sseMs: 600, webtransportMs: 400 } });
+  one.advance(450);
+  one.hello('webtransport', 0);
+  assert.deepEqual(one.figures(), [true, 600, 450, false]);
+});
+
+test('what they take to come back, or on another network, says nothing of how a feed begins', () => {
+  const lost = negotiation();
+  lost.hello('sse', 0);
+  lost.end('sse');
+  lost.hello('webtransport', 0);
+  assert.deepEqual(lost.figures(), [true, undefined, undefined, false]);
+  const back = negotiation({ known: QUICKER });
+  back.hello('webtransport', 0);
+  back.wanted();
+  back.end('webtransport');
+  back.advance(700);
+  back.hello('sse', 0);
+  back.advance(300);
+  back.hello('webtransport', 0);
+  assert.deepEqual(back.figures(), [true, 60, 0, false], 'the figures of the start');
+  const moved = negotiation();
+  moved.hello('sse', 0);
+  moved.advance(4000);
+  moved.probe(true);
+  moved.hello('webtransport', 0);
+  assert.deepEqual(moved.figures(), [true, undefined, undefined, false]);
+  const failed = negotiation({ known: SLOWER });
+  failed.hello('sse', 0);
+  failed.advance(HEAD_START_MS);
+  failed.end('webtransport');
+  failed.advance(1000);
+  failed.hello('webtransport', 0);
+  assert.deepEqual(failed.figures(), [true, undefined, undefined, false]);
+});
+
+test('a page that comes back begins as its memory says by then', () => {
+  const one = negotiation({ known: QUICKER });
+  one.advance(70);
+  one.hello('webtransport', 0);
+  const [works, sseMs, webtransportMs] = one.figures();
+  one.rest();
+  one.wanted();
+  one.start({ works, sseMs, webtransportMs });
+  assert.deepEqual(one.wanted(), ['connect sse']);
+  one.advance(HEAD_START_MS);
+  assert.deepEqual(one.wanted(), ['connect webtransport']);
+});
+
+test('known to be quick, and it isn’t: SSE a head start later, or as soon as it fails', () => {
+  const slow = negotiation({ known: QUICKER });
   slow.advance(HEAD_START_MS - 1);
   assert.deepEqual(slow.wanted(), ['connect webtransport']);
   slow.advance(1);
   assert.deepEqual(slow.wanted(), ['connect sse']);
-  const broken = negotiation({ works: true });
+  const broken = negotiation({ known: QUICKER });
   broken.advance(10);
   broken.end('webtransport');
   assert.deepEqual(broken.wanted(), ['connect webtransport', 'drop webtransport', 'connect sse'], 'and nobody is told of an error');
 });
 
-test('known to work, and what knows WebTransport is late, or can’t be loaded: SSE waits for nothing but the head start', () => {
-  const late = negotiation({ works: true, joinsAfterMs: 300 });
-  assert.deepEqual(late.wanted(), ['connect sse', 'connect webtransport']);
+test('known to be quick, and what knows WebTransport is late, or can’t be loaded: SSE waits for nothing but the head start', () => {
+  const late = negotiation({ known: QUICKER, joinsAfterMs: 300 });
+  assert.deepEqual(late.wanted(), ['connect sse', 'remember true', 'connect webtransport']);
   late.hello('sse', 3);
   late.hello('webtransport', 3);
   assert.deepEqual(late.state(), ['off', 'ready', 'webtransport']);
-  const never = negotiation({ works: true, joinsAfterMs: HEAD_START_MS, isBeside: false });
+  const [works, sseMs] = negotiation({ known: QUICKER, joinsAfterMs: 300 }).figures();
+  assert.deepEqual([works, sseMs], [true, undefined], 'and it waits no second time');
+  const never = negotiation({ known: QUICKER, joinsAfterMs: HEAD_START_MS, isBeside: false });
   assert.deepEqual(never.wanted()[0], 'connect sse');
 });
 
@@ -143,13 +262,13 @@ test('nothing known, and SSE is lost before there is a choice: WebTransport as s
 });
 
 test('a probe during the head start opens nothing more', () => {
-  const { probe, wanted } = negotiation({ works: true });
+  const { probe, wanted } = negotiation({ known: QUICKER });
   probe();
   assert.deepEqual(wanted(), ['connect webtransport']);
 });
 
 test('known to fail: SSE alone, WebTransport within a minute, and it takes over when it works', () => {
-  const { wanted, advance, hello, say, state } = negotiation({ works: false });
+  const { wanted, advance, hello, say, state } = negotiation({ known: FAILS });
   assert.deepEqual(wanted(), ['connect sse']);
   hello('sse', 0);
   for (let ms = 0; ms < 60_000 && !wanted().includes('connect webtransport'); ms += 1000) {

@@ -1,5 +1,6 @@
 // The negotiation against a hub and a network that do what a seed says: cuts, stalls, blocked UDP, crashes, evictions. Whatever
-// they do, every event comes once and in order, or inside a gap; one transport delivers; and in the end the better one does.
+// they do, every event comes once and in order, or inside a gap; one transport delivers; in the end the better one does; and no feed lets
+// WebTransport go first that didn't see it to be as quick.
 //
 // `SIMULATION_SEEDS=100000 node --test test/simulation.test.js` for more of it; `SIMULATION_SEED=7` for one again.
 
@@ -98,18 +99,24 @@ class World {
     this.gaps = [];
     this.joined = null;
     this.connects = [];
+    /** What a page has in its storage. */
+    this.memory = {};
+    /** How the newest start went: whether WebTransport was let go first, and who came first. */
+    this.newest = { hasHeadStart: false, first: null };
   }
 
   run() {
     this.publish(500);
     if (this.random() < 0.3) this.paths.webtransport.passes = false;
-    const works = [null, true, false][Math.floor(this.random() * 3)];
+    const figure = () => Math.floor(this.random() * 300);
+    this.memory = [{}, { works: false }, { works: true }, { works: true, sseMs: figure(), webtransportMs: figure() }][Math.floor(this.random() * 4)];
     // What is loaded beside takes its time, and sometimes can't be loaded at all.
-    const joinsMs = (works ? 0 : HEAD_START_MS) + this.random() * (this.random() < 0.8 ? 200 : 20_000);
+    const loadMs = this.random() * (this.random() < 0.8 ? 200 : 20_000);
     const isAlone = this.random() < 0.05;
-    this.do(this.machine.start(0, works));
-    if (!isAlone) this.later(joinsMs, () => this.do(new Choice(this.machine).join(this.nowMs, works)));
-    if (works !== true) assert.deepEqual(this.connects[0], { kind: 'sse', atMs: 0 }, 'SSE waits for nothing');
+    const known = this.memory;
+    this.start();
+    const fromMs = this.newest.hasHeadStart ? 0 : HEAD_START_MS;
+    if (!isAlone) this.later(fromMs + loadMs, () => this.do(new Choice(this.machine).join(this.nowMs, known, loadMs)));
     // Up to a moment before the end, so that nothing is under way then.
     this.every(() => 20 + this.random() * 200, () => this.publish(1), TROUBLE_MS + CALM_MS - 1000);
     this.every(() => 1000 + this.random() * 6000, () => this.trouble(), TROUBLE_MS);
@@ -117,6 +124,19 @@ class World {
     this.runUntil(TROUBLE_MS + CALM_MS);
     assert.equal(this.machine.live, isAlone ? 'sse' : 'webtransport', 'in the end the better one delivers');
     this.check();
+  }
+
+  /** The feed begins, or begins again. */
+  start() {
+    const { sseMs, webtransportMs } = this.memory;
+    const before = this.newest;
+    const connects = this.connects.length;
+    this.do(this.machine.start(this.nowMs, this.memory));
+    const [first] = this.connects.slice(connects);
+    this.newest = { hasHeadStart: first?.kind !== 'sse', first: null };
+    if (!this.newest.hasHeadStart) return;
+    assert.ok(webtransportMs <= sseMs, 'SSE waits for nothing that wasn’t as quick');
+    assert.ok(!(before.hasHeadStart && before.first === 'sse'), 'a head start that was lost is not given again');
   }
 
   trouble() {
@@ -131,7 +151,7 @@ class World {
     else if (what === 7) this.hub.evict();
     else if (what === 8) this.crash(this.random() < 0.5);
     else if (what === 9) this.drain();
-    else if (what === 10) this.do(probe(this.machine, this.nowMs, this.random() < 0.5));
+    else if (what === 10) this.probe(this.random() < 0.5);
     else this.pageRests();
   }
 
@@ -164,6 +184,11 @@ class World {
     }
   }
 
+  probe(isNewNetwork) {
+    if (isNewNetwork) this.memory = {};
+    this.do(probe(this.machine, this.nowMs, isNewNetwork));
+  }
+
   pageRests() {
     // What tells of it is loaded with the choice.
     if (!this.machine.choice) return;
@@ -173,7 +198,10 @@ class World {
     this.later(this.random() * 5000, () => {
       if (!this.isResting) return;
       this.isResting = false;
-      this.do(this.machine.start(this.nowMs, [null, true, false][Math.floor(this.random() * 3)]));
+      // It may be another page that wrote it last, or a network that changed.
+      const isForgotten = this.random() < 0.2;
+      if (isForgotten) this.memory = {};
+      this.start();
     });
   }
 
@@ -206,6 +234,8 @@ class World {
           break;
         case 'drop':
           assert.ok(this.connections.delete(action.transport), `nothing of ${action.transport} to drop`);
+          // An attempt that failed at once cost nothing.
+          this.newest.first ??= 'none';
           break;
         case 'event':
           assert.equal(action.transport, this.machine.live, 'only the live one delivers');
@@ -214,7 +244,13 @@ class World {
         case 'gap':
           this.gaps.push({ ...action, epoch: action.cursor.epoch, after: this.delivered.length });
           break;
+        case 'remember': {
+          const { works, sseMs, webtransportMs } = action;
+          this.memory = { works, sseMs, webtransportMs };
+          break;
+        }
         case 'hello':
+          this.newest.first ??= action.transport;
           // A feed that nothing has come of may begin again.
           if (!this.joined || this.position.resumeId === null) this.joined = action.cursor;
           break;
@@ -238,7 +274,7 @@ class World {
     this.connections.set(kind, connection);
     const ask = () => {
       if (this.connections.get(kind) !== connection) return;
-      const asked = this.machine.asking(kind, attempt);
+      const asked = this.machine.asking(kind, attempt, this.nowMs);
       const path = this.paths[kind];
       if (!path.passes) {
         // Nothing, or an end that says so.
@@ -248,7 +284,8 @@ class World {
       this.later(path.delayMs, () => this.accept(connection, asked));
     };
     if (kind === 'sse') ask();
-    else this.later(this.discoveryMs, ask);
+    // Where it worked before it is known where it is.
+    else this.later(this.memory.works ? 0 : this.discoveryMs, ask);
   }
 
   accept(connection, asked) {

@@ -49,6 +49,37 @@ test('what worked is remembered for the next feed, with what the hub offered', a
   assert.deepEqual(counts(second), [1, 1]);
 });
 
+test('the head start is of what was measured, here and not long ago', async () => {
+  const hour = 3_600_000;
+  // SSE's hello 90 ms after it began, WebTransport's 40.
+  const first = await start({}, new FakeTime());
+  first.sse.last.hello(0);
+  first.time.advance(40);
+  first.wt.last.hello(0);
+  const memory = () => JSON.parse(Object.values(first.time.stored)[0]);
+  assert.deepEqual([memory().sseMs, memory().webtransportMs], [HEAD_START_MS, 40]);
+  const { untilMs } = memory();
+  first.fanwire.close();
+  first.time.advance(20 * hour);
+  // A start of WebTransport alone measures it alone, and lets nothing live longer.
+  const second = await start({}, first.time);
+  assert.deepEqual(counts(second), [0, 1]);
+  second.time.advance(60);
+  second.wt.last.hello(0);
+  assert.deepEqual(memory(), { works: true, sseMs: HEAD_START_MS, webtransportMs: 60, offer: null, untilMs });
+  second.fanwire.close();
+  first.time.advance(5 * hour);
+  const third = await start({}, first.time);
+  assert.deepEqual(counts(third), [1, 1]);
+  // Both were measured anew. Where WebTransport was the slower one SSE waits for nothing.
+  third.wt.last.hello(0);
+  third.fanwire.close();
+  assert.equal(memory().untilMs > untilMs, true);
+  first.time.stored[Object.keys(first.time.stored)[0]] = JSON.stringify({ ...memory(), webtransportMs: 1000 });
+  const fourth = await start({}, first.time);
+  assert.deepEqual([fourth.sse.connections.length, fourth.fanwire.links.sse.state], [1, 'connecting']);
+});
+
 test('an offer that failed is asked for again, and is no proof that WebTransport fails', async () => {
   const first = await start();
   first.wt.last.request.onOffer({ url: '/old' });

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { BROWSERS, testIn } from '../support/browsers.js';
 import { visit } from '../support/feed.js';
 import { startHub } from '../support/hub.js';
+import { favourWebTransport, PRELOADED } from '../support/memory.js';
 import { firstEvent, learned } from './in-page.js';
 import { Network, networkMissing } from './network.js';
 import { startPublisher, TOPIC } from './publisher.js';
@@ -20,26 +21,28 @@ import { HEARTBEAT_MS, openStory } from './story.js';
  * @property {string} name
  * @property {boolean} isBlocked UDP
  * @property {number} [lost] of all packets, of 1
- * @property {'works' | 'fails' | null} memory of WebTransport
+ * @property {'works' | 'quicker' | 'fails' | null} memory of WebTransport; `quicker`: wrong here, where SSE is one request more on a connection that is open
  * @property {boolean} [isPreloaded] with what the README has a page without a bundler preload
  * @property {number} laterMsMax than a bare EventSource, in the median
  */
 
-/** What two medians differ by though nothing does. */
-const NOISE_MS = 5;
-/** That WebTransport has at the most, where it is remembered to work. */
+/** No slower, for whoever looks at it: what the client's own code may take, an eighth of a frame on a screen. Two EventSources differ by as much. */
+const NO_SLOWER_MS = 2;
+/** That WebTransport has at the most, where it is remembered to be the quicker one. */
 const HEAD_START_MS = 100;
 /** @type {Start[]} */
 const STARTS = [
-  { name: 'UDP open, nothing remembered', isBlocked: false, memory: null, laterMsMax: NOISE_MS },
-  { name: 'UDP open, remembered to work', isBlocked: false, memory: 'works', laterMsMax: HEAD_START_MS },
-  { name: 'UDP open, remembered to work, modules preloaded', isBlocked: false, memory: 'works', isPreloaded: true, laterMsMax: HEAD_START_MS },
+  { name: 'UDP open, nothing remembered', isBlocked: false, memory: null, laterMsMax: NO_SLOWER_MS },
+  { name: 'UDP open, remembered to work', isBlocked: false, memory: 'works', laterMsMax: NO_SLOWER_MS },
+  { name: 'UDP open, remembered to work, modules preloaded', isBlocked: false, memory: 'works', isPreloaded: true, laterMsMax: NO_SLOWER_MS },
+  { name: 'UDP open, wrongly remembered to be quicker', isBlocked: false, memory: 'quicker', laterMsMax: HEAD_START_MS },
   { name: '5 % of all packets lost, nothing remembered', isBlocked: false, lost: 0.05, memory: null, laterMsMax: 20 },
   { name: 'UDP blocked, nothing remembered', isBlocked: true, memory: null, laterMsMax: 20 },
   { name: 'UDP blocked, remembered to fail', isBlocked: true, memory: 'fails', laterMsMax: 20 },
-  { name: 'UDP blocked, remembered to work', isBlocked: true, memory: 'works', laterMsMax: HEAD_START_MS },
+  { name: 'UDP blocked, wrongly remembered to be quicker', isBlocked: true, memory: 'quicker', laterMsMax: HEAD_START_MS },
 ];
-const PRELOADED = ['beside.js', 'choice.js', 'transport/webtransport.js', 'transport/feed.js', 'frames.js'].map((path) => `/client/${path}`);
+/** Twice a bare EventSource: what these two differ by is chance. */
+const WHO = /** @type {const} */ (['bare', 'own', 'again']);
 const ROUNDS = 20;
 const LONG_ROUNDS = 3;
 const LONG = { timeoutMs: 600_000 };
@@ -57,8 +60,8 @@ for (const kind of BROWSERS) {
 }
 
 /**
- * From the constructor to the first event, a bare EventSource and the client in turns, each in a page that was just loaded. The
- * event is there already: it is asked for.
+ * From the constructor to the first event, a bare EventSource, the client and an EventSource again in turns, each in a page that was just
+ * loaded. The event is there already: it is asked for.
  * @param {TestContext} t @param {Tab} tab @param {Start} start
  */
 async function measureStart(t, { page, kind }, { name, isBlocked, lost, memory, isPreloaded, laterMsMax }) {
@@ -68,37 +71,44 @@ async function measureStart(t, { page, kind }, { name, isBlocked, lost, memory, 
   const url = '/events?topic=first&last_event_id=earliest';
   await visit(page, hub.http);
   if (memory === 'fails') await network.dropUdp();
-  const stored = memory ? await page.evaluate(learned, url, memory === 'works') : {};
+  const works = memory !== 'fails';
+  if (memory) await page.evaluate(learned, url, works);
+  if (memory === 'quicker') await page.evaluate(favourWebTransport);
+  const stored = memory ? await page.evaluate(() => ({ ...localStorage })) : {};
   await network.restore();
   if (isBlocked) await network.dropUdp();
   if (lost) await network.losePackets(lost);
 
-  /** @type {{ bare: number, own: number }[]} */
-  const pairs = [];
+  /** @type {Record<typeof WHO[number], number>[]} */
+  const turns = [];
   /** @type {Set<string>} */
   const over = new Set();
   for (let round = 0; round <= ROUNDS; round++) {
-    const pair = { bare: 0, own: 0 };
-    for (const who of round % 2 ? /** @type {const} */ (['own', 'bare']) : /** @type {const} */ (['bare', 'own'])) {
+    const turn = { bare: 0, own: 0, again: 0 };
+    for (let place = 0; place < WHO.length; place++) {
+      // Each is first, second and last equally often.
+      const who = /** @type {typeof WHO[number]} */ (WHO[(round + place) % WHO.length]);
       await visit(page, hub.http);
       const { ms, transport } = await page.evaluate(firstEvent, who, url, stored, isPreloaded ? PRELOADED : []);
-      pair[who] = ms;
+      turn[who] = ms;
       // The first round warms up.
       if (who === 'own' && round > 0) over.add(transport);
     }
-    if (round > 0) pairs.push(pair);
+    if (round > 0) turns.push(turn);
   }
   const result = {
     start: name,
     browser: kind.name,
-    eventSourceMs: spread(pairs.map(({ bare }) => bare)).median,
-    fanwireMs: spread(pairs.map(({ own }) => own)).median,
-    laterMs: spread(pairs.map(({ bare, own }) => own - bare)).median,
+    eventSourceMs: spread(turns.flatMap(({ bare, again }) => [bare, again])).median,
+    fanwireMs: spread(turns.map(({ own }) => own)).median,
+    laterMs: spread(turns.map(({ bare, own, again }) => own - (bare + again) / 2)).median,
+    chanceMs: spread(turns.map(({ bare, again }) => Math.abs(again - bare))).median,
     over: [...over].sort().join(', '),
   };
   t.diagnostic(JSON.stringify(result));
   await report(result);
-  assert.ok(result.laterMs <= laterMsMax, `${result.laterMs} ms later than a bare EventSource, and ${laterMsMax} are allowed`);
+  const allowedMs = Math.max(laterMsMax, result.chanceMs);
+  assert.ok(result.laterMs <= allowedMs, `${result.laterMs} ms later than a bare EventSource, and ${allowedMs} are allowed`);
 }
 
 /** @param {TestContext} t @param {Tab} tab */

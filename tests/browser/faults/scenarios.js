@@ -59,6 +59,8 @@ export const SCENARIOS = [
       const before = await open();
       await before.over('webtransport');
       await publisher.more(40);
+      // So that it lets WebTransport go first.
+      await before.favoursWebTransport();
       await before.close();
       await network.dropUdp();
       await reload();

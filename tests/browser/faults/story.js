@@ -1,5 +1,6 @@
 // What a page saw through `new Fanwire(url)`: every event and gap, in order, with its time.
 
+import { favourWebTransport } from '../support/memory.js';
 import { installStory } from './in-page.js';
 
 /** @typedef {import('./judge.js').Entry & { atMs: number, transport?: string | null, error?: string }} Entry */
@@ -50,6 +51,11 @@ export class Story {
    */
   nextOver(transport, withinMs = 10_000) {
     return this.#page.evaluate((...given) => globalThis.stories.next(...given), this.#name, transport, withinMs);
+  }
+
+  /** The page remembers WebTransport as the quicker one. */
+  async favoursWebTransport() {
+    await this.#page.evaluate(favourWebTransport);
   }
 
   async close() {

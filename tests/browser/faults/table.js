@@ -72,10 +72,10 @@ function startTable() {
   const browsers = BROWSERS.filter((browser) => rows.some((row) => row.browser === browser));
   const cell = (/** @type {string} */ start, /** @type {string} */ browser) => {
     const row = rows.find((one) => one.start === start && one.browser === browser);
-    return row ? `${[row.eventSourceMs, row.fanwireMs, row.laterMs].map((ms) => ms.toFixed(1)).join(' / ')} ms` : '';
+    return row ? `${[row.eventSourceMs, row.fanwireMs, row.laterMs, row.chanceMs].map((ms) => ms.toFixed(1)).join(' / ')} ms` : '';
   };
   return table(
-    ['first event: EventSource / Fanwire / later by', ...browsers],
+    ['first event: EventSource / Fanwire / later by / two EventSources differ by', ...browsers],
     starts.map((start) => [start, ...browsers.map((browser) => cell(start, browser))]),
   );
 }

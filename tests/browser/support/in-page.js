@@ -82,6 +82,7 @@ export function installFeeds() {
     const opened = { EventSource: 0, WebTransport: 0 };
     options.environment = counted(opened, relay ? through(relay) : globalThis.WebTransport);
     const feed = new Fanwire(url, options);
+    const atOnce = { ...opened };
     feed.addEventListener('hello', ({ detail }) => {
       recorder.opened++;
       recorder.controls.push({ hello: detail });
@@ -115,6 +116,8 @@ export function installFeeds() {
       unsubscribe: (...topics) => feed.unsubscribe(...topics),
       links: () => feed.links,
       connections: () => opened,
+      /** What the constructor itself opened. */
+      atOnce: () => atOnce,
     };
   }
 
