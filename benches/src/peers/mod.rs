@@ -1,6 +1,7 @@
 //! Who else takes part: others' servers, and the floors under all of them.
 
 mod axum_sse;
+mod better_sse;
 mod hyper;
 mod nchan;
 mod post;
@@ -18,7 +19,7 @@ use fanwire_bench::{
     way::Way,
 };
 
-/// A peer or a floor. Except for nchan, each is this program in a process of its own.
+/// A peer or a floor. Except for nchan and better-sse, each is this program in a process of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// The floor: a loop of send() over sockets, HTTP/1.1 in the clear, nothing else
@@ -31,6 +32,8 @@ pub(crate) enum Kind {
     Axum,
     /// The same with events that are encoded once, and all that wait written together
     AxumBatched,
+    /// npm better-sse, on node's own server
+    BetterSse,
     /// WebTransport on plain quinn, by web-transport-quinn: a stream for each session, all that wait written together
     Quinn,
     /// The floor under publishing: hyper that answers the same POST; it has no feed
@@ -41,13 +44,18 @@ pub(crate) enum Kind {
 impl Kind {
     /// Those that this machine has.
     pub(crate) fn installed() -> Vec<Self> {
-        Self::value_variants().iter().copied().filter(|kind| *kind != Self::Nchan || nchan::is_installed()).collect()
+        let is_installed = |kind: &Self| match kind {
+            Self::Nchan => nchan::is_installed(),
+            Self::BetterSse => better_sse::is_installed(),
+            _ => true,
+        };
+        Self::value_variants().iter().copied().filter(is_installed).collect()
     }
 
     /// Whether it can do what a scenario asks for: one topic, as fast as may be.
     pub(crate) fn fits(self, scenario: &Scenario) -> bool {
         let (batches, replays) = match self {
-            Self::Axum | Self::AxumBatched => (true, false),
+            Self::Axum | Self::AxumBatched | Self::BetterSse => (true, false),
             Self::Quinn => (true, true),
             Self::Nchan => (false, true),
             Self::SendLoop | Self::UdpLoop => (false, false),
@@ -67,8 +75,11 @@ impl Kind {
 
     /// Its process, where it listens for HTTP, and its feed.
     fn process(self) -> Result<(Server, String, String)> {
-        let program = std::env::current_exe()?;
-        let (server, words) = Server::start(&program, &["peer", &self.name()], &["http://", "feed="])?;
+        let (server, words) = if self == Self::BetterSse {
+            better_sse::process()?
+        } else {
+            Server::start(&std::env::current_exe()?, &["peer", &self.name()], &["http://", "feed="])?
+        };
         Ok((server, words[0].clone(), words[1].trim_start_matches("feed=").to_owned()))
     }
 
@@ -77,7 +88,7 @@ impl Kind {
         match self {
             Self::SendLoop => send_loop::serve(),
             Self::UdpLoop => udp_loop::serve(),
-            Self::Nchan => anyhow::bail!("nchan is a module of nginx"),
+            Self::Nchan | Self::BetterSse => anyhow::bail!("it is no part of this program"),
             Self::Axum => axum_sse::serve(axum_sse::Form::Plain),
             Self::AxumBatched => axum_sse::serve(axum_sse::Form::Batched),
             Self::Quinn => quinn::serve(),
@@ -108,16 +119,8 @@ impl Contestant for Kind {
         if *self == Self::Nchan {
             return nchan::start();
         }
-        let program = std::env::current_exe()?;
-        let (server, words) = Server::start(&program, &["peer", &self.name()], &["http://", "feed="])?;
-        let feed = words[1].trim_start_matches("feed=").to_owned();
-        Ok(Started {
-            server: Some(server),
-            access: OURS,
-            feed,
-            publish: format!("{}/pub", words[0]),
-            style: Style::Raw,
-        })
+        let (server, base, feed) = self.process()?;
+        Ok(Started { server: Some(server), access: OURS, feed, publish: format!("{base}/pub"), style: Style::Raw })
     }
 }
 
