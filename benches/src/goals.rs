@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use fanwire_bench::{
     contest::{self, Contestant, Hub, Series, Turn, Watcher},
-    plot,
+    plot::{self, OverLink},
     scenario::Scenario,
     server::Server,
     table::ratios,
@@ -41,7 +41,7 @@ pub(crate) struct Goals {
     #[arg(long, value_name = "FILE", default_value = "benches/RESULTS.md")]
     results: PathBuf,
 
-    /// Where the picture goes
+    /// Where the picture goes; the one of lossy links goes beside it
     #[arg(long, value_name = "FILE", default_value = "benches/transports.svg")]
     picture: PathBuf,
 }
@@ -54,6 +54,7 @@ struct Run {
     rows: Vec<Row>,
     tables: Vec<(Scenario, usize, Vec<Series>)>,
     picture: Option<String>,
+    over_links: Vec<OverLink>,
 }
 
 impl Goals {
@@ -66,7 +67,8 @@ impl Goals {
         anyhow::ensure!(hub.exists(), "there is no hub at {}; build it with the same profile first", hub.display());
         let program = std::env::current_exe().context("this program's own file")?;
         let (rows, tables) = (Vec::new(), Vec::new());
-        let mut run = Run { hub, program, rounds: self.rounds.max(1), rows, tables, picture: None };
+        let mut run =
+            Run { hub, program, rounds: self.rounds.max(1), rows, tables, picture: None, over_links: Vec::new() };
         for part in Part::ALL {
             if !self.only.is_empty() && !self.only.contains(&part) {
                 run.rows.push(Row::failed(part, "not in this run".to_owned()));
@@ -81,11 +83,15 @@ impl Goals {
             eprintln!("{part}: {} s", begun.elapsed().as_secs());
         }
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let text = results::markdown(&arguments.join(" "), &run.rows, &run.tables);
+        let text = results::markdown(&arguments.join(" "), &run.rows, &run.tables, &run.over_links);
         println!("{text}");
         std::fs::write(&self.results, text).with_context(|| format!("--results {}", self.results.display()))?;
         if let Some(picture) = run.picture {
             std::fs::write(&self.picture, picture).with_context(|| format!("--picture {}", self.picture.display()))?;
+        }
+        if let Some(picture) = plot::lossy(&run.over_links) {
+            let file = self.picture.with_file_name("lossy.svg");
+            std::fs::write(&file, picture).with_context(|| format!("the picture {}", file.display()))?;
         }
         Ok(())
     }
@@ -102,6 +108,7 @@ impl Run {
             Part::Storm => self.storm(),
             Part::Topics => self.topics(),
             Part::Publish => self.publish(),
+            Part::Lossy => self.lossy(),
         }
     }
 
@@ -203,6 +210,21 @@ impl Run {
                 }
                 Err(error) => self.rows.push(Row::new(what, Goal::AtMost(0.0), Vec::new(), format!("{error:#}"))),
             }
+        }
+        Ok(())
+    }
+
+    /// No goal of its own, but what a user has to know who chooses.
+    fn lossy(&mut self) -> Result<()> {
+        let scenario = Scenario::load("lossy")?;
+        let contestants: Vec<Box<dyn Contestant>> =
+            Way::HUB.into_iter().filter(|way| !scenario.without.contains(way)).map(|way| self.hub(way)).collect();
+        for scenario in scenario.each() {
+            let Some(link) = scenario.link.clone() else { continue };
+            eprintln!("  {}", link.about());
+            let all =
+                contest::run(&self.program, &scenario, &contestants, self.rounds.min(LOSSY_ROUNDS_MAX), &mut Lines)?;
+            self.over_links.push((link, all));
         }
         Ok(())
     }
@@ -330,3 +352,5 @@ impl Watcher for Lines {
 }
 
 const PUBLISH_SECONDS: f64 = 3.0;
+/// Eight links, and a turn of each takes its time.
+const LOSSY_ROUNDS_MAX: usize = 2;

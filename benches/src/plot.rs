@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use crate::{
     contest::{Series, Turn},
+    link::Link,
     load::SLICE_MS,
-    spread::{quantile, short},
+    spread::{middle, quantile, short},
     table::Measure,
     way::Way,
 };
@@ -141,6 +142,71 @@ pub fn timeline(all: &[Series]) -> Option<String> {
         (0..=7).map(|nth| f64::from(nth) * step).filter(|at| *at <= end).map(|at| (at, format!("{at} s"))).collect();
     lines_at("p99 latency as the run goes on, ms", all, &lines, ticks)
 }
+
+/// p99 latency over what links lose: a figure for each round trip and each congestion control of TCP.
+pub fn over_links(all: &[OverLink]) -> Vec<String> {
+    let mut figures = Vec::new();
+    let kind = |link: &Link| (link.round_trip_ms.to_bits(), link.tcp_congestion.clone());
+    for (nth, (link, series)) in all.iter().enumerate() {
+        if all[..nth].iter().any(|(before, _)| kind(before) == kind(link)) {
+            continue;
+        }
+        let alike: Vec<&OverLink> = all.iter().filter(|(other, _)| kind(other) == kind(link)).collect();
+        let p99 = |series: &Series| {
+            let mut rounds: Vec<f64> =
+                series.turns.iter().filter_map(|turn| turn.outcome.latency.quantile_ms(0.99)).collect();
+            rounds.sort_by(f64::total_cmp);
+            middle(&rounds)
+        };
+        let line = |nth: usize| -> Line {
+            alike.iter().filter_map(|(link, series)| Some((link.loss_percent, p99(&series[nth])?))).collect()
+        };
+        let lines: Vec<Line> = (0..series.len()).map(line).collect();
+        let ticks = alike.iter().map(|(link, _)| (link.loss_percent, format!("{} %", link.loss_percent))).collect();
+        let tcp = link.tcp_congestion.as_deref().unwrap_or("the system's own");
+        let title = format!("p99 ms by packets lost, {} ms there and back, TCP: {tcp}", link.round_trip_ms);
+        figures.extend(lines_at(&escape(&title), series, &lines, ticks));
+    }
+    figures
+}
+
+/// The same as a standalone picture. None where there is nothing to draw.
+pub fn lossy(all: &[OverLink]) -> Option<String> {
+    let figures = over_links(all);
+    let (_, series) = all.first()?;
+    if figures.is_empty() {
+        return None;
+    }
+    let width = figures.len() as f64 * (WIDTH + 20.0);
+    let height = HEIGHT + 40.0;
+    let mut out = format!(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">
+<title>p99 latency of each transport where packets are lost</title><style>{STYLE}</style><rect width="{width}" height="{height}" fill="var(--paper)"/>"#
+    );
+    for (nth, figure) in figures.iter().enumerate() {
+        let placed =
+            format!(r#"<svg x="{}" y="4" width="{WIDTH}" height="{HEIGHT}" "#, nth as f64 * (WIDTH + 20.0) + 10.0);
+        out.push_str(&figure.replacen("<svg ", &placed, 1));
+    }
+    for (nth, one) in series.iter().enumerate() {
+        let x = 20.0 + nth as f64 * (width - 40.0) / series.len() as f64;
+        let _ = write!(
+            out,
+            r#"<path d="M{x} {y}H{}" style="{}"/><text x="{}" y="{}">{}</text>"#,
+            x + 26.0,
+            stroke(series, nth),
+            x + 32.0,
+            height - 14.0,
+            escape(&one.name),
+            y = height - 18.0
+        );
+    }
+    out.push_str("</svg>\n");
+    Some(out)
+}
+
+/// A link, and what everybody did over it.
+pub type OverLink = (Link, Vec<Series>);
 
 type Line = Vec<(f64, f64)>;
 

@@ -6,7 +6,7 @@ use crate::{
     cli::describe,
     contest::{Series, Turn},
     load::Kind,
-    plot::{self, Titled, escape},
+    plot::{self, OverLink, Titled, escape},
     scenario::Scenario,
     table,
 };
@@ -24,11 +24,26 @@ pub struct Contest {
 /// The whole page.
 pub fn html(contests: &[Contest]) -> String {
     let mut body = String::new();
-    for contest in contests {
+    let mut links = String::new();
+    for (nth, contest) in contests.iter().enumerate() {
         let Contest { scenario, rounds, series } = contest;
+        let is_same = |other: &&Contest| other.scenario.name == scenario.name;
+        let mut id = escape(&scenario.name);
+        if contests[..nth].iter().any(|before| is_same(&before)) {
+            id.push_str(&format!("-{nth}"));
+        } else {
+            let _ = write!(links, "<a href=\"#{id}\">{id}</a>");
+            let alike = contests.iter().filter(is_same);
+            let over: Vec<OverLink> =
+                alike.filter_map(|one| Some((one.scenario.link.clone()?, one.series.clone()))).collect();
+            if over.len() > 1 {
+                id.push_str("-0");
+                body.push_str(&over_links(&scenario.name, &scenario.about, &over));
+            }
+        }
         let _ = write!(
             body,
-            "<section id=\"{name}\"><h2>{name}</h2><p>{about}. {said}</p>",
+            "<section id=\"{id}\"><h2>{name}</h2><p>{about}. {said}</p>",
             name = escape(&scenario.name),
             about = escape(&scenario.about),
             said = escape(describe(scenario, *rounds).trim())
@@ -44,15 +59,22 @@ pub fn html(contests: &[Contest]) -> String {
         });
         let _ = write!(body, "<div class=\"figures\">{figures}</div>{legend}</section>");
     }
-    let links = contests.iter().fold(String::new(), |mut all, contest| {
-        let name = escape(&contest.scenario.name);
-        let _ = write!(all, "<a href=\"#{name}\">{name}</a>");
-        all
-    });
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>fanwire bench</title>\
          <style>{}{PAGE}</style><main><header><h1>fanwire bench</h1><p>{ABOUT}</p><nav>{links}</nav></header>{body}</main></html>\n",
         plot::STYLE
+    )
+}
+
+/// What many links come to, before each of them.
+fn over_links(name: &str, about: &str, all: &[OverLink]) -> String {
+    let figures: String = plot::over_links(all).iter().map(|svg| format!("<figure>{svg}</figure>")).collect();
+    format!(
+        "<section id=\"{name}\"><h2>{name}: all links</h2><p>{about}. p99 latency in ms, and what the links lost of what the hub sent.</p>{}<div class=\"figures\">{figures}</div>{}</section>",
+        rows(&table::over_links(all)),
+        all.first().map(|(_, series)| plot::legend(series)).unwrap_or_default(),
+        name = escape(name),
+        about = escape(about)
     )
 }
 

@@ -4,6 +4,7 @@ use crate::{
     contest::{Series, Turn},
     link::Link,
     load::Kind,
+    plot::OverLink,
     scenario::Scenario,
     spread::median,
 };
@@ -32,7 +33,7 @@ pub fn rows(scenario: &Scenario, all: &[Series]) -> Vec<Vec<String>> {
 }
 
 /// What a scenario that is measured on many links comes to: the median p99 of each contestant, a column a link; and what the links have lost.
-pub fn over_links(all: &[(Link, Vec<Series>)]) -> Vec<Vec<String>> {
+pub fn over_links(all: &[OverLink]) -> Vec<Vec<String>> {
     let mut rows = vec![std::iter::once(String::new()).chain(all.iter().map(|(link, _)| heading(link))).collect()];
     let Some((_, first)) = all.first() else { return rows };
     let cell = |series: &Series, measure: &dyn Fn(&Turn) -> Option<f64>| {

@@ -15,10 +15,11 @@ pub(crate) enum Part {
     Topics,
     Publish,
     Scale,
+    Lossy,
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Broadcast,
         Self::Saturated,
         Self::Idle,
@@ -27,6 +28,7 @@ impl Part {
         Self::Topics,
         Self::Publish,
         Self::Scale,
+        Self::Lossy,
     ];
 }
 

@@ -2,12 +2,17 @@
 
 use std::{fs, time::SystemTime};
 
-use fanwire_bench::{cli::describe, contest::Series, scenario::Scenario, table};
+use fanwire_bench::{cli::describe, contest::Series, plot::OverLink, scenario::Scenario, table};
 
 use super::Row;
 
 /// `arguments` are those that this program was called with.
-pub(super) fn markdown(arguments: &str, rows: &[Row], tables: &[(Scenario, usize, Vec<Series>)]) -> String {
+pub(super) fn markdown(
+    arguments: &str,
+    rows: &[Row],
+    tables: &[(Scenario, usize, Vec<Series>)],
+    over_links: &[OverLink],
+) -> String {
     let mut cells = vec![["what", "goal", "measured", "met", "figures"].map(str::to_owned).to_vec()];
     cells.extend(rows.iter().map(|row| {
         vec![row.what.clone(), row.goal.clone(), row.measured.clone(), row.met.to_owned(), row.figures.clone()]
@@ -21,6 +26,10 @@ pub(super) fn markdown(arguments: &str, rows: &[Row], tables: &[(Scenario, usize
         let (name, about) = (&scenario.name, &scenario.about);
         out.push_str(&format!("\n## {name}: {about}\n\n{}\n", describe(scenario, *rounds)));
         out.push_str(&table::markdown(scenario, all));
+    }
+    if !over_links.is_empty() {
+        out.push_str("\n## lossy\n\np99 latency in ms over links that lose and delay packets, TCP with Cubic as QUIC has it, and what they lost of what the hub sent.\n\n");
+        out.push_str(&table::aligned(&table::over_links(over_links)));
     }
     out
 }
