@@ -32,6 +32,7 @@ export class Choice {
   join(nowMs, known, loadMs) {
     this.#loadMs = loadMs;
     this.start(nowMs, known);
+    this.#isStart = this.#sse.failures === 0;
     return this.#negotiation.flush();
   }
 
@@ -46,7 +47,7 @@ export class Choice {
       this.#figures = {};
       negotiation.out.push({ name: 'remember', works: true });
     }
-    this.#isStart = sse.failures === 0;
+    this.#isStart = true;
     if (this.#isEnded) return;
     let forMs;
     if (works === false) {
@@ -79,7 +80,7 @@ export class Choice {
       this.#hasWorked = true;
       this.#hasFailed = false;
       out.push({ name: 'remember', works: true, ...this.#figures, isMeasured });
-    } else if (webtransport.state === 'connecting' && isQuicker(this.#figures)) {
+    } else if (this.#isStart && webtransport.state === 'connecting' && isQuicker(this.#figures)) {
       // It was let go first and isn't there, and whoever opens the next page now must not wait for it once more.
       this.#measure(nowMs);
       if (!isQuicker(this.#figures)) out.push({ name: 'remember', works: true, ...this.#figures, isMeasured: true });

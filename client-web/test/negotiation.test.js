@@ -188,6 +188,14 @@ test('what they take to come back, or on another network, says nothing of how a 
   back.advance(300);
   back.hello('webtransport', 0);
   assert.deepEqual(back.figures(), [true, 60, 0, false], 'the figures of the start');
+  const tried = negotiation({ known: QUICKER });
+  tried.hello('webtransport', 0);
+  tried.end('webtransport');
+  tried.advance(800);
+  assert.equal(tried.state()[1], 'connecting');
+  tried.hello('sse', 0);
+  tried.hello('webtransport', 0);
+  assert.deepEqual(tried.figures(), [true, 60, 0, false]);
   const moved = negotiation();
   moved.hello('sse', 0);
   moved.advance(4000);
