@@ -106,13 +106,13 @@ export async function launchFor(t, kind, options) {
   return browser;
 }
 
-/** @param {BrowserKind} kind */
-function shared(kind) {
-  let launched = sharedBrowsers.get(kind);
-  if (!launched) {
-    launched = kind.launch().then(track);
-    sharedBrowsers.set(kind, launched);
-  }
+/** One that ended, whatever it died of, fails the test that it died in, and no other. @param {BrowserKind} kind */
+async function shared(kind) {
+  const before = await sharedBrowsers.get(kind)?.catch(() => null);
+  if (before?.connected) return before;
+  if (before) await close(before);
+  const launched = kind.launch().then(track);
+  sharedBrowsers.set(kind, launched);
   return launched;
 }
 
