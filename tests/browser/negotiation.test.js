@@ -102,7 +102,7 @@ browserTest('a network that goes before the rest of the client is loaded: SSE co
   await feed.watches(15_000);
 });
 
-browserTest('a certificate that the browser refuses leaves SSE', async (t, { page }) => {
+browserTest('a certificate that the browser refuses leaves SSE, which waited for nothing', async (t, { page }) => {
   const hub = await startHub(t);
   await visit(page, hub.http);
   const seen = await page.evaluate(async (url) => {
@@ -113,14 +113,23 @@ browserTest('a certificate that the browser refuses leaves SSE', async (t, { pag
       offer.webtransport.certificate_hashes[0].value = btoa('x'.repeat(32));
       return Response.json(offer);
     };
-    const feed = new Fanwire(url, { environment: { fetch } });
+    let sources = 0;
+    class Counted extends EventSource {
+      /** @param {[string, EventSourceInit]} given */
+      constructor(...given) {
+        super(...given);
+        sources++;
+      }
+    }
+    const feed = new Fanwire(url, { environment: { fetch, EventSource: Counted } });
+    const isAtOnce = sources === 1;
     const error = await new Promise((resolve) => {
       feed.addEventListener('state', ({ detail }) => detail.links.webtransport?.reason && resolve(detail.links.webtransport.reason));
     });
     await new Promise((resolve) => (feed.readyState === 1 ? resolve(null) : feed.addEventListener('open', resolve)));
-    return { error, transport: feed.transport };
+    return { error, isAtOnce, transport: feed.transport };
   }, feedUrl('a'));
-  assert.equal(seen.transport, 'sse');
+  assert.deepEqual([seen.transport, seen.isAtOnce], ['sse', true]);
   assert.ok(seen.error);
 });
 

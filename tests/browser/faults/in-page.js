@@ -106,9 +106,11 @@ export async function firstEvent(who, url, stored, preloaded) {
  * Lets the client come to remember something.
  * @param {string} url
  * @param {boolean} works whether WebTransport does
+ * @param {string[]} preloaded modules
  */
-export async function learned(url, works) {
+export async function learned(url, works, preloaded) {
   const { Fanwire } = await import('/client/fanwire.js');
+  for (const path of preloaded) await import(path);
   localStorage.clear();
   const feed = new Fanwire(url);
   const deadlineMs = performance.now() + 20_000;

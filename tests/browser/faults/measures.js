@@ -6,6 +6,7 @@ import { BROWSERS, testIn } from '../support/browsers.js';
 import { visit } from '../support/feed.js';
 import { startHub } from '../support/hub.js';
 import { favourWebTransport, PRELOADED } from '../support/memory.js';
+import { startTcpRelay } from '../support/relay.js';
 import { firstEvent, learned } from './in-page.js';
 import { Network, networkMissing } from './network.js';
 import { startPublisher, TOPIC } from './publisher.js';
@@ -21,6 +22,7 @@ import { HEARTBEAT_MS, openStory } from './story.js';
  * @property {string} name
  * @property {boolean} isBlocked UDP
  * @property {number} [lost] of all packets, of 1
+ * @property {number} [tcpDelayMs] each way, to the page and to SSE
  * @property {'works' | 'quicker' | 'fails' | null} memory of WebTransport; `quicker`: wrong here, where SSE is one request more on a connection that is open
  * @property {boolean} [isPreloaded] with what the README has a page without a bundler preload
  * @property {number} laterMsMax than a bare EventSource, in the median
@@ -35,6 +37,7 @@ const STARTS = [
   { name: 'UDP open, nothing remembered', isBlocked: false, memory: null, laterMsMax: NO_SLOWER_MS },
   { name: 'UDP open, remembered to work', isBlocked: false, memory: 'works', laterMsMax: NO_SLOWER_MS },
   { name: 'UDP open, remembered to work, modules preloaded', isBlocked: false, memory: 'works', isPreloaded: true, laterMsMax: NO_SLOWER_MS },
+  { name: 'UDP open, TCP 60 ms longer, remembered to work, modules preloaded', isBlocked: false, tcpDelayMs: 30, memory: 'works', isPreloaded: true, laterMsMax: NO_SLOWER_MS },
   { name: 'UDP open, wrongly remembered to be quicker', isBlocked: false, memory: 'quicker', laterMsMax: HEAD_START_MS },
   { name: '5 % of all packets lost, nothing remembered', isBlocked: false, lost: 0.05, memory: null, laterMsMax: 20 },
   { name: 'UDP blocked, nothing remembered', isBlocked: true, memory: null, laterMsMax: 20 },
@@ -64,15 +67,17 @@ for (const kind of BROWSERS) {
  * loaded. The event is there already: it is asked for.
  * @param {TestContext} t @param {Tab} tab @param {Start} start
  */
-async function measureStart(t, { page, kind }, { name, isBlocked, lost, memory, isPreloaded, laterMsMax }) {
+async function measureStart(t, { page, kind }, { name, isBlocked, lost, tcpDelayMs, memory, isPreloaded, laterMsMax }) {
   const hub = await startHub(t);
+  const origin = tcpDelayMs ? (await startTcpRelay(t, hub.port, { delayMs: tcpDelayMs })).origin : hub.http;
   const network = new Network(t, hub);
   await hub.publishForm({ topic: 'first', data: 'event' });
   const url = '/events?topic=first&last_event_id=earliest';
-  await visit(page, hub.http);
+  await visit(page, origin);
   if (memory === 'fails') await network.dropUdp();
+  const preloaded = isPreloaded ? PRELOADED : [];
   const works = memory !== 'fails';
-  if (memory) await page.evaluate(learned, url, works);
+  if (memory) await page.evaluate(learned, url, works, preloaded);
   if (memory === 'quicker') await page.evaluate(favourWebTransport);
   const stored = memory ? await page.evaluate(() => ({ ...localStorage })) : {};
   await network.restore();
@@ -88,8 +93,8 @@ async function measureStart(t, { page, kind }, { name, isBlocked, lost, memory, 
     for (let place = 0; place < WHO.length; place++) {
       // Each is first, second and last equally often.
       const who = /** @type {typeof WHO[number]} */ (WHO[(round + place) % WHO.length]);
-      await visit(page, hub.http);
-      const { ms, transport } = await page.evaluate(firstEvent, who, url, stored, isPreloaded ? PRELOADED : []);
+      await visit(page, origin);
+      const { ms, transport } = await page.evaluate(firstEvent, who, url, stored, preloaded);
       turn[who] = ms;
       // The first round warms up.
       if (who === 'own' && round > 0) over.add(transport);
