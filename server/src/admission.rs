@@ -20,6 +20,13 @@ pub struct Limits {
     pub tcp_connections_max: usize,
     /// Beyond these limits, so many TCP connections at a time are told that there is no room; more are closed at once.
     pub turned_away_max: usize,
+    /// QUIC handshakes that may be under way before clients have to prove their address: beyond that one that is forged costs nothing.
+    pub handshakes_unproved_max: usize,
+    /// QUIC handshakes that may be under way, of whoever has proved his address: beyond that they are refused. Each takes some 50 KiB,
+    /// until it is given up.
+    pub handshakes_max: usize,
+    /// The same from one [`Source`], which is to leave some to others.
+    pub handshakes_per_address_max: usize,
 }
 
 impl Default for Limits {
@@ -29,6 +36,9 @@ impl Default for Limits {
             connections_per_address_max: 20_000,
             tcp_connections_max: usize::MAX,
             turned_away_max: 64,
+            handshakes_unproved_max: 100,
+            handshakes_max: 4096,
+            handshakes_per_address_max: 2048,
         }
     }
 }
@@ -67,6 +77,8 @@ struct Open {
     tcp: usize,
     turned_away: usize,
     by_source: HashMap<Source, usize>,
+    handshakes: usize,
+    handshakes_by_source: HashMap<Source, usize>,
 }
 
 /// A connection that was let in, or is turned away with an answer, for as long as it lives.
@@ -94,6 +106,24 @@ pub enum Admittance {
     Closed,
 }
 
+/// A QUIC handshake that is under way, until it is dropped.
+#[derive(Debug)]
+pub struct UnderWay {
+    admission: Arc<Admission>,
+    source: Source,
+}
+
+/// What becomes of a QUIC handshake.
+#[derive(Debug)]
+pub enum Handshake {
+    /// It goes on.
+    Begins(UnderWay),
+    /// The client is to prove first that its address is its own.
+    Unproved,
+    /// It is one too many.
+    TooMany,
+}
+
 impl Admission {
     /// Nobody is in yet.
     pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
@@ -104,7 +134,8 @@ impl Admission {
     pub fn admit(self: &Arc<Self>, address: IpAddr, carrier: Carrier) -> Admittance {
         let (source, tcp) = (Source::from(address), carrier != Carrier::Quic);
         let mut open = self.lock();
-        let Limits { connections_max, connections_per_address_max, tcp_connections_max, turned_away_max } = self.limits;
+        let Limits { connections_max, connections_per_address_max, tcp_connections_max, turned_away_max, .. } =
+            self.limits;
         let from_there = open.by_source.get(&source).copied().unwrap_or(0);
         let reached = if open.total >= connections_max {
             Limit::Connections
@@ -128,6 +159,31 @@ impl Admission {
         }
         open.turned_away += 1;
         Admittance::TurnedAway(self.admitted(Place::TurnedAway, carrier), reached)
+    }
+
+    /// Lets a QUIC handshake begin, unless it is one too many. `proved`: that the address is the client's own. [RFC 9000 §8.1]
+    pub fn handshake(self: &Arc<Self>, address: IpAddr, proved: bool) -> Handshake {
+        let source = Source::from(address);
+        let mut open = self.lock();
+        let Limits { handshakes_unproved_max, handshakes_max, handshakes_per_address_max, .. } = self.limits;
+        if !proved && open.handshakes >= handshakes_unproved_max.min(handshakes_max) {
+            self.metrics.reached(Limit::Handshakes);
+            return Handshake::Unproved;
+        }
+        let from_there = open.handshakes_by_source.get(&source).copied().unwrap_or(0);
+        if open.handshakes >= handshakes_max || from_there >= handshakes_per_address_max {
+            self.metrics.reached(Limit::HandshakesMax);
+            tracing::debug!(%address, total = open.handshakes, from_there, "one handshake too many");
+            return Handshake::TooMany;
+        }
+        open.handshakes += 1;
+        *open.handshakes_by_source.entry(source).or_default() += 1;
+        Handshake::Begins(UnderWay { admission: self.clone(), source })
+    }
+
+    /// How many QUIC handshakes are under way.
+    pub fn handshakes(&self) -> usize {
+        self.lock().handshakes
     }
 
     fn admitted(self: &Arc<Self>, place: Place, carrier: Carrier) -> Admitted {
@@ -163,11 +219,23 @@ impl Drop for Admitted {
         };
         open.total -= 1;
         open.tcp -= usize::from(tcp);
-        if let Some(count) = open.by_source.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                open.by_source.remove(&source);
-            }
+        one_less(&mut open.by_source, source);
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut open = self.admission.lock();
+        open.handshakes -= 1;
+        one_less(&mut open.handshakes_by_source, self.source);
+    }
+}
+
+fn one_less(counts: &mut HashMap<Source, usize>, source: Source) {
+    if let Some(count) = counts.get_mut(&source) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&source);
         }
     }
 }
@@ -221,6 +289,37 @@ mod tests {
         assert!(is_in(&admission.admit(address, Carrier::Quic)), "QUIC takes no descriptor");
         let reached = |limit| admission.metrics.times_reached(limit);
         assert_eq!((reached(Limit::Descriptors), reached(Limit::TurnedAway)), (3, 1));
+    }
+
+    #[test]
+    fn handshakes_are_bounded_and_one_address_leaves_some_to_others() {
+        let limits = Limits {
+            handshakes_unproved_max: 2,
+            handshakes_max: 5,
+            handshakes_per_address_max: 3,
+            ..Limits::default()
+        };
+        let admission = admission(limits);
+        let [a, b] = [IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])];
+        let mut under_way = vec![];
+        let mut begin = |address, proved| match admission.handshake(address, proved) {
+            Handshake::Begins(it) => {
+                under_way.push(it);
+                "begins"
+            }
+            Handshake::Unproved => "unproved",
+            Handshake::TooMany => "too many",
+        };
+        assert_eq!([(); 3].map(|()| begin(a, false)), ["begins", "begins", "unproved"]);
+        assert_eq!([(); 2].map(|()| begin(a, true)), ["begins", "too many"]);
+        assert_eq!([(); 3].map(|()| begin(b, true)), ["begins", "begins", "too many"]);
+        assert_eq!(begin(b, false), "unproved");
+        let reached = |limit| admission.metrics.times_reached(limit);
+        assert_eq!((reached(Limit::Handshakes), reached(Limit::HandshakesMax)), (2, 2));
+        under_way.truncate(1);
+        assert!(matches!(admission.handshake(b, false), Handshake::Begins(_)));
+        drop(under_way);
+        assert_eq!((admission.handshakes(), admission.lock().handshakes_by_source.len()), (0, 0));
     }
 
     #[test]

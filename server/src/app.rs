@@ -5,10 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,11 +20,11 @@ use http::HeaderValue;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
-    admission::{self, Admission, Admittance},
+    admission::{self, Admission, Admittance, Handshake},
     auth::{Auth, PageOrigin},
     config::Config,
     demo,
-    fanout::{self, Counted, Feeds, Gate, LocalShard, Shards},
+    fanout::{self, Feeds, Gate, LocalShard, Shards},
     http::{Access, Discovery, Edge, metrics_router, router},
     hub::{Hub, Refused, now_ms},
     local,
@@ -57,6 +54,7 @@ pub struct Running {
     hub: Arc<Hub>,
     in_force: InForce,
     shards: Arc<Shards>,
+    admission: Arc<Admission>,
     endpoint: Option<quinn::Endpoint>,
     /// Accept loops and what goes on in the background; aborted when the hub drains.
     tasks: JoinSet<()>,
@@ -176,7 +174,7 @@ impl App {
             tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
             let quic = open_endpoint(socket, certificate, &config.quic_endpoint)?;
             let service = http3::Service { router, edge, limits: config.quic };
-            tasks.spawn(accept_quic(quic.clone(), shards.clone(), admission, service));
+            tasks.spawn(accept_quic(quic.clone(), shards.clone(), admission.clone(), service));
             endpoint = Some(quic);
         }
         tasks.spawn(expire(log.clone()));
@@ -192,7 +190,7 @@ impl App {
         }
         let in_force = InForce { auth, access, feeds };
         let (http, https, metrics) = (http_address, https_address, metrics_address);
-        Ok(Running { http, https, metrics, certificate, hub, in_force, shards, endpoint, tasks })
+        Ok(Running { http, https, metrics, certificate, hub, in_force, shards, admission, endpoint, tasks })
     }
 }
 
@@ -230,6 +228,11 @@ impl Running {
     /// How many connections are open.
     pub fn connections(&self) -> usize {
         self.shards.connections()
+    }
+
+    /// How many QUIC handshakes are under way.
+    pub fn handshakes(&self) -> usize {
+        self.admission.handshakes()
     }
 
     /// Takes up who may use the hub from another configuration: issuers and what else is about tokens, origins, whether strangers may
@@ -315,21 +318,25 @@ async fn accept_quic(
     admission: Arc<Admission>,
     service: http3::Service,
 ) {
-    let handshakes = Arc::new(AtomicUsize::new(0));
     while let Some(incoming) = endpoint.accept().await {
-        if handshakes.load(Ordering::Relaxed) >= HANDSHAKES_UNPROVED_MAX && !incoming.remote_address_validated() {
-            // Many at a time may be forged: from here on a client proves its address first, at the cost of a round trip and of
-            // nothing here. [RFC 9000 §8.1.2]
-            service.edge.hub.metrics().reached(Limit::Handshakes);
-            let _ = incoming.retry();
-            continue;
-        }
-        let Admittance::In(admitted) = admission.admit(incoming.remote_address().ip(), Carrier::Quic) else {
+        let from = incoming.remote_address().ip();
+        let under_way = match admission.handshake(from, incoming.remote_address_validated()) {
+            Handshake::Begins(under_way) => under_way,
+            // At the cost of a round trip, and of nothing here. [RFC 9000 §8.1.2]
+            Handshake::Unproved => {
+                let _ = incoming.retry();
+                continue;
+            }
+            Handshake::TooMany => {
+                incoming.refuse();
+                continue;
+            }
+        };
+        let Admittance::In(admitted) = admission.admit(from, Carrier::Quic) else {
             incoming.refuse();
             continue;
         };
         let service = service.clone();
-        let under_way = Counted::new(handshakes.clone());
         let serve = move |shard: Rc<LocalShard>, counted| {
             shard.spawn_connection((counted, admitted), service.serve(shard.clone(), incoming, under_way));
         };
@@ -474,8 +481,6 @@ const H3_NO_ERROR: u32 = 0x100;
 /// Connections that the kernel holds until they are accepted.
 const LISTEN_BACKLOG: i32 = 4096;
 const PORT_ATTEMPTS: usize = 16;
-/// QUIC handshakes that may be under way before clients have to prove their address: some 100 KiB each.
-const HANDSHAKES_UNPROVED_MAX: usize = 100;
 /// From one complaint about the same trouble to the next.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -5,6 +5,7 @@
 pub mod checker;
 mod http;
 mod hub;
+mod initials;
 mod keys;
 mod mount;
 mod process;
@@ -17,6 +18,7 @@ mod wire;
 
 pub use http::{Answer, Ask, Version, Whole};
 pub use hub::{TestHub, identity};
+pub use initials::{Initials, Reply};
 pub use keys::{ISSUER, Issuer, OTHER_ISSUER, RESOURCE, now_ms};
 pub use mount::Mount;
 pub use process::{HubProcess, hub_binary, run};

@@ -8,10 +8,20 @@ use crate::identity;
 
 /// A client's TLS configuration, for these protocols.
 pub(crate) fn config(alpn: &[&[u8]]) -> ClientConfig {
+    with_provider(rustls::crypto::aws_lc_rs::default_provider(), alpn)
+}
+
+/// One whose first message fits into a datagram.
+pub(crate) fn config_without_post_quantum(alpn: &[&[u8]]) -> ClientConfig {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.kx_groups.retain(|group| group.name() == rustls::NamedGroup::X25519);
+    with_provider(provider, alpn)
+}
+
+fn with_provider(provider: rustls::crypto::CryptoProvider, alpn: &[&[u8]]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(identity().chain()[0].clone()).expect("a certificate");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3")
         .with_root_certificates(roots)

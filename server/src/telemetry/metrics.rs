@@ -77,6 +77,8 @@ pub enum Limit {
     HandshakeTime,
     /// So many QUIC handshakes were under way that a client had to prove its address first.
     Handshakes,
+    /// So many QUIC handshakes were under way, in all or from one address, that one more was refused.
+    HandshakesMax,
     /// A request's head, or the first request of a connection, took too long.
     HeadTime,
     /// A request's head was too large.
@@ -266,13 +268,14 @@ impl Transport {
 }
 
 impl Limit {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::Descriptors,
         Self::TurnedAway,
         Self::HandshakeTime,
         Self::Handshakes,
+        Self::HandshakesMax,
         Self::HeadTime,
         Self::HeadBytes,
         Self::IdleTime,
@@ -289,6 +292,7 @@ impl Limit {
             Self::TurnedAway => "turned_away",
             Self::HandshakeTime => "handshake_time",
             Self::Handshakes => "handshakes",
+            Self::HandshakesMax => "handshakes_max",
             Self::HeadTime => "head_time",
             Self::HeadBytes => "head_bytes",
             Self::IdleTime => "idle_time",

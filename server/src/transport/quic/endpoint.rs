@@ -25,8 +25,8 @@ pub struct Config {
     /// Unidirectional streams that a peer may have open at a time. HTTP/3 itself uses three, a browser's GREASE a
     /// fourth.
     pub uni_streams_max: u32,
-    /// Handshakes that wait to be taken from the endpoint; more are refused at once. Each costs a few KiB.
-    pub handshakes_max: usize,
+    /// Handshakes that wait to be taken from the endpoint; first packets of more are dropped. Each costs a few KiB.
+    pub handshakes_waiting_max: usize,
 }
 
 impl Default for Config {
@@ -36,7 +36,7 @@ impl Default for Config {
             keep_alive: Some(Duration::from_secs(10)),
             bidi_streams_max: 16,
             uni_streams_max: 16,
-            handshakes_max: 1024,
+            handshakes_waiting_max: 1024,
         }
     }
 }
@@ -77,7 +77,7 @@ pub fn build(
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     server
         .transport_config(Arc::new(transport(config)?))
-        .max_incoming(config.handshakes_max)
+        .max_incoming(config.handshakes_waiting_max)
         .incoming_buffer_size(INCOMING_BYTES_MAX)
         .incoming_buffer_size_total(INCOMING_TOTAL_BYTES_MAX);
     let runtime = Arc::new(quinn::TokioRuntime);
