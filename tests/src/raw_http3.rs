@@ -14,10 +14,12 @@ use crate::{TestHub, soon, tls};
 pub struct RawHttp3 {
     /// The connection itself.
     pub connection: quinn::Connection,
-    authority: String,
+    /// The hub's name.
+    pub authority: String,
     /// The hub's streams of sessions, each with its session's id.
     sessions: Mutex<mpsc::Receiver<(u64, RecvStream)>>,
-    _control: SendStream,
+    /// HTTP/3's control stream, on which SETTINGS were sent.
+    pub control: SendStream,
     _endpoint: quinn::Endpoint,
 }
 
@@ -58,14 +60,19 @@ impl RawHttp3 {
         let (sender, sessions) = mpsc::channel(64);
         tokio::spawn(sort(connection.clone(), sender));
         let sessions = Mutex::new(sessions);
-        Self { connection, authority: address.to_string(), sessions, _control: control, _endpoint: endpoint }
+        Self { connection, authority: address.to_string(), sessions, control, _endpoint: endpoint }
     }
 
     /// Sends the head of a request.
     pub async fn request(&self, fields: &[(&str, &str)]) -> (SendStream, RecvStream) {
-        let (mut send, recv) = soon(self.connection.open_bi()).await.expect("a stream");
-        send.write_all(&head(fields)).await.expect("written");
-        (send, recv)
+        self.try_request(fields).await.expect("a connection that lives")
+    }
+
+    /// The same; none if the hub has hung up.
+    pub async fn try_request(&self, fields: &[(&str, &str)]) -> Option<(SendStream, RecvStream)> {
+        let (mut send, recv) = soon(self.connection.open_bi()).await.ok()?;
+        send.write_all(&head(fields)).await.ok()?;
+        Some((send, recv))
     }
 
     /// A `GET`; gives its status, and the stream of its body.

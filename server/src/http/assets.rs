@@ -1,10 +1,13 @@
 //! The page at `/` and the browser client, out of the binary.
 
+use std::borrow::Cow;
+
 use axum::{
     body::Body,
     extract::Path,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
@@ -19,7 +22,10 @@ struct Page;
 struct Client;
 
 pub(super) async fn index(headers: HeaderMap) -> Response {
-    serve(Page::get("index.html"), "index.html", &headers)
+    let mut response = serve(Page::get("index.html"), "index.html", &headers);
+    // The page lives on what this hub sends. [Mercure, Hub Discovery]
+    response.headers_mut().insert(header::LINK, HeaderValue::from_static(HUB_LINK));
+    response
 }
 
 pub(super) async fn page(Path(path): Path<String>, headers: HeaderMap) -> Response {
@@ -40,7 +46,12 @@ fn serve(file: Option<EmbeddedFile>, path: &str, asked: &HeaderMap) -> Response 
     let mut response = if known {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        Body::from(file.data.into_owned()).into_response()
+        // Of the binary's own bytes: who asks often and reads nothing holds no copies.
+        let bytes = match file.data {
+            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            Cow::Owned(bytes) => bytes.into(),
+        };
+        Body::from(bytes).into_response()
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type(path)));
@@ -62,6 +73,8 @@ fn media_type(path: &str) -> &'static str {
         _ => "application/octet-stream",
     }
 }
+
+const HUB_LINK: &str = "</.well-known/mercure>; rel=\"mercure\"";
 
 /// Nothing from outside; WebTransport goes to another port of the same host, and the browser shows only https there.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' https:; img-src 'self' data:; \

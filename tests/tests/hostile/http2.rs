@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanwire_tests::{TestHub, Wire};
 
-use crate::{Witnesses, resident_bytes};
+use crate::{Memory, Witnesses};
 
 #[tokio::test]
 async fn a_rapid_reset_costs_the_hub_little() {
@@ -12,7 +12,7 @@ async fn a_rapid_reset_costs_the_hub_little() {
     let mut witnesses = Witnesses::undisturbed(|_| ()).await;
     for path in ["/livez", "/events?topic=witness", "/client/fanwire.js"] {
         let mut connection = Http2::open(&witnesses.hub).await;
-        let before = resident_bytes();
+        let memory = Memory::now();
         let mut stream = 1;
         let hung_up = loop {
             let mut burst = vec![];
@@ -29,7 +29,7 @@ async fn a_rapid_reset_costs_the_hub_little() {
             }
         };
         assert!(hung_up, "100,000 resets of {path} were taken");
-        assert!(resident_bytes() < before + MEMORY_MAX, "{path}");
+        memory.grew_within(&format!("HTTP/2, 100,000 resets of {path}"), MEMORY_MAX);
         witnesses.served().await;
     }
     witnesses.alone().await;
@@ -50,7 +50,7 @@ async fn floods_of_frames_that_want_answers_are_bounded() {
     ];
     for (name, flood) in floods {
         let mut connection = Http2::open(&witnesses.hub).await;
-        let before = resident_bytes();
+        let memory = Memory::now();
         let burst = flood.repeat(64 * 1024 / flood.len());
         // Nothing is read meanwhile. Whether the hub stops reading or hangs up is up to it.
         for _ in 0..300 {
@@ -59,7 +59,7 @@ async fn floods_of_frames_that_want_answers_are_bounded() {
                 break;
             }
         }
-        assert!(resident_bytes() < before + MEMORY_MAX, "{name}");
+        memory.grew_within(&format!("HTTP/2, 19 MiB of {name}"), MEMORY_MAX);
         witnesses.served().await;
     }
     witnesses.alone().await;
@@ -69,7 +69,7 @@ async fn floods_of_frames_that_want_answers_are_bounded() {
 async fn a_head_without_an_end_is_cut_off() {
     let mut witnesses = Witnesses::undisturbed(|_| ()).await;
     let mut connection = Http2::open(&witnesses.hub).await;
-    let before = resident_bytes();
+    let memory = Memory::now();
     // [CVE-2024-27316] HEADERS without END_HEADERS, and then CONTINUATION after CONTINUATION.
     connection.wire.send(frame(HEADERS, 0, 1, &block("/livez"))).await;
     let field = literal(b"x-endless", &[b'x'; 200]);
@@ -79,7 +79,7 @@ async fn a_head_without_an_end_is_cut_off() {
         sent += continuation.len();
         assert!(sent < 64 << 20, "64 MiB of a head were taken");
     }
-    assert!(resident_bytes() < before + MEMORY_MAX);
+    memory.grew_within("HTTP/2, CONTINUATION without end", MEMORY_MAX);
     witnesses.alone().await;
 }
 

@@ -3,16 +3,20 @@
 #![allow(clippy::disallowed_methods, reason = "there is no shard in this thread")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod handshakes;
 mod http2;
+mod http3;
 mod limits;
+mod memory;
 mod quic;
 mod session;
 mod tcp;
 mod witnesses;
 
+pub(crate) use memory::Memory;
 pub(crate) use witnesses::Witnesses;
 
-use std::{fs, sync::Mutex, sync::Once, time::Duration};
+use std::{sync::Mutex, sync::Once, time::Duration};
 
 use fanwire::config::Config;
 
@@ -33,14 +37,6 @@ fn noise(seed: u64, count: usize) -> Vec<u8> {
         (state >> 32) as u8
     };
     std::iter::repeat_with(next).take(count).collect()
-}
-
-/// What this process holds in memory, in bytes.
-fn resident_bytes() -> usize {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
-    let kilobytes: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kilobytes * 1024
 }
 
 /// Notes every panic on a hub's threads. A panic there would go unseen: it ends only the connection.

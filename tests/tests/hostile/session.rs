@@ -10,7 +10,7 @@ use fanwire_tests::{
 use http::StatusCode;
 use serde_json::json;
 
-use crate::{Witnesses, noise, resident_bytes};
+use crate::{Memory, Witnesses, noise};
 
 #[tokio::test]
 async fn a_frame_that_cannot_be_ends_the_session_with_a_reason() {
@@ -126,7 +126,7 @@ async fn streams_beyond_the_first_are_refused_and_the_first_works_on() {
 #[tokio::test]
 async fn a_flood_of_datagrams_is_nothing() {
     let mut witnesses = Witnesses::undisturbed(|_| ()).await;
-    let before = resident_bytes();
+    let memory = Memory::now();
     let http3 = RawHttp3::connect(&witnesses.hub).await;
     let mut session = hello(&http3).await;
     for i in 0..20_000_u64 {
@@ -143,7 +143,7 @@ async fn a_flood_of_datagrams_is_nothing() {
     }
     witnesses.served().await;
     while session.feed.next().await.expect("a feed that goes on").kind != EVENT {}
-    assert!(resident_bytes() < before + MEMORY_MAX);
+    memory.grew_within("WebTransport, 20,000 datagrams", MEMORY_MAX);
     drop(http3);
     witnesses.alone().await;
 }
@@ -155,7 +155,7 @@ async fn who_reads_no_answers_gets_no_more_done_and_holds_up_nobody() {
     let mut transport = quinn::TransportConfig::default();
     transport.stream_receive_window(quinn::VarInt::from_u32(1000));
     let http3 = RawHttp3::with(&witnesses.hub, transport).await;
-    let before = resident_bytes();
+    let memory = Memory::now();
     let mut session = hello(&http3).await;
     let (mut send, _unread) = http3.open_bi(session.id).await;
     let publish = |id: u64| json!({"request_id": id, "topic": "flood", "data": "x".repeat(1000)}).to_string();
@@ -169,7 +169,7 @@ async fn who_reads_no_answers_gets_no_more_done_and_holds_up_nobody() {
     // It comes to a stop by itself.
     assert!(tokio::time::timeout(Duration::from_secs(1), flood).await.is_err());
     assert!(sent < 2_000, "{sent} requests were taken, and no answer read");
-    assert!(resident_bytes() < before + MEMORY_MAX);
+    memory.grew_within("WebTransport, requests whose answers are never read", MEMORY_MAX);
     witnesses.served().await;
     while session.feed.next().await.expect("a feed that goes on").kind != EVENT {}
     drop(http3);

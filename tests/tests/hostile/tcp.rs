@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanwire_tests::{Ask, Version, Wire, soon};
 use http::StatusCode;
 
-use crate::{Witnesses, impatient, noise};
+use crate::{Memory, Witnesses, impatient, noise};
 
 #[tokio::test]
 async fn garbage_is_hung_up_on() {
@@ -79,10 +79,11 @@ async fn a_request_cut_anywhere_leaves_nothing() {
 
 #[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
-    let mut witnesses = Witnesses::gather().await;
+    let mut witnesses = Witnesses::undisturbed(|_| ()).await;
+    let memory = Memory::now();
     let large = "x".repeat(64 * 1024);
     let many: String = (0..5_000).map(|i| format!("X-{i}: {i}\r\n")).collect();
-    for cleartext in [true, false] {
+    for cleartext in [true, false].repeat(20) {
         for head in [
             format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Large: {large}\r\n\r\n"),
             format!("GET /{large} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
@@ -102,33 +103,69 @@ async fn a_head_that_is_too_large_is_refused() {
         let answer = Ask::get("/livez").header("x-large", "x".repeat(40 * 1024)).whole(version, &witnesses.hub).await;
         assert_eq!(answer.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "{version:?}");
     }
+    memory.grew_within("HTTP/1, 120 heads of 64 KiB, one after the other", MEMORY_MAX);
     witnesses.alone().await;
 }
 
 #[tokio::test]
 async fn a_head_that_never_ends_is_given_up() {
-    let mut witnesses = Witnesses::with(impatient).await;
+    // Long enough that all of them are there at the same time.
+    let mut witnesses = Witnesses::undisturbed(|config| config.tcp.head = Duration::from_secs(5)).await;
+    let memory = Memory::now();
     let mut slow = vec![];
-    for i in 0..60 {
+    for i in 0..300 {
         let mut wire = match i % 3 {
             0 => Wire::cleartext(&witnesses.hub).await,
             1 => Wire::tls(&witnesses.hub, &[b"http/1.1"]).await,
             _ => Wire::tls(&witnesses.hub, &[b"h2"]).await,
         };
+        let begun: &[u8] = match i % 3 {
+            2 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            _ => b"GET /events?topic=a HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+        };
         // It never stops, and never comes to its end.
         slow.push(tokio::spawn(async move {
-            let text = b"GET /events?topic=a HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".iter().copied();
-            for byte in text.chain(std::iter::repeat(b'x')) {
-                if !wire.send([byte]).await || wire.ends_within(Duration::from_millis(20)).await {
+            for byte in begun.iter().copied().chain(std::iter::repeat(b'x')) {
+                if !wire.send([byte]).await || wire.ends_within(Duration::from_millis(300)).await {
                     return;
                 }
             }
         }));
     }
     witnesses.served().await;
+    let all = witnesses.count() + slow.len();
+    witnesses.until(|hub| hub.running().connections() == all).await;
+    memory.grew_within("300 connections with heads that never end, two of three in TLS", MEMORY_MAX);
     for slow in slow {
         soon(slow).await.unwrap();
     }
+    witnesses.alone().await;
+}
+
+#[tokio::test]
+async fn feeds_that_are_never_read_hold_little() {
+    let mut witnesses = Witnesses::undisturbed(|config| config.feed_limits.stalled_ms_max = 1_000).await;
+    let before = witnesses.count();
+    let memory = Memory::now();
+    let mut wires = vec![];
+    for i in 0..60 {
+        let mut wire = match i % 2 {
+            0 => Wire::cleartext(&witnesses.hub).await,
+            _ => Wire::tls(&witnesses.hub, &[b"http/1.1"]).await,
+        };
+        wire.send("GET /events?topic=big HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        wire.until(": fanwire\n").await;
+        wires.push(wire);
+    }
+    witnesses.until(|hub| hub.running().hub().subscribers() == before + 60).await;
+    // More than sockets hold.
+    for _ in 0..3 {
+        witnesses.publish_big("big").await;
+    }
+    witnesses.served().await;
+    witnesses.until(|hub| hub.running().hub().subscribers() == before).await;
+    memory.grew_within("HTTP/1, 60 feeds that are never read, 24 MiB published", MEMORY_MAX);
+    drop(wires);
     witnesses.alone().await;
 }
 
@@ -245,5 +282,7 @@ async fn resets_in_the_middle_of_everything_leave_nothing() {
     witnesses.alone().await;
 }
 
+/// The history of what is published, and far less than it would be for each of them.
+const MEMORY_MAX: usize = 64 << 20;
 /// Far below what the hub would wait if its limits were not short, or not kept.
 const BOUND: Duration = Duration::from_secs(8);

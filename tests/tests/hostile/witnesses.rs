@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use fanwire::config::Config;
+use fanwire::{config::Config, hub::Publication};
 use fanwire_client::Connection;
+use fanwire_protocol::{Data, Draft, Topic};
 use fanwire_tests::{Story, TestHub, Way};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -87,6 +88,14 @@ impl Witnesses {
         if tokio::time::timeout(PATIENCE, becomes).await.is_err() {
             let (subscribers, connections) = (running.hub().subscribers(), running.connections());
             panic!("{subscribers} subscribers and {connections} connections are left");
+        }
+    }
+
+    /// Publishes 8 MiB on a topic.
+    pub(crate) async fn publish_big(&self, topic: &str) {
+        for _ in 0..128 {
+            let draft = Draft::new(vec![Topic::new(topic).unwrap()], Data::text(&"x".repeat(64 * 1024))).unwrap();
+            self.hub.running().hub().publish("", vec![Publication { draft, key: None }]).await.unwrap();
         }
     }
 
