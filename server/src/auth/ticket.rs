@@ -91,3 +91,39 @@ pub const TICKET_LIFE: Duration = Duration::from_secs(10);
 /// The most tickets that are open at a time; each takes some KiB at the most.
 const TICKETS_MAX: usize = 10_000;
 const TYPE: &str = "fanwire-ticket+jwt";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::pass::Anonymous;
+
+    fn issue(tickets: &Tickets, now_ms: u64) -> Result<String, Denied> {
+        tickets.issue(Pass::anonymous(Anonymous::Subscribe), now_ms)
+    }
+
+    #[test]
+    fn a_ticket_is_good_once_and_for_some_seconds() {
+        let (tickets, others) = (Tickets::new(), Tickets::new());
+        let life_ms = TICKET_LIFE.as_millis() as u64;
+        let ticket = issue(&tickets, 0).unwrap();
+        assert!(others.redeem(&ticket, 0).is_err(), "another hub's");
+        assert!(tickets.redeem(&ticket, life_ms - 1).is_ok());
+        assert!(tickets.redeem(&ticket, life_ms - 1).is_err());
+        let late = issue(&tickets, 0).unwrap();
+        assert!(tickets.redeem(&late, life_ms).is_err());
+        // None of another kind, whoever signed it.
+        let claims = Claims { jti: "1".to_owned() };
+        let none = encode(&Header::new(Algorithm::HS384), &claims, &tickets.signing).unwrap();
+        assert!(tickets.redeem(&none, 0).is_err());
+    }
+
+    #[test]
+    fn tickets_that_wait_are_bounded() {
+        let tickets = Tickets::new();
+        for _ in 0..TICKETS_MAX {
+            issue(&tickets, 0).unwrap();
+        }
+        assert_eq!(issue(&tickets, 0), Err(Denied::TooManyTickets));
+        assert!(issue(&tickets, TICKET_LIFE.as_millis() as u64).is_ok(), "those whose time is over make room");
+    }
+}

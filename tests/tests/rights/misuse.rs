@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use fanwire::auth::{Algorithm, IssuerConfig, Key, KeySource, mint::SigningKey};
-use fanwire_client::Publication;
+use fanwire_client::{ControlError, Item, Publication};
 use fanwire_protocol::message::ByeCode;
-use fanwire_tests::{Ask, ISSUER, OTHER_ISSUER, RESOURCE, TestHub, Version, Way, now_ms};
+use fanwire_tests::{Ask, ISSUER, OTHER_ISSUER, RESOURCE, TestHub, Version, Way, now_ms, soon};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json, value::RawValue};
 
@@ -14,6 +14,9 @@ use crate::subscribe::refusal;
 
 const RSA: &str = "https://rsa.example";
 const EC: &str = "https://ec.example";
+/// Its keys are for one algorithm each, though they could verify others.
+const NARROW: &str = "https://narrow.example";
+const NARROW_SECRET: &[u8] = b"a secret that is long enough for every algorithm that takes secrets";
 
 struct Keys {
     rsa: KeyPair,
@@ -33,9 +36,15 @@ impl Keys {
             let key = Key::pem(key.public_key_pem().as_bytes(), &[]).unwrap();
             IssuerConfig { name: name.to_owned(), keys: KeySource::Given(vec![Arc::new(key)]) }
         };
+        let narrow = [
+            Key::secret(NARROW_SECRET, &[Algorithm::HS256]),
+            Key::pem(self.rsa.public_key_pem().as_bytes(), &[Algorithm::RS256]),
+        ];
+        let narrow = KeySource::Given(narrow.map(|key| Arc::new(key.unwrap())).into());
         TestHub::with(|config| {
             config.auth.issuers =
                 vec![ISSUER.config(), OTHER_ISSUER.config(), issuer(RSA, &self.rsa), issuer(EC, &self.ec)];
+            config.auth.issuers.push(IssuerConfig { name: NARROW.to_owned(), keys: narrow });
             config.auth.resource = RESOURCE.to_owned();
             config.auth.allow_anonymous = true;
         })
@@ -76,6 +85,11 @@ fn cases(keys: &Keys) -> Vec<(&'static str, String, bool)> {
     let attackers = SigningKey::pem(attacker.serialize_pem().as_bytes()).unwrap();
     let now = now_ms() / 1000;
     let (from_rsa, from_ec) = (claims(json!({"iss": RSA})), claims(json!({"iss": EC})));
+    let from_narrow = claims(json!({"iss": NARROW}));
+    let narrow = |algorithm| issued_by(&SigningKey::secret(NARROW_SECRET).with_algorithm(algorithm), &from_narrow);
+    let rsa_with = |algorithm, claims: &Value| {
+        issued_by(&SigningKey::pem(keys.rsa.serialize_pem().as_bytes()).unwrap().with_algorithm(algorithm), claims)
+    };
     let pem = keys.rsa.public_key_pem();
     let signed = issued_by(&issuer, &good);
     let [header, payload, signature] = signed.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
@@ -102,7 +116,10 @@ fn cases(keys: &Keys) -> Vec<(&'static str, String, bool)> {
         ("aud is a list", issued_by(&issuer, &claims(json!({"aud": ["x", RESOURCE]}))), true),
         ("nbf within the skew", issued_by(&issuer, &claims(json!({"nbf": now + 10}))), true),
         ("rsa", issued_by(&rsa, &from_rsa), true),
+        ("rsa with another padding", rsa_with(Algorithm::PS512, &from_rsa), true),
         ("ecdsa", ec_signed.clone(), true),
+        ("the one algorithm of a secret", narrow(Algorithm::HS256), true),
+        ("the one algorithm of an rsa key", rsa_with(Algorithm::RS256, &from_narrow), true),
         (
             "an action that isn't known",
             details(json!([{"type": fanwire::auth::DETAIL_TYPE, "actions": ["fly"], "topics": [{"match": "*"}]}])),
@@ -116,6 +133,8 @@ fn cases(keys: &Keys) -> Vec<(&'static str, String, bool)> {
             format!("{}.{payload}.{signature}", part(&json!({"alg": "none", "typ": "at+jwt"}))),
             false,
         ),
+        ("an algorithm that its secret isn't for", narrow(Algorithm::HS512), false),
+        ("an algorithm that its rsa key isn't for", rsa_with(Algorithm::PS256, &from_narrow), false),
         ("the rsa key's pem as a secret", issued_by(&SigningKey::secret(pem.as_bytes()), &from_rsa), false),
         ("the rsa key's der as a secret", issued_by(&SigningKey::secret(keys.rsa.public_key_raw()), &from_rsa), false),
         ("another alg than was signed with", with_header(json!({"alg": "HS512", "typ": "at+jwt"}), &good), false),
@@ -141,6 +160,14 @@ fn cases(keys: &Keys) -> Vec<(&'static str, String, bool)> {
         ),
         // §2.6, §3.7
         ("claims that aren't utf-8", issuer.sign_bytes(HEADER, &not_utf8(&good)).unwrap(), false),
+        ("a claim that means nothing and isn't utf-8", issuer.sign_bytes(HEADER, &strange(&good)).unwrap(), false),
+        (
+            "a header that isn't utf-8 where it means nothing",
+            issuer
+                .sign_bytes(b"{\"alg\":\"HS256\",\"typ\":\"at+jwt\",\"x\":\"\xff\"}", good.to_string().as_bytes())
+                .unwrap(),
+            false,
+        ),
         ("claims in utf-16", issuer.sign_bytes(HEADER, &utf16(&good)).unwrap(), false),
         ("four parts", format!("{signed}.{signature}"), false),
         ("another payload", format!("{header}.{}.{signature}", part(&claims(json!({"sub": "admin"})))), false),
@@ -222,6 +249,10 @@ fn not_utf8(claims: &Value) -> Vec<u8> {
     bytes
 }
 
+fn strange(claims: &Value) -> Vec<u8> {
+    [b"{\"x\":\"\xff\",", &claims.to_string().as_bytes()[1..]].concat()
+}
+
 fn utf16(claims: &Value) -> Vec<u8> {
     claims.to_string().encode_utf16().flat_map(u16::to_be_bytes).collect()
 }
@@ -245,15 +276,15 @@ async fn a_token_is_good_or_it_is_invalid_on_every_transport() {
                 options.auth_in_band = in_band;
                 if good {
                     let mut feed = way.connect(&options).await;
-                    let first = fanwire_tests::soon(feed.next()).await.unwrap();
-                    assert!(matches!(first, fanwire_client::Item::Hello(_)), "{name}: {way:?} {first:?}");
+                    let first = soon(feed.next()).await.unwrap();
+                    assert!(matches!(first, Item::Hello(_)), "{name}: {way:?} {first:?}");
                     continue;
                 }
                 let expected = if way == Way::WebTransport { ByeCode::Unauthorized as u32 } else { 401 };
                 assert_eq!(refusal(way, &options).await, expected, "{name}: {way:?}, in band: {in_band}");
             }
         }
-        for version in [Version::H1, Version::H2Tls, Version::H3] {
+        for version in Version::ALL {
             let post = Ask::post("application/x-www-form-urlencoded", "topic=a");
             let answer = post.header("authorization", format!("Bearer {token}")).whole(version, &hub).await;
             if good {
@@ -270,6 +301,44 @@ async fn a_token_is_good_or_it_is_invalid_on_every_transport() {
     let mut publisher = hub.publisher_with(ISSUER.token(&["*"], &[]));
     let last = publisher.publish(&Publication::text("a", "")).await.unwrap();
     assert_eq!(last.cursor.unwrap().seq.0, count + 1, "nothing was published that wasn't answered 200");
+}
+
+#[tokio::test]
+async fn a_token_that_is_no_good_changes_nothing_in_a_session_and_opens_nothing_else() {
+    let keys = Keys::new();
+    let hub = keys.hub();
+    let options = Way::WebTransport.options(&hub).topic("a").unwrap().token(ISSUER.token(&["a"], &["a"]));
+    let mut feed = Way::WebTransport.connect(&options).await;
+    assert!(matches!(soon(feed.next()).await.unwrap(), Item::Hello(_)));
+    let control = feed.control().unwrap();
+    for (name, token, good) in cases(&keys) {
+        if good {
+            continue;
+        }
+        let refused = soon(control.authenticate(&token.parse().unwrap())).await;
+        assert!(
+            matches!(&refused, Err(ControlError::Refused { code, .. }) if code == "invalid_token"),
+            "{name}: {refused:?}"
+        );
+        for path in ["/events/ticket", "/events/revocations"] {
+            let ask = Ask { path: path.to_owned(), ..Ask::post("application/json", r#"{"jti": "x"}"#) };
+            let answer = ask.header("authorization", format!("Bearer {token}")).whole(Version::H1, &hub).await;
+            assert_eq!((answer.status.as_u16(), answer.code()), (401, "invalid_token".to_owned()), "{name}: {path}");
+        }
+        let cookie = format!("__Secure-mercure_access_token={token}");
+        let ask = Ask::get("/events?topic=a").header("cookie", cookie).whole(Version::H1, &hub).await;
+        assert_eq!((ask.status.as_u16(), ask.code()), (401, "invalid_token".to_owned()), "{name} in a cookie");
+    }
+    // Its first token counts as before.
+    let private = Publication { private: true, ..Publication::text("a", "still") };
+    soon(control.publish(&private)).await.unwrap();
+    let event = loop {
+        match soon(feed.next()).await.unwrap() {
+            Item::Ping(_) => {}
+            item => break item,
+        }
+    };
+    assert!(matches!(&event, Item::Event(event) if event.event.draft.data.bytes() == "still"), "{event:?}");
 }
 
 #[tokio::test]

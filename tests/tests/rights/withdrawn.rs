@@ -90,6 +90,13 @@ async fn a_revoked_token_and_a_revoked_subject_lose_their_feeds() {
         for mut feed in good {
             is_open(&hub, &mut feed).await;
         }
+        // A subject may come back with a token that was issued later.
+        let mut claims = ISSUER.claims(&[], &["*"]);
+        (claims["jti"], claims["sub"]) = (json!("newer"), json!("bad"));
+        claims["iat"] = json!(now_ms() / 1000 + 1);
+        let options = Way::SseH1.options(&hub).topic("a").unwrap().token(ISSUER.sign(&claims));
+        let mut newer = feed(&options, Way::SseH1).await;
+        is_open(&hub, &mut newer).await;
     }
 }
 
