@@ -19,6 +19,8 @@ mod code;
 pub mod connection;
 pub mod endpoint;
 mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 mod outgoing;
 mod response;
 mod varint;
@@ -30,5 +32,6 @@ pub use connection::{ConnectionError, Handler, Limit, Peer, serve};
 pub use outgoing::StreamEnd;
 pub use response::{BodyError, HeadError, ResponseSender, ResponseStream};
 pub use webtransport::{
-    AcceptError, Close, Ended, OpenError, ReadError, RecvStream, SendStream, Session, SessionOffer, WriteError,
+    AcceptError, CapsuleError, Close, Ended, OpenError, ReadError, RecvStream, SendStream, Session, SessionOffer,
+    WriteError,
 };

@@ -10,17 +10,20 @@ use crate::transport::quic::varint::{self, Prefix};
 /// Reads capsules as they arrive, in any pieces. Holds at most one header and one CLOSE_WEBTRANSPORT_SESSION;
 /// everything else is skipped by counting, however long it claims to be.
 #[derive(Debug, Default)]
-pub(super) struct Parser {
+pub(in crate::transport::quic) struct Parser {
     state: State,
 }
 
 /// Why the bytes are no capsules. It ends the session [RFC 9297 §3.3].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub(super) enum CapsuleError {
+pub enum CapsuleError {
+    /// No close has so many.
     #[error("a close capsule of {0} bytes")]
     CloseLength(u64),
+    /// A reason that is no text.
     #[error("the reason of a close isn't UTF-8")]
     Reason,
+    /// There is more to come, and it doesn't.
     #[error("the stream ended inside a capsule")]
     Truncated,
 }
@@ -40,7 +43,7 @@ impl Default for State {
 
 impl Parser {
     /// Takes in the next bytes. The first close ends the session, and what comes after it isn't looked at.
-    pub(super) fn push(&mut self, mut input: &[u8]) -> Result<Option<Close>, CapsuleError> {
+    pub(in crate::transport::quic) fn push(&mut self, mut input: &[u8]) -> Result<Option<Close>, CapsuleError> {
         while !input.is_empty() {
             match &mut self.state {
                 State::Header(header) => {
@@ -75,7 +78,7 @@ impl Parser {
 
     /// The peer's end of the stream: a close without a capsule has code 0 and no reason [draft-ietf-webtrans-http3-02
     /// §5].
-    pub(super) fn finish(&self) -> Result<Close, CapsuleError> {
+    pub(in crate::transport::quic) fn finish(&self) -> Result<Close, CapsuleError> {
         match &self.state {
             State::Header(header) if header.is_empty() => Ok(Close::default()),
             _ => Err(CapsuleError::Truncated),

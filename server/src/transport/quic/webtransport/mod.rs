@@ -12,10 +12,12 @@ mod session;
 mod state;
 mod stream;
 
+pub use capsule::CapsuleError;
 pub use offer::{AcceptError, SessionOffer};
 pub use session::{OpenError, Session};
 pub use stream::{ReadError, RecvStream, SendStream, WriteError};
 pub(super) use {
+    capsule::Parser as CapsuleParser,
     offer::{Answer, offer},
     routes::{Claim, PeerStream, Routes},
 };
