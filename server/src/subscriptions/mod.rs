@@ -4,6 +4,8 @@
 //! on. A change is told a second after it was made, unless it was undone meanwhile, and a bounded number of them at a time.
 
 mod document;
+#[cfg(test)]
+mod measure_test;
 mod registry;
 mod teller;
 

@@ -1,5 +1,7 @@
 //! What the hub says of itself: its log, and what it counts.
 
+#[cfg(test)]
+mod measure_test;
 mod metrics;
 mod process;
 
