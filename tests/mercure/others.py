@@ -1,7 +1,8 @@
 """Two clients that others made, for others.test.js: httpx-sse subscribes, mercure-publisher publishes.
 
     others.py subscribe URL COUNT [TOKEN]   prints "open", then an event a line, as JSON
-    others.py publish URL                   publishes what comes on standard input, an update a line, and prints each id
+    others.py publish URL [TOKEN]           publishes what comes on standard input, an update a line, and prints each id, or the status
+                                            that it was refused with; with this token instead of those that it makes itself
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import sys
 
 import httpx
 from httpx_sse import connect_sse
-from mercure_publisher import AsyncMercurePublisher, MercureConfig, MercurePublisher
+from mercure_publisher import AsyncMercurePublisher, MercureConfig, MercurePublisher, MercurePublishError
 
 
 def say(text):
@@ -30,19 +31,35 @@ def subscribe(url, count, token=None):
                 return
 
 
-def publish(url):
+def publish(url, token=None):
     key = "!ChangeThisMercureHubJWTSecretKey!"
     config = MercureConfig(hub_url=url, publisher_jwt_key=key, publish_topics=["*"])
     updates = [json.loads(line) for line in sys.stdin]
     half = len(updates) // 2
-    with MercurePublisher(config, client=httpx.Client(trust_env=False)) as publisher:
+
+    # Its tokens are of the protocol's 0.x, and it takes no others; a client of one's own may show another.
+    def show(request):
+        if token:
+            request.headers["Authorization"] = f"Bearer {token}"
+
+    async def show_later(request):
+        show(request)
+
+    with MercurePublisher(config, client=httpx.Client(trust_env=False, event_hooks={"request": [show]})) as publisher:
         for update in updates[:half]:
-            say(publisher.publish(**update))
+            try:
+                say(publisher.publish(**update))
+            except MercurePublishError as error:
+                say(error.status_code)
 
     async def rest():
-        async with AsyncMercurePublisher(config, client=httpx.AsyncClient(trust_env=False)) as publisher:
+        client = httpx.AsyncClient(trust_env=False, event_hooks={"request": [show_later]})
+        async with AsyncMercurePublisher(config, client=client) as publisher:
             for update in updates[half:]:
-                say(await publisher.publish(**update))
+                try:
+                    say(await publisher.publish(**update))
+                except MercurePublishError as error:
+                    say(error.status_code)
 
     asyncio.run(rest())
 
@@ -50,4 +67,4 @@ def publish(url):
 if sys.argv[1] == "subscribe":
     subscribe(sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
 else:
-    publish(sys.argv[2])
+    publish(*sys.argv[2:])

@@ -49,7 +49,7 @@ test('npm eventsource and PyPI httpx-sse get what PyPI mercure-publisher publish
   assert.equal(read[2].retry, 3000);
 });
 
-test('with tokens, npm eventsource and PyPI httpx-sse get what is private', { skip, timeout: 60_000 }, async (t) => {
+test('with tokens, npm eventsource and PyPI httpx-sse get what PyPI mercure-publisher publishes for them alone', { skip, timeout: 60_000 }, async (t) => {
   const [resource, issuer, secret] = ['https://hub.example/.well-known/mercure', 'https://app.example', 'x'.repeat(32)];
   const flags = ['--allow-anonymous', '--resource', resource, '--token-issuer', issuer, '--token-secret', secret];
   const hub = await startHub(t, { flags });
@@ -68,15 +68,10 @@ test('with tokens, npm eventsource and PyPI httpx-sse get what is private', { sk
   const stranger = listen(t, `${url}?match=${BOOK}`);
   const reader = runPython(t, ['subscribe', `${url}?match=${BOOK}`, '2', token('subscribe')]);
   await until('all are subscribed', () => granted.isOpen && stranger.isOpen && reader.lines.length > 0);
-  const publish = async (/** @type {Record<string, string>} */ fields, /** @type {Record<string, string>} */ headers) => {
-    const answer = await fetch(url, { method: 'POST', headers, body: new URLSearchParams({ topic: BOOK, ...fields }) });
-    return answer.status;
-  };
-  assert.equal(await publish({ data: 'nobody' }, {}), 401);
-  assert.equal(await publish({ data: 'nobody' }, bearer), 403);
-  const publisher = { Authorization: `Bearer ${token('publish')}` };
-  assert.equal(await publish({ data: 'secret', private: 'on' }, publisher), 200);
-  assert.equal(await publish({ data: 'public' }, publisher), 200);
+  const updates = [{ topic: BOOK, data: 'secret', private: true, id: 'one' }, { topic: BOOK, data: 'public', id: 'two' }];
+  assert.deepEqual(await publish(t, url, updates), ['401', '401'], "its own tokens are the protocol's 0.x");
+  assert.deepEqual(await publish(t, url, updates, token('subscribe')), ['403', '403']);
+  assert.deepEqual(await publish(t, url, updates, token('publish')), ['one', 'two']);
   await until('every event is there', () => granted.events.length >= 2 && stranger.events.length >= 1 && reader.lines.length >= 3);
   const data = (/** @type {{ data: string }[]} */ events) => events.map(({ data }) => data);
   assert.deepEqual(data(granted.events), ['secret', 'public']);
@@ -117,9 +112,13 @@ function listen(t, url, fetch) {
   return story;
 }
 
-/** @param {import('node:test').TestContext} t @param {string} url @param {object[]} updates @returns {Promise<string[]>} */
-async function publish(t, url, updates) {
-  const child = runPython(t, ['publish', url], updates.map((update) => JSON.stringify(update)).join('\n'));
+/**
+ * The ids of what was published, or the statuses that it was refused with.
+ * @param {import('node:test').TestContext} t @param {string} url @param {object[]} updates @param {string} [token]
+ * @returns {Promise<string[]>}
+ */
+async function publish(t, url, updates, token) {
+  const child = runPython(t, ['publish', url, ...(token ? [token] : [])], updates.map((update) => JSON.stringify(update)).join('\n'));
   await within('everything is published', child.ended, 30_000);
   return child.lines;
 }
