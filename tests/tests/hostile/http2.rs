@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fanwire::telemetry::Limit;
 use fanwire_tests::{TestHub, Wire};
 
 use crate::{Memory, Witnesses};
@@ -101,6 +102,7 @@ async fn frames_that_cannot_be_end_the_connection_only() {
         connection.wire.send(bytes).await;
         assert!(connection.wire.ends_within(Duration::from_secs(10)).await, "{name}");
     }
+    assert!(witnesses.reached(Limit::Frames) >= 4);
     witnesses.alone().await;
 }
 
@@ -120,6 +122,7 @@ async fn more_feeds_than_a_connection_may_have_are_refused_one_by_one() {
     connection.wire.send(headers(61, "/events?topic=witness")).await;
     witnesses.until(|hub| hub.running().hub().subscribers() == before + 10).await;
     drop(connection);
+    assert!(witnesses.reached(Limit::Streams) >= 1);
     witnesses.alone().await;
 }
 

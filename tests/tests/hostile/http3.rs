@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use fanwire::telemetry::Limit;
 use fanwire_protocol::frame::put_varint;
 use fanwire_tests::{
     raw_http3::{RawHttp3, frame},
@@ -47,6 +48,7 @@ async fn floods_of_frames_on_http3s_own_streams_are_bounded() {
         memory.grew_within(&format!("HTTP/3, {FLOOD_MIB} MiB on a stream of type {kind:#x}"), MEMORY_MAX);
         witnesses.served().await;
     }
+    assert!(witnesses.reached(Limit::Frames) > 0);
     // A request whose head never comes, and one with a body in very small frames.
     for (name, flood) in
         [("unknown frames", frame(0x21, &[0; 100])), ("empty DATA", frame(0, b"")), ("DATA", frame(0, &one))]

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use fanwire::{config::Config, telemetry::Limit};
-use fanwire_tests::{Ask, TestHub, Version, Wire, raw_http3::RawHttp3};
+use fanwire_tests::{
+    Ask, TestHub, Version, Wire,
+    raw_http3::{RawHttp3, frame},
+    soon,
+};
 use http::StatusCode;
 
 use crate::{Witnesses, impatient};
@@ -121,5 +125,70 @@ async fn a_connection_without_a_request_is_given_up() {
     witnesses.until(|hub| reached(hub, Limit::HeadTime) >= 3 && reached(hub, Limit::IdleTime) >= 2).await;
     witnesses.alone().await;
 }
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_given_up() {
+    let mut witnesses = Witnesses::with(|config| config.limits.body_time_max = Duration::from_millis(500)).await;
+    let mut wires = vec![];
+    for i in 0..20 {
+        let mut wire = match i % 2 {
+            0 => Wire::cleartext(&witnesses.hub).await,
+            _ => Wire::tls(&witnesses.hub, &[b"http/1.1"]).await,
+        };
+        wire.send(format!("{POST}Content-Length: 1000\r\n\r\ntopic=witness&data=")).await;
+        wires.push(wire);
+    }
+    for mut wire in wires {
+        // It goes on, slowly.
+        let slow = async { while wire.send("x").await && !wire.ends_within(Duration::from_millis(100)).await {} };
+        soon(slow).await;
+        let answer = String::from_utf8(wire.rest().await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"timeout\""), "{answer}");
+    }
+    let http3 = RawHttp3::connect(&witnesses.hub).await;
+    let head = [(":method", "POST"), (":scheme", "https"), (":authority", &*http3.authority), (":path", "/events")];
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let (mut send, mut recv) = http3.request(&[&head[..], &[form]].concat()).await;
+    send.write_all(&frame(0, b"topic=witness&data=")).await.unwrap();
+    let answer = soon(recv.read_to_end(64 * 1024)).await.unwrap();
+    assert!(answer.windows(9).any(|part| part == b"\"timeout\""), "{:?}", String::from_utf8_lossy(&answer));
+    drop((send, http3));
+    witnesses.alone().await;
+}
+
+#[tokio::test]
+async fn bodies_that_wait_are_bounded_together() {
+    let mut witnesses = Witnesses::with(|config| config.limits.bodies_bytes_max = 100 * 1024).await;
+    let mut wires = vec![];
+    for _ in 0..2 {
+        let mut wire = Wire::cleartext(&witnesses.hub).await;
+        wire.send(format!("{POST}Content-Length: 100000\r\n\r\ntopic=a&data={}", "x".repeat(49_000))).await;
+        wires.push(wire);
+    }
+    let publish = || Ask::post("application/x-www-form-urlencoded", format!("topic=a&data={}", "x".repeat(5_000)));
+    // Once both are there.
+    let refused = async {
+        loop {
+            let answer = publish().whole(Version::H1, &witnesses.hub).await;
+            if answer.status != StatusCode::OK {
+                break answer;
+            }
+        }
+    };
+    let refused = soon(refused).await;
+    assert_eq!((refused.status, refused.code()), (StatusCode::SERVICE_UNAVAILABLE, "too_busy".to_owned()));
+    assert!(refused.headers.contains_key("retry-after"));
+    wires.clear();
+    // They are gone, and have left nothing.
+    let again = async {
+        while publish().whole(Version::H1, &witnesses.hub).await.status != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(again).await;
+    witnesses.alone().await;
+}
+
+const POST: &str = "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n";
 
 type Set = fn(&mut Config, usize);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fanwire::telemetry::Limit;
 use fanwire_tests::{Ask, Version, Wire, soon};
 use http::StatusCode;
 
@@ -103,6 +104,7 @@ async fn a_head_that_is_too_large_is_refused() {
         let answer = Ask::get("/livez").header("x-large", "x".repeat(40 * 1024)).whole(version, &witnesses.hub).await;
         assert_eq!(answer.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "{version:?}");
     }
+    assert!(witnesses.reached(Limit::HeadBytes) >= 120);
     memory.grew_within("HTTP/1, 120 heads of 64 KiB, one after the other", MEMORY_MAX);
     witnesses.alone().await;
 }
@@ -199,6 +201,7 @@ async fn who_says_nothing_is_given_up() {
     for (what, mut wire) in silent {
         assert!(wire.ends_within(BOUND).await, "{what}");
     }
+    assert!(witnesses.reached(Limit::HandshakeTime) >= 4 && witnesses.reached(Limit::HeadTime) >= 8);
     witnesses.alone().await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanwire::{config::Config, hub::Publication};
+use fanwire::{config::Config, hub::Publication, telemetry::Limit};
 use fanwire_client::Connection;
 use fanwire_protocol::{Data, Draft, Topic};
 use fanwire_tests::{Story, TestHub, Way};
@@ -97,6 +97,11 @@ impl Witnesses {
             let draft = Draft::new(vec![Topic::new(topic).unwrap()], Data::text(&"x".repeat(64 * 1024))).unwrap();
             self.hub.running().hub().publish("", vec![Publication { draft, key: None }]).await.unwrap();
         }
+    }
+
+    /// How often the hub has come to a limit.
+    pub(crate) fn reached(&self, limit: Limit) -> u64 {
+        self.hub.running().hub().metrics().times_reached(limit)
     }
 
     /// How many they are.
