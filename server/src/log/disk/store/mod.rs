@@ -1,4 +1,8 @@
-//! The tables of a log on disk, and what one transaction does to them.
+//! The store of a log on disk: its database, opened, and what it is asked for in one transaction each.
+
+mod reader;
+mod schema;
+mod tables;
 
 use std::{
     borrow::Cow,
@@ -10,10 +14,17 @@ use std::{
     },
 };
 
-use fanwire_protocol::{Cursor, Draft, Epoch, EventId, Matcher, Matchers, Seq, Topic};
+use fanwire_protocol::{Cursor, Epoch, EventId, Matcher, Matchers, Seq, Topic};
 use redb::{
-    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition, WriteTransaction,
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction,
+};
+
+use reader::{PastOf, Reader};
+use schema::class_range;
+use tables::Tables;
+
+pub(super) use schema::{
+    BACKUP_AT, CLASSES, EVENTS, EVICTED_USE, IDS, KEY_ORDER, KEYS, META, NAMES, STATS, Stat, StoredKey, TOPICS, get,
 };
 
 use super::{
@@ -22,15 +33,13 @@ use super::{
     medium::{Medium, StoreFile},
     meter::{End, Watch},
     overlay::Overlay,
-    panics::{Contained, Held, guarded, hold},
-    record,
+    panics::{Contained, guarded},
 };
 use crate::{
     core::{Committed, Floors, Page, Read, Rights},
     log::{
         Appended, Retention, Stamped,
-        idempotency::{IdempotencyKey, KeyUse},
-        page::{Finder, IdUse, Newest, Past, latest_topics_max, untold_floors, wanted_only},
+        page::{Finder, IdUse, Newest, latest_topics_max, untold_floors},
     },
 };
 
@@ -533,434 +542,10 @@ pub(super) fn used_bytes(database: &Database) -> Result<u64, Failure> {
     Ok(used)
 }
 
-/// The tables, to be written.
-struct Tables<'t> {
-    meta: Held<'t, &'static str, u64>,
-    events: Held<'t, u64, &'static [u8]>,
-    topics: Held<'t, (&'static str, u64), ()>,
-    ids: Held<'t, (&'static str, u64), ()>,
-    classes: Held<'t, (u32, u64), u64>,
-    stats: Held<'t, u32, Stat>,
-    names: Held<'t, u32, &'static str>,
-    keys: Held<'t, &'static [u8; 16], StoredKey>,
-    key_order: Held<'t, u64, (&'static [u8; 16], u64)>,
-}
-
-impl<'t> Tables<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Self, Failure> {
-        Ok(Self {
-            meta: hold(transaction, META)?,
-            events: hold(transaction, EVENTS)?,
-            topics: hold(transaction, TOPICS)?,
-            ids: hold(transaction, IDS)?,
-            classes: hold(transaction, CLASSES)?,
-            stats: hold(transaction, STATS)?,
-            names: hold(transaction, NAMES)?,
-            keys: hold(transaction, KEYS)?,
-            key_order: hold(transaction, KEY_ORDER)?,
-        })
-    }
-
-    fn set(&mut self, key: &'static str, value: u64) -> Result<(), Failure> {
-        self.meta.insert(key, value)?;
-        Ok(())
-    }
-
-    fn stat(&self, class: usize) -> Result<Stat, Failure> {
-        Ok(self.stats.get(class as u32)?.map(|stat| stat.value()).unwrap_or_default())
-    }
-
-    fn change_stat(&mut self, class: usize, change: impl FnOnce(&mut Stat)) -> Result<(), Failure> {
-        let mut stat = self.stat(class)?;
-        change(&mut stat);
-        self.stats.insert(class as u32, stat)?;
-        Ok(())
-    }
-
-    /// Sorts the events anew where the classes aren't those of the last run. What was evicted before may have been of any class:
-    /// each floor becomes the highest.
-    fn adopt(&mut self, retention: &Retention) -> Result<(), Failure> {
-        let wanted: Vec<String> = retention.classes().iter().map(classes::encode).collect();
-        let known: Result<Vec<String>, Failure> =
-            self.names.iter()?.map(|entry| Ok(entry?.1.value().to_owned())).collect();
-        let known = known?;
-        if classes::take_the_same(&known, retention) {
-            if known != wanted {
-                for (class, text) in wanted.iter().enumerate() {
-                    self.names.insert(class as u32, text.as_str())?;
-                }
-            }
-            return Ok(());
-        }
-        let stats: Result<Vec<Stat>, Failure> = self.stats.iter()?.map(|entry| Ok(entry?.1.value())).collect();
-        let floor = stats?.into_iter().map(|(_, _, floor)| floor).max().unwrap_or(0);
-        self.names.retain(|_, _| false)?;
-        self.stats.retain(|_, _| false)?;
-        self.classes.retain(|_, _| false)?;
-        let mut rotten: Vec<u64> = Vec::new();
-        let mut stats = vec![(0, 0, floor); wanted.len()];
-        let epoch = Epoch::from_bits(0);
-        for entry in self.events.iter()? {
-            let (seq, record) = entry?;
-            let cursor = Cursor { epoch, seq: Seq(seq.value()) };
-            let Some(event) = record::decode(cursor, record.value()) else {
-                rotten.push(seq.value());
-                continue;
-            };
-            let (class, cost) = (retention.class_of(event.draft.canonical()), event.draft.cost() as u64);
-            self.classes.insert((class as u32, seq.value()), cost)?;
-            stats[class].0 += 1;
-            stats[class].1 += cost;
-        }
-        for (class, (name, stat)) in wanted.iter().zip(stats).enumerate() {
-            self.names.insert(class as u32, name.as_str())?;
-            self.stats.insert(class as u32, stat)?;
-        }
-        for seq in rotten {
-            self.events.remove(seq)?;
-            self.raise_floors(seq, retention)?;
-        }
-        Ok(())
-    }
-
-    /// The newest number that was shown to anyone. If the last run didn't end in order and hadn't synced everything, what was lost
-    /// is a gap for every class.
-    fn recover(&mut self, retention: &Retention) -> Result<Seq, Failure> {
-        let head = get(&*self.meta, "head")?.unwrap_or(0);
-        let reserved = get(&*self.meta, "reserved")?.unwrap_or(0);
-        if reserved <= head {
-            return Ok(Seq(head));
-        }
-        for class in 0..retention.classes().len() {
-            self.change_stat(class, |(_, _, floor)| *floor = reserved)?;
-        }
-        self.set("head", reserved)?;
-        self.set("reserved", 0)?;
-        Ok(Seq(reserved))
-    }
-
-    /// A backup's original may have gone on, and so may another log that the same backup was made to: the numbers go on far beyond theirs, at
-    /// random, and the stretch between is a gap for every class.
-    fn leave_original(&mut self, head: Seq, retention: &Retention) -> Result<Seq, Failure> {
-        if self.meta.remove(BACKUP_AT)?.is_none() {
-            return Ok(head);
-        }
-        let entropy = getrandom::u64().map_err(|error| Failure::Io(std::io::Error::other(error.to_string())))?;
-        let head = Seq(head.0 + BACKUP_JUMP + entropy % BACKUP_JUMP);
-        for class in 0..retention.classes().len() {
-            self.change_stat(class, |(_, _, floor)| *floor = head.0)?;
-        }
-        self.set("head", head.0)?;
-        Ok(head)
-    }
-
-    fn insert(&mut self, seq: Seq, class: usize, draft: &Draft, at_ms: u64) -> Result<(), Failure> {
-        self.events.insert(seq.0, record::encode(seq, draft, at_ms).as_slice())?;
-        for topic in draft.topics() {
-            self.topics.insert((topic.as_str(), seq.0), ())?;
-        }
-        if let Some(id) = &draft.id {
-            self.ids.insert((id.as_str(), seq.0), ())?;
-        }
-        let cost = draft.cost() as u64;
-        self.classes.insert((class as u32, seq.0), cost)?;
-        self.change_stat(class, |(events, bytes, _)| {
-            *events += 1;
-            *bytes += cost;
-        })
-    }
-
-    fn key(&self, key: &IdempotencyKey) -> Result<Option<KeyUse>, Failure> {
-        let Some(known) = self.keys.get(&key.name)? else { return Ok(None) };
-        let (event, seq, at_ms) = known.value();
-        Ok(Some(KeyUse { event: *event, seq: Seq(seq), at_ms }))
-    }
-
-    fn insert_key(&mut self, key: &IdempotencyKey, seq: Seq, at_ms: u64, keys_max: usize) -> Result<(), Failure> {
-        self.keys.insert(&key.name, (&key.event, seq.0, at_ms))?;
-        self.key_order.insert(seq.0, (&key.name, at_ms))?;
-        // A limit that was lowered is reached over the next appends.
-        for _ in 0..EVICT_MAX {
-            if self.key_order.len()? <= keys_max as u64 {
-                break;
-            }
-            self.forget_oldest_key()?;
-        }
-        Ok(())
-    }
-
-    /// Its event's number, and its time.
-    fn oldest_key(&self) -> Result<Option<(u64, u64)>, Failure> {
-        Ok(self.key_order.first()?.map(|(seq, key)| (seq.value(), key.value().1)))
-    }
-
-    fn forget_oldest_key(&mut self) -> Result<(), Failure> {
-        if let Some((_, key)) = self.key_order.pop_first()? {
-            self.keys.remove(key.value().0)?;
-        }
-        Ok(())
-    }
-
-    /// Evicts what is beyond the class's limits, but only so much at a time that no publisher waits for long: a class whose
-    /// limits were lowered gets there over the next appends.
-    fn enforce(&mut self, class: usize, retention: &Retention, epoch: Epoch) -> Result<(), Failure> {
-        let limits = &retention.classes()[class];
-        for _ in 0..EVICT_MAX {
-            let (events, bytes, _) = self.stat(class)?;
-            if events <= limits.events_max as u64 && bytes <= limits.bytes_max as u64 {
-                return Ok(());
-            }
-            self.evict_oldest(class, retention, epoch)?;
-        }
-        Ok(())
-    }
-
-    fn oldest_at(&self, class: usize, epoch: Epoch) -> Result<Option<u64>, Failure> {
-        let Some(seq) = self.oldest(class)? else { return Ok(None) };
-        let cursor = Cursor { epoch, seq: Seq(seq) };
-        let event = self.events.get(seq)?.and_then(|record| record::decode(cursor, record.value()));
-        // What can't be read needn't be kept.
-        Ok(Some(event.map_or(0, |event| event.at_ms)))
-    }
-
-    fn oldest(&self, class: usize) -> Result<Option<u64>, Failure> {
-        let first = self.classes.range(class_range(class))?.next().transpose()?;
-        Ok(first.map(|(key, _)| key.value().1))
-    }
-
-    fn evict_oldest(&mut self, class: usize, retention: &Retention, epoch: Epoch) -> Result<(), Failure> {
-        let Some(seq) = self.oldest(class)? else { return Ok(()) };
-        let cursor = Cursor { epoch, seq: Seq(seq) };
-        let event = self.events.remove(seq)?.and_then(|record| record::decode(cursor, record.value()));
-        let cost = self.classes.remove((class as u32, seq))?.map_or(0, |cost| cost.value());
-        self.change_stat(class, |(events, bytes, _)| {
-            *events = events.saturating_sub(1);
-            *bytes = bytes.saturating_sub(cost);
-        })?;
-        // Whose it was can't be said: its index entries stay, and lead to a gap.
-        let Some(event) = event else { return self.raise_floors(seq, retention) };
-        for topic in event.draft.topics() {
-            self.topics.remove((topic.as_str(), seq))?;
-            // An alternate topic may be of another class, whose feeds lose the event as well.
-            self.change_stat(retention.class_of(topic), |(_, _, floor)| *floor = seq.max(*floor))?;
-        }
-        if let Some(id) = &event.draft.id {
-            self.forget_id(id, seq)?;
-        }
-        Ok(())
-    }
-
-    /// An event of any class was evicted.
-    fn raise_floors(&mut self, seq: u64, retention: &Retention) -> Result<(), Failure> {
-        for class in 0..retention.classes().len() {
-            self.change_stat(class, |(_, _, floor)| *floor = seq.max(*floor))?;
-        }
-        Ok(())
-    }
-
-    /// Takes a use of an id away. While later uses are kept, a mark says that an earlier one is gone.
-    fn forget_id(&mut self, id: &EventId, seq: u64) -> Result<(), Failure> {
-        self.ids.remove((id.as_str(), seq))?;
-        let others = self.ids.range((id.as_str(), EVICTED_USE + 1)..=(id.as_str(), u64::MAX))?.next().is_some();
-        if others {
-            self.ids.insert((id.as_str(), EVICTED_USE), ())?;
-        } else {
-            self.ids.remove((id.as_str(), EVICTED_USE))?;
-        }
-        Ok(())
-    }
-}
-
-/// The tables, of one moment.
-struct Reader {
-    events: redb::ReadOnlyTable<u64, &'static [u8]>,
-    topics: redb::ReadOnlyTable<(&'static str, u64), ()>,
-    ids: redb::ReadOnlyTable<(&'static str, u64), ()>,
-    classes: redb::ReadOnlyTable<(u32, u64), u64>,
-    stats: redb::ReadOnlyTable<u32, Stat>,
-    key_order: redb::ReadOnlyTable<u64, (&'static [u8; 16], u64)>,
-}
-
-impl Reader {
-    fn open(transaction: &ReadTransaction) -> Result<Self, Failure> {
-        Ok(Self {
-            events: transaction.open_table(EVENTS)?,
-            topics: transaction.open_table(TOPICS)?,
-            ids: transaction.open_table(IDS)?,
-            classes: transaction.open_table(CLASSES)?,
-            stats: transaction.open_table(STATS)?,
-            key_order: transaction.open_table(KEY_ORDER)?,
-        })
-    }
-
-    fn floors(&self, retention: &Retention) -> Result<Floors, Failure> {
-        let floor = |class: usize| {
-            let stat = self.stats.get(class as u32)?.map(|stat| stat.value()).unwrap_or_default();
-            Ok(Seq(stat.2))
-        };
-        (0..retention.classes().len()).map(floor).collect()
-    }
-
-    /// None if it isn't there, or isn't what was published.
-    fn event(&self, seq: Seq, epoch: Epoch) -> Result<Option<fanwire_protocol::Event>, Failure> {
-        Ok(self.events.get(seq.0)?.and_then(|record| record::decode(Cursor { epoch, seq }, record.value())))
-    }
-
-    fn newest_of(&self, topic: &str, head: Seq) -> Result<Option<Seq>, Failure> {
-        let last = self.topics.range((topic, 0)..=(topic, head.0))?.next_back().transpose()?;
-        Ok(last.map(|(key, _)| Seq(key.value().1)))
-    }
-
-    /// Shows a finder what a read is to look at. False if it had enough before the end.
-    fn find(&self, read: &Read, epoch: Epoch, highest_floor: Seq, finder: &mut Finder<'_>) -> Result<bool, Failure> {
-        if read.after >= read.upto {
-            return Ok(true);
-        }
-        let (first, last) = (read.after.next().0, read.upto.0);
-        if Finder::must_scan(read) {
-            let (mut expected, mut next) = (first, first.max(highest_floor.0 + 1));
-            for entry in self.events.range(first..=last)? {
-                let (seq, record) = entry?;
-                let seq = seq.value();
-                are_ordered(&[seq], expected, last)?;
-                if next < seq {
-                    finder.miss(Seq(next), Seq(seq - 1));
-                }
-                (expected, next) = (seq + 1, next.max(seq + 1));
-                let cursor = Cursor { epoch, seq: Seq(seq) };
-                let wanted_more = match record::decode(cursor, record.value()) {
-                    Some(event) => finder.look(Arc::new(Committed::new(event))),
-                    None => finder.pass_rotten(cursor.seq),
-                };
-                if !wanted_more {
-                    return Ok(false);
-                }
-            }
-            if next <= last {
-                finder.miss(Seq(next), Seq(last));
-            }
-            return Ok(true);
-        }
-        let mut seqs = Vec::new();
-        if let Some(only) = wanted_only(read) {
-            for seq in only {
-                // Some may have been evicted since.
-                if self.events.get(seq.0)?.is_some() {
-                    seqs.push(seq.0);
-                }
-            }
-        } else if read.matchers.as_slice().contains(&Matcher::Any) {
-            for entry in self.events.range(first..=last)?.take(read.events_max + 1) {
-                seqs.push(entry?.0.value());
-            }
-            are_ordered(&seqs, first, last)?;
-            // Above all that was evicted, every number has its event.
-            let mut next = first.max(highest_floor.0 + 1);
-            let end = (seqs.len() <= read.events_max).then_some(last + 1);
-            for seq in seqs.iter().copied().chain(end) {
-                if next < seq {
-                    finder.miss(Seq(next), Seq(seq - 1));
-                }
-                next = next.max(seq + 1);
-            }
-        } else {
-            for matcher in read.matchers.as_slice() {
-                let Matcher::Exact(topic) = matcher else { continue };
-                let range = (topic.as_str(), first)..=(topic.as_str(), last);
-                let from = seqs.len();
-                for entry in self.topics.range(range)?.take(read.events_max + 1) {
-                    seqs.push(entry?.0.value().1);
-                }
-                are_ordered(&seqs[from..], first, last)?;
-            }
-            seqs.sort_unstable();
-            seqs.dedup();
-        }
-        for seq in seqs.into_iter().map(Seq) {
-            // An index that rots may lead to what nobody here has asked for.
-            let event = self.event(seq, epoch)?.filter(|event| read.matchers.matches(event.draft.topics()));
-            let wanted_more = match event {
-                Some(event) => finder.take(Arc::new(Committed::new(event))),
-                None => finder.pass_rotten(seq),
-            };
-            if !wanted_more {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// What a log holds at one moment.
-struct PastOf<'r> {
-    reader: &'r Reader,
-    epoch: Epoch,
-}
-
-impl Past for PastOf<'_> {
-    type Error = Failure;
-
-    fn event(&self, seq: Seq) -> Result<Option<Arc<Committed>>, Failure> {
-        Ok(self.reader.event(seq, self.epoch)?.map(|event| Arc::new(Committed::new(event))))
-    }
-
-    fn newest_before(&self, topic: &Topic, seq: Seq) -> Result<Option<Seq>, Failure> {
-        self.reader.newest_of(topic.as_str(), Seq(seq.0.saturating_sub(1)))
-    }
-}
-
-/// Whether an index gave what it was asked for: a damaged one may give anything.
-fn are_ordered(seqs: &[u64], first: u64, last: u64) -> Result<(), Failure> {
-    let are_within = seqs.iter().all(|seq| (first..=last).contains(seq));
-    if are_within && seqs.is_sorted_by(|one, other| one < other) {
-        return Ok(());
-    }
-    Err(redb::Error::Corrupted("an index isn't in order".to_owned()))
-}
-
-pub(super) fn get(table: &impl ReadableTable<&'static str, u64>, key: &str) -> Result<Option<u64>, Failure> {
-    Ok(table.get(key)?.map(|value| value.value()))
-}
-
-fn class_range(class: usize) -> std::ops::RangeInclusive<(u32, u64)> {
-    (class as u32, 0)..=(class as u32, u64::MAX)
-}
-
-/// Events, bytes, floor of a class.
-pub(super) type Stat = (u64, u64, u64);
-
-pub(super) const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
-/// By number: a record.
-pub(super) const EVENTS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("events");
-pub(super) const TOPICS: TableDefinition<'static, (&'static str, u64), ()> = TableDefinition::new("topics");
-/// By publisher's id and number. The number [`EVICTED_USE`] marks that an earlier use was evicted.
-pub(super) const IDS: TableDefinition<'static, (&'static str, u64), ()> = TableDefinition::new("ids");
-/// By class and number: what the event costs.
-pub(super) const CLASSES: TableDefinition<'static, (u32, u64), u64> = TableDefinition::new("classes");
-pub(super) const STATS: TableDefinition<'static, u32, Stat> = TableDefinition::new("stats");
-/// What each class was, as [`classes`] writes it: whether the configuration has changed, and for who opens the log without one.
-pub(super) const NAMES: TableDefinition<'static, u32, &'static str> = TableDefinition::new("class_names");
-
-/// By an idempotency key's digest: its event's digest, number and time.
-pub(super) const KEYS: TableDefinition<'static, &'static [u8; 16], StoredKey> =
-    TableDefinition::new("idempotency_keys");
-/// By an event's number: its idempotency key's digest, and its time.
-pub(super) const KEY_ORDER: TableDefinition<'static, u64, (&'static [u8; 16], u64)> =
-    TableDefinition::new("idempotency_key_order");
-pub(super) type StoredKey = (&'static [u8; 16], u64, u64);
-
 /// The largest file whose every page is looked at when it is opened, which takes half a second of a processor. Of a larger one only the events are
 /// checked, when they are read, and its commits leave what it takes to open it at once.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How many numbers are reserved at a time: one sync for so many events, and so large a gap after a crash.
 const RESERVED_BLOCK: u64 = 10_000;
-/// A number of [`META`] that only a backup has which no hub has opened: when it was made, in milliseconds since the Unix epoch.
-pub(super) const BACKUP_AT: &str = "backup_at";
-/// More events than a log gets while its backups are kept; there is room for 4,096 times twice as many.
-const BACKUP_JUMP: u64 = 1 << 40;
-/// No event has this number.
-pub(super) const EVICTED_USE: u64 = 0;
-/// How many events an append evicts at the most for each event that it adds.
-const EVICT_MAX: usize = 16;
 /// How many events an expiry evicts at a time.
 const EXPIRE_MAX: usize = 1000;
