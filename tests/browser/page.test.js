@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { BROWSERS, browserTest, CHROMIUM, launchFor, openTab } from './support/browsers.js';
 import { startHub } from './support/hub.js';
+import { favourWebTransport } from './support/memory.js';
 import { until } from './support/wait.js';
 
 const TRANSPORTS = /** @type {const} */ (['webtransport', 'sse']);
@@ -84,6 +85,18 @@ browserTest('the page shows how its feed came to its transport, falls when that 
   assert.equal(gaps, 0);
   assert.match(await page.$eval('.negotiation-now', ({ textContent }) => textContent ?? ''), /none lost, none twice/);
   assert.deepEqual(tab.complaints, []);
+});
+
+browserTest('the page says that WebTransport goes first, where it is remembered to be quick', async (t, { page }) => {
+  const hub = await startHub(t, { demo: true });
+  await page.goto(`${hub.http}/`);
+  await until('it is remembered', () => page.evaluate(() => localStorage.length > 0));
+  await page.evaluate(favourWebTransport);
+  await page.reload();
+  await page.waitForFunction(() => globalThis.fanwirePage);
+  await until('the feed began', async () => (await stats(page)).negotiation.entries.length > 1);
+  const { entries } = (await stats(page)).negotiation;
+  assert.deepEqual(entries.slice(0, 2), ['SSE lets WebTransport go first, which was as quick here the last time', 'WebTransport is tried']);
 });
 
 browserTest('what is typed into the page comes back over both transports with one id', async (t, tab) => {

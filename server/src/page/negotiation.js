@@ -107,7 +107,8 @@ export class NegotiationView {
       if (stretch === 'off' && before !== 'waiting') this.#add(kind, 'is closed: it isn’t needed');
       if (stretch !== 'waiting' || !link) continue;
       const next = `next try in ${((link.retryMs ?? 0) / 1000).toFixed(1)} s`;
-      if (before === 'off') this.#add(kind, `waits: ${next}`);
+      if (this.#entries.length === 0) this.#add(kind, 'lets WebTransport go first, which was as quick here the last time');
+      else if (before === 'off') this.#add(kind, `waits: ${next}`);
       else this.#add(kind, `${before === 'connecting' ? 'fails' : 'is lost'}: ${link.reason}; ${next}`, before === 'connecting' ? '' : 'bad');
     }
   }
