@@ -25,7 +25,7 @@ use crate::{
     config::Config,
     demo,
     fanout::{self, Feeds, Gate, LocalShard, Shards},
-    http::{Access, Discovery, Edge, metrics_router, router},
+    http::{Access, Discovery, Edge, metrics_router, router, router_of_mercure0},
     hub::{Hub, Refused, now_ms},
     local,
     log::{DiskLog, MemoryLog, SharedLog, admin::ServedLog},
@@ -139,11 +139,11 @@ impl App {
                 certificate: certificate.clone(),
             }),
         };
-        let router = router(edge.clone());
+        let router = |speaks_0x| if speaks_0x { router_of_mercure0(edge.clone()) } else { router(edge.clone()) };
         let limits = within_descriptors(config.admission);
         let admission = Arc::new(Admission::new(limits, metrics.clone()));
         let cleartext = tcp::Service {
-            router: router.clone(),
+            router: router(config.mercure0.http),
             tls: None,
             alt_svc: None,
             limits: config.tcp,
@@ -169,7 +169,8 @@ impl App {
             let tls = tcp_server_config(certificate.clone(), fanwire_certs::ALPN_TCP)?;
             let alt_svc = format!("h3=\":{}\"; ma=86400", address.port());
             let alt_svc = HeaderValue::from_str(&alt_svc).ok();
-            let service = tcp::Service { tls: Some(Arc::new(tls)), alt_svc, ..cleartext };
+            let router = router(config.mercure0.https);
+            let service = tcp::Service { router: router.clone(), tls: Some(Arc::new(tls)), alt_svc, ..cleartext };
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
             let quic = open_endpoint(socket, certificate, &config.quic_endpoint)?;

@@ -7,7 +7,7 @@ use std::{
 
 use fanwire::{
     auth::{
-        Config, DETAIL_TYPE, IssuerConfig, Key, KeySource,
+        Actions, Config, DETAIL_TYPE, IssuerConfig, Key, KeySource,
         mint::{Claims, SigningKey},
     },
     config::Config as HubConfig,
@@ -43,7 +43,11 @@ impl Issuer {
     /// Its key, as a hub has it.
     pub fn config(&self) -> IssuerConfig {
         let key = Key::secret(self.secret, &[]).expect("a key");
-        IssuerConfig { name: self.name.to_owned(), keys: KeySource::Given(vec![Arc::new(key)]) }
+        IssuerConfig {
+            name: self.name.to_owned(),
+            keys: KeySource::Given(vec![Arc::new(key)]),
+            mercure0: Actions::default(),
+        }
     }
 
     /// Claims of a token that is good for an hour.

@@ -8,16 +8,20 @@ use url::Url;
 
 use super::{
     Config, Identity, Jwks, Key, Rights, TokenError,
+    mercure0::{Action, Actions},
+    pass::TokenKind,
     token::{Rules, Unverified},
 };
 
 /// Keys of an issuer, as they were configured. One issuer may have several of these.
 #[derive(Debug, Clone)]
 pub struct IssuerConfig {
-    /// The issuer's `iss`.
+    /// The issuer's `iss`; empty for keys of tokens of Mercure 0.x alone, which name nobody.
     pub name: String,
     /// Where its keys are from.
     pub keys: KeySource,
+    /// What tokens of Mercure 0.x may be for that these keys have signed; nothing: they are none of its.
+    pub mercure0: Actions,
 }
 
 /// Where keys are from.
@@ -33,8 +37,8 @@ pub enum KeySource {
 #[derive(Debug)]
 pub struct Issuer {
     name: String,
-    given: Vec<Arc<Key>>,
-    published: Vec<Arc<Jwks>>,
+    given: Vec<(Arc<Key>, Actions)>,
+    published: Vec<(Arc<Jwks>, Actions)>,
 }
 
 impl Issuer {
@@ -49,12 +53,15 @@ impl Issuer {
                 issuers.len() - 1
             });
             match &config.keys {
-                KeySource::Given(keys) => issuers[at].given.extend_from_slice(keys),
+                KeySource::Given(keys) => {
+                    issuers[at].given.extend(keys.iter().map(|key| (key.clone(), config.mercure0)));
+                }
                 KeySource::Url(url, allowed) => {
                     let same_issuer = before.iter().filter(|issuer| issuer.name == config.name);
-                    let known = same_issuer.flat_map(|issuer| &issuer.published).find(|set| set.is_of(url, allowed));
+                    let mut known = same_issuer.flat_map(|issuer| &issuer.published).map(|(set, _)| set);
+                    let known = known.find(|set| set.is_of(url, allowed)).cloned();
                     let start = || Jwks::start(url.clone(), allowed.clone(), auth.jwks, keys_lost.clone());
-                    issuers[at].published.push(known.cloned().unwrap_or_else(|| Arc::new(start())));
+                    issuers[at].published.push((known.unwrap_or_else(|| Arc::new(start())), config.mercure0));
                 }
             }
         }
@@ -72,20 +79,40 @@ impl Issuer {
     }
 
     pub(super) fn verify(&self, token: &Unverified<'_>, rules: &Rules<'_>) -> Result<(Identity, Rights), TokenError> {
-        let published: Vec<_> = self.published.iter().filter_map(|set| set.keys()).collect();
-        let keys = self.given.iter().chain(published.iter().flat_map(|set| set.iter()));
-        token.verify(&token.candidates(keys), rules)
+        let keys = self.keys(|_| true);
+        token.verify(&token.candidates(&keys), rules)
     }
 
-    /// Whether a key is one of its.
-    pub(super) fn holds(&self, key: &Key) -> bool {
-        let published = self.published.iter().filter_map(|set| set.keys());
-        self.given.iter().any(|given| **given == *key) || published.flat_map(|set| set.to_vec()).any(|its| *its == *key)
+    /// Whether a token that was of this kind, and signed by this key, is still one of its.
+    pub(super) fn holds(&self, key: &Key, kind: TokenKind) -> bool {
+        let keys = match kind {
+            TokenKind::Access => self.keys(|_| true),
+            TokenKind::Mercure0(action) => self.keys_of_mercure0(action),
+        };
+        keys.iter().any(|its| **its == *key)
+    }
+
+    /// Whether some keys of it sign tokens of Mercure 0.x for this.
+    pub(super) fn is_for_mercure0(&self, action: Action) -> bool {
+        let given = self.given.iter().map(|(_, actions)| actions);
+        given.chain(self.published.iter().map(|(_, actions)| actions)).any(|actions| actions.contain(action))
+    }
+
+    /// Its keys that sign tokens of Mercure 0.x for this.
+    pub(super) fn keys_of_mercure0(&self, action: Action) -> Vec<Arc<Key>> {
+        self.keys(|actions| actions.contain(action))
+    }
+
+    fn keys(&self, wanted: impl Fn(Actions) -> bool) -> Vec<Arc<Key>> {
+        let given = self.given.iter().filter(|(_, actions)| wanted(*actions)).map(|(key, _)| key.clone());
+        let published = self.published.iter().filter(|(_, actions)| wanted(*actions));
+        let published = published.filter_map(|(set, _)| set.keys()).flat_map(|set| set.to_vec());
+        given.chain(published).collect()
     }
 
     /// Fetches the keys that are published, if it may be time. False if there are none to fetch.
     pub(super) async fn refresh(&self) -> bool {
-        for set in &self.published {
+        for (set, _) in &self.published {
             set.refresh().await;
         }
         !self.published.is_empty()
@@ -93,6 +120,6 @@ impl Issuer {
 
     /// Whether keys are to be had somewhere that never were.
     pub(super) fn lacks_keys(&self) -> bool {
-        self.published.iter().any(|set| set.keys().is_none())
+        self.published.iter().any(|(set, _)| set.keys().is_none())
     }
 }

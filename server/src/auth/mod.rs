@@ -8,6 +8,7 @@ mod details;
 mod issuer;
 mod jwks;
 mod key;
+mod mercure0;
 pub mod mint;
 mod pass;
 mod revoked;
@@ -28,12 +29,14 @@ pub use issuer::{Issuer, IssuerConfig, KeySource};
 pub use jsonwebtoken::Algorithm;
 pub use jwks::{BadUrl, Jwks, Limits as JwksLimits, parse_set, parse_url};
 pub use key::{Key, KeyError};
+pub use mercure0::{Action, Actions};
 pub use pass::{Holder, Identity, PageOrigin, Pass, Payload, Rights};
 pub use revoked::{Revocation, TooManyRevocations};
 pub use ticket::TICKET_LIFE;
 pub(crate) use ticket::random_u128;
 pub use token::TokenError;
 
+use mercure0::Unverified0;
 use pass::Anonymous;
 use revoked::Revoked;
 use ticket::Tickets;
@@ -166,7 +169,8 @@ impl Auth {
         match &pass.identity {
             Some(identity) => {
                 let issuer = rules.issuers.iter().find(|issuer| issuer.name() == &*identity.issuer);
-                self.revoked.covers(identity) || !issuer.is_some_and(|issuer| issuer.holds(identity.key()))
+                self.revoked.covers(identity)
+                    || !issuer.is_some_and(|issuer| issuer.holds(&identity.key, identity.kind))
             }
             None if rules.issuers.is_empty() => false,
             None => pass.anonymous == Anonymous::Everything || !rules.config.allow_anonymous,
@@ -219,9 +223,9 @@ impl Auth {
     pub fn lease(&self, pass: &Pass, now_ms: u64) -> Option<Lease> {
         let lifetime_max = self.rules.load().config.feed_lifetime_max;
         let life = lifetime_max.map(|life| Lease { left_ms: life.as_millis() as u64, of: LeaseOf::Feed });
-        let token = pass.identity.as_ref().map(|identity| {
+        let token = pass.identity.as_ref().and_then(|identity| identity.expires_at_ms).map(|expires_at_ms| {
             // No later than the token's end, also where time is told in ticks.
-            let left_ms = identity.expires_at_ms.saturating_sub(now_ms + TICK_MS);
+            let left_ms = expires_at_ms.saturating_sub(now_ms + TICK_MS);
             Lease { left_ms, of: LeaseOf::Token }
         });
         life.into_iter().chain(token).min_by_key(|lease| lease.left_ms)
@@ -230,17 +234,30 @@ impl Auth {
     /// Lets somebody in, or not. What the pass is good for, it says itself.
     pub async fn admit(&self, shown: Shown<'_>, now_ms: u64) -> Result<Pass, Denied> {
         let rules = self.rules.load_full();
-        if rules.issuers.is_empty() {
-            return Ok(Pass::anonymous(Anonymous::Everything));
-        }
         let pass = match shown {
-            Shown::Nothing if rules.config.allow_anonymous => Ok(Pass::anonymous(Anonymous::Subscribe)),
-            Shown::Nothing => Ok(Pass::anonymous(Anonymous::Nothing)),
+            _ if rules.issuers.is_empty() => return Ok(Pass::anonymous(Anonymous::Everything)),
+            Shown::Nothing => return Ok(rules.stranger()),
             Shown::Token(text) => rules.verify(text, now_ms).await,
             Shown::Ticket(text) => self.tickets.redeem(text, now_ms),
-        }?;
-        let expired = pass.identity.as_ref().is_some_and(|identity| identity.expires_at_ms <= now_ms);
-        if pass.identity.is_some() && (expired || self.withdrawn(&pass)) {
+        };
+        self.still_good(pass?, now_ms)
+    }
+
+    /// The same by the rules of Mercure 0.x, whose tokens are good for one thing at a time.
+    pub async fn admit_mercure0(&self, token: Option<&str>, action: Action, now_ms: u64) -> Result<Pass, Denied> {
+        let rules = self.rules.load_full();
+        let pass = match token {
+            _ if rules.issuers.is_empty() => return Ok(Pass::anonymous(Anonymous::Everything)),
+            None => return Ok(rules.stranger()),
+            Some(text) => rules.verify_mercure0(text, action, now_ms).await,
+        };
+        self.still_good(pass?, now_ms)
+    }
+
+    fn still_good(&self, pass: Pass, now_ms: u64) -> Result<Pass, Denied> {
+        let expires_at_ms = pass.identity.as_ref().and_then(|identity| identity.expires_at_ms);
+        let expired = expires_at_ms.is_some_and(|expires| expires <= now_ms);
+        if expired || self.withdrawn(&pass) {
             tracing::debug!("a token was refused: it was revoked");
             return Err(Denied::InvalidToken);
         }
@@ -254,28 +271,67 @@ impl InForce {
         Self { base: config.hub_url(), config, issuers }
     }
 
+    fn stranger(&self) -> Pass {
+        Pass::anonymous(if self.config.allow_anonymous { Anonymous::Subscribe } else { Anonymous::Nothing })
+    }
+
+    fn rules(&self, now_ms: u64) -> Rules<'_> {
+        let Config { resource, clock_skew, .. } = &self.config;
+        Rules { resource, clock_skew: *clock_skew, base: &self.base, now_ms }
+    }
+
     async fn verify(&self, text: &str, now_ms: u64) -> Result<Pass, Denied> {
-        let denied = |error: TokenError| {
-            tracing::debug!(%error, "a token was refused");
-            Denied::InvalidToken
-        };
         let token = Unverified::parse(text).map_err(denied)?;
-        let issuer = self.issuers.iter().find(|issuer| issuer.name() == token.issuer);
+        let issuer = self.issuers.iter().find(|issuer| issuer.name() == token.issuer && !issuer.name().is_empty());
         let issuer = issuer.ok_or_else(|| denied(TokenError::Issuer))?;
-        let config = &self.config;
-        let rules = Rules { resource: &config.resource, clock_skew: config.clock_skew, base: &self.base, now_ms };
-        let mut verified = issuer.verify(&token, &rules);
-        if matches!(verified, Err(TokenError::NoKey | TokenError::Signature)) && issuer.refresh().await {
-            verified = issuer.verify(&token, &rules);
+        let rules = self.rules(now_ms);
+        self.verify_with(&[issuer], || issuer.verify(&token, &rules)).await
+    }
+
+    /// A token that names its issuer is that one's, or of one without a name. One that doesn't may be any issuer's whose keys are for such.
+    async fn verify_mercure0(&self, text: &str, action: Action, now_ms: u64) -> Result<Pass, Denied> {
+        let token = Unverified0::parse(text).map_err(denied)?;
+        let may_be = |issuer: &&Issuer| {
+            let named = |name: &str| issuer.name().is_empty() || issuer.name() == name;
+            issuer.is_for_mercure0(action) && token.issuer.as_deref().is_none_or(named)
+        };
+        let issuers: Vec<&Issuer> = self.issuers.iter().filter(may_be).collect();
+        if issuers.is_empty() {
+            return Err(denied(TokenError::Issuer));
+        }
+        let rules = self.rules(now_ms);
+        self.verify_with(&issuers, || token.verify(&issuers, action, &rules)).await
+    }
+
+    /// Verifies, and where the key may be a new one once more.
+    async fn verify_with(
+        &self,
+        issuers: &[&Issuer],
+        verify: impl Fn() -> Result<(Identity, Rights), TokenError>,
+    ) -> Result<Pass, Denied> {
+        let mut verified = verify();
+        if matches!(verified, Err(TokenError::NoKey | TokenError::Signature)) {
+            let mut refreshed = false;
+            for issuer in issuers {
+                refreshed |= issuer.refresh().await;
+            }
+            if refreshed {
+                verified = verify();
+            }
         }
         match verified {
             Ok((identity, rights)) => {
                 Ok(Pass { identity: Some(identity), rights, origin: None, anonymous: Anonymous::Nothing })
             }
-            Err(TokenError::NoKey) if issuer.lacks_keys() => Err(Denied::NoKeys),
+            Err(TokenError::NoKey) if issuers.iter().any(|issuer| issuer.lacks_keys()) => Err(Denied::NoKeys),
             Err(error) => Err(denied(error)),
         }
     }
+}
+
+fn denied(error: TokenError) -> Denied {
+    tracing::debug!(%error, "a token was refused");
+    Denied::InvalidToken
 }
 
 /// Where the hub is, on whichever host. [Mercure, Discovery]

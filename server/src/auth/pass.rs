@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use fanwire_protocol::Topic;
 use serde_json::value::RawValue;
 
-use super::{Denied, Key};
+use super::{Denied, Key, mercure0::Action};
 use crate::core::{self, Scope};
 
 /// What a request or a feed was let in with.
@@ -53,9 +53,19 @@ pub struct Identity {
     pub id: Option<Box<str>>,
     /// Its `iat`, in milliseconds since the Unix epoch.
     pub issued_at_ms: Option<u64>,
-    /// Its `exp`, in milliseconds since the Unix epoch.
-    pub expires_at_ms: u64,
+    /// Its `exp`, in milliseconds since the Unix epoch; only tokens of Mercure 0.x may have none.
+    pub expires_at_ms: Option<u64>,
+    pub(super) kind: TokenKind,
     pub(super) key: Arc<Key>,
+}
+
+/// By which rules a token was found good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TokenKind {
+    /// Those of access tokens.
+    Access,
+    /// Those of Mercure 0.x, for this.
+    Mercure0(Action),
 }
 
 /// What a token grants. [Mercure, Authorization Details]
@@ -134,11 +144,6 @@ impl Pass {
 }
 
 impl Identity {
-    /// The key that verified it.
-    pub fn key(&self) -> &Arc<Key> {
-        &self.key
-    }
-
     /// Whether both are the same subject of the same issuer.
     pub fn is_same_subject(&self, other: &Self) -> bool {
         self.issuer == other.issuer && self.subject == other.subject && self.client_id == other.client_id

@@ -5,12 +5,14 @@ use std::{fmt, fs, path::Path, str::FromStr, sync::Arc};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::auth::{Algorithm, IssuerConfig, Key, KeySource, parse_set, parse_url};
+use crate::auth::{Actions, Algorithm, IssuerConfig, Key, KeySource, parse_set, parse_url};
 
-/// `[[issuer]]` in the file; the keys `token_…` are one more. Several tables with the same `iss` are one issuer with several keys.
+/// `[[issuer]]` in the file; the keys `token_…` are one more. Several tables with the same `iss` are one issuer with several keys. Without
+/// an `iss` the keys are for tokens of Mercure 0.x alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerRule {
+    #[serde(default)]
     pub(super) iss: String,
     #[serde(default)]
     pub(super) secret: Option<Secret>,
@@ -22,6 +24,9 @@ pub struct IssuerRule {
     pub(super) jwks: Option<String>,
     #[serde(default)]
     pub(super) algorithms: Vec<String>,
+    /// What tokens of Mercure 0.x may be for that these keys have signed: `publish`, `subscribe`.
+    #[serde(default)]
+    pub(super) mercure_0x: Vec<String>,
 }
 
 /// Something that is in no log.
@@ -45,11 +50,15 @@ impl IssuerRule {
     /// Reads the keys that are in files.
     pub(super) fn resolve(&self) -> Result<IssuerConfig> {
         let context = || format!("issuer {:?}", self.iss);
-        self.source().map(|keys| IssuerConfig { name: self.iss.clone(), keys }).with_context(context)
+        let resolve = || {
+            let mercure0 = actions(&self.mercure_0x)?;
+            ensure!(!self.iss.is_empty() || !mercure0.is_empty(), "iss is empty");
+            Ok(IssuerConfig { name: self.iss.clone(), keys: self.source()?, mercure0 })
+        };
+        resolve().with_context(context)
     }
 
     fn source(&self) -> Result<KeySource> {
-        ensure!(!self.iss.is_empty(), "iss is empty");
         let Self { secret, secret_file, pem, jwks, .. } = self;
         let allowed = self.algorithms.iter().map(|name| algorithm(name)).collect::<Result<Vec<_>>>()?;
         let key = match (secret, secret_file, pem, jwks) {
@@ -71,6 +80,20 @@ impl IssuerRule {
         };
         Ok(KeySource::Given(vec![Arc::new(key)]))
     }
+}
+
+fn actions(names: &[String]) -> Result<Actions> {
+    let mut actions = Actions::default();
+    for name in names {
+        match name.as_str() {
+            "publish" => actions.publish = true,
+            "subscribe" => actions.subscribe = true,
+            other => {
+                bail!("{other:?} is nothing that tokens of Mercure 0.x are for: they are for publish and subscribe")
+            }
+        }
+    }
+    Ok(actions)
 }
 
 fn read(path: &str) -> Result<Vec<u8>> {

@@ -74,9 +74,18 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_TOKEN_ALGORITHMS", value_delimiter = ',', value_name = "NAME")]
     pub token_algorithms: Option<Vec<String>>,
 
+    /// What tokens of Mercure 0.x may be for that the issuer's keys have signed: publish, subscribe. Without token_issuer the keys are for
+    /// such tokens alone [default: nothing]
+    #[arg(long, env = "FANWIRE_TOKEN_MERCURE_0X", value_delimiter = ',', value_name = "ACTION")]
+    pub token_mercure_0x: Option<Vec<String>>,
+
     /// More issuers, and more keys.
     #[arg(skip)]
     pub issuer: Option<Vec<IssuerRule>>,
+
+    /// Speak Mercure 0.x at /.well-known/mercure of these listeners: http, https. Its tokens are weaker [default: none]
+    #[arg(long, env = "FANWIRE_MERCURE_0X", value_delimiter = ',', value_name = "LISTENER")]
+    pub mercure_0x: Option<Vec<String>>,
 
     /// How far a token's "not before" may be ahead of this clock; "exp" is never stretched [default: 30s]
     #[arg(long, env = "FANWIRE_CLOCK_SKEW", value_name = "DURATION")]
@@ -199,7 +208,9 @@ impl Layer {
             token_pem: self.token_pem.or(lower.token_pem),
             token_jwks: self.token_jwks.or(lower.token_jwks),
             token_algorithms: self.token_algorithms.or(lower.token_algorithms),
+            token_mercure_0x: self.token_mercure_0x.or(lower.token_mercure_0x),
             issuer: self.issuer.or(lower.issuer),
+            mercure_0x: self.mercure_0x.or(lower.mercure_0x),
             clock_skew: self.clock_skew.or(lower.clock_skew),
             cookie: self.cookie.or(lower.cookie),
             feed_lifetime_max: self.feed_lifetime_max.or(lower.feed_lifetime_max),

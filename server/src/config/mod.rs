@@ -37,6 +37,8 @@ pub struct Config {
     pub https: Option<SocketAddr>,
     /// Where metrics are served, if anywhere.
     pub metrics: Option<SocketAddr>,
+    /// Where Mercure 0.x is spoken.
+    pub mercure0: Listeners,
     /// The certificate; none where nothing is served over TLS.
     pub identity: Option<Source>,
     /// How many connections there may be.
@@ -75,6 +77,15 @@ pub struct Config {
     pub log_filter: String,
 }
 
+/// Some of the listeners.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Listeners {
+    /// That of [`Config::http`].
+    pub http: bool,
+    /// That of [`Config::https`], over TCP and QUIC.
+    pub https: bool,
+}
+
 impl Config {
     /// Makes sense of what was written on the command line, in the environment, and in the file that `--config` names.
     pub fn load(flags: Layer) -> Result<Self> {
@@ -106,6 +117,7 @@ impl Config {
         let https = address("https", layer.https.as_deref().unwrap_or("127.0.0.1:4433"))?;
         let metrics = address("metrics", layer.metrics.as_deref().unwrap_or("off"))?;
         ensure!(http.is_some() || https.is_some(), "both http and https are off: there is nothing to serve");
+        let mercure0 = resolve_mercure0(&layer, &auth, (http.is_some(), https.is_some()))?;
         let identity = match (layer.cert, layer.key) {
             (Some(cert), Some(key)) => Some(Source::Files(PemFiles::new(cert, key))),
             (None, None) if https.is_none() => None,
@@ -162,6 +174,7 @@ impl Config {
             http,
             https,
             metrics,
+            mercure0,
             identity,
             auth,
             subscriptions_max: subscriptions.then(|| layer.subscriptions_max.unwrap_or(SUBSCRIPTIONS_MAX)),
@@ -224,14 +237,17 @@ impl Config {
 /// Who may sign tokens, and what they have to be.
 fn resolve_auth(layer: &Layer) -> Result<auth::Config> {
     let defaults = auth::Config::default();
-    let one = match &layer.token_issuer {
+    let mercure_0x = layer.token_mercure_0x.clone().unwrap_or_default();
+    let unnamed = (!mercure_0x.is_empty()).then(String::new);
+    let one = match layer.token_issuer.clone().or(unnamed) {
         Some(iss) => Some(IssuerRule {
-            iss: iss.clone(),
+            iss,
             secret: layer.token_secret.clone(),
             secret_file: None,
             pem: layer.token_pem.clone(),
             jwks: layer.token_jwks.clone(),
             algorithms: layer.token_algorithms.clone().unwrap_or_default(),
+            mercure_0x,
         }),
         None => {
             let lonely = layer.token_secret.is_some() || layer.token_pem.is_some() || layer.token_jwks.is_some();
@@ -243,7 +259,7 @@ fn resolve_auth(layer: &Layer) -> Result<auth::Config> {
     let issuers = rules.map(IssuerRule::resolve).collect::<Result<Vec<_>>>()?;
     let resource = layer.resource.clone().unwrap_or_default();
     ensure!(
-        issuers.is_empty() || !resource.is_empty(),
+        issuers.iter().all(|issuer| issuer.name.is_empty()) || !resource.is_empty(),
         "resource is missing: the hub's own name, which tokens have in aud, like https://hub.example/.well-known/mercure"
     );
     let cookie = layer.cookie.clone().unwrap_or(defaults.cookie);
@@ -255,6 +271,31 @@ fn resolve_auth(layer: &Layer) -> Result<auth::Config> {
     ensure!(feed_lifetime_max.is_none_or(|life| life >= SECOND), "feed_lifetime_max is a second at least");
     let allow_anonymous = layer.allow_anonymous.unwrap_or(false);
     Ok(auth::Config { issuers, resource, allow_anonymous, clock_skew, cookie, feed_lifetime_max, jwks: defaults.jwks })
+}
+
+/// Where Mercure 0.x is spoken; there have to be keys for it, or nobody's tokens would be good.
+fn resolve_mercure0(layer: &Layer, auth: &auth::Config, (http, https): (bool, bool)) -> Result<Listeners> {
+    let mut listeners = Listeners::default();
+    for name in layer.mercure_0x.iter().flatten() {
+        match name.as_str() {
+            "http" if http => listeners.http = true,
+            "https" if https => listeners.https = true,
+            "http" | "https" => bail!("mercure_0x: {name} is off"),
+            other => bail!("mercure_0x: {other:?} is no listener: there are http and https"),
+        }
+    }
+    let spoken = listeners != Listeners::default();
+    let mut keys = auth.issuers.iter().map(|issuer| !issuer.mercure0.is_empty());
+    let (wanted, are_there) = (!auth.issuers.is_empty() && !auth.allow_anonymous, keys.any(|it| it));
+    ensure!(
+        spoken || !are_there,
+        "keys are for tokens of Mercure 0.x, which no listener takes: say with mercure_0x which"
+    );
+    ensure!(
+        !spoken || !wanted || are_there,
+        "mercure_0x: no key is for its tokens: say with token_mercure_0x, or mercure_0x of an issuer, what they are for"
+    );
+    Ok(listeners)
 }
 
 /// The live input's own class: a minute, that no other topic pays for.
@@ -344,10 +385,15 @@ mod tests {
             feed_lifetime_max = "1h"
             history_events_max = 5
             history_age_max = "1h"
+            mercure_0x = ["http"]
             [[issuer]]
             iss = "https://app.example"
             secret = "0123456789abcdef0123456789abcdef"
             algorithms = ["HS256"]
+            mercure_0x = ["subscribe"]
+            [[issuer]]
+            secret = "another secret that nobody guesses"
+            mercure_0x = ["publish", "subscribe"]
             [[issuer]]
             iss = "https://login.example"
             jwks = "https://login.example/.well-known/jwks.json"
@@ -365,8 +411,11 @@ mod tests {
         let names: Vec<&str> = issuers.iter().map(|issuer| issuer.name.as_str()).collect();
         assert_eq!(
             (names, *clock_skew),
-            (vec!["https://app.example", "https://login.example"], Duration::from_secs(5))
+            (vec!["https://app.example", "", "https://login.example"], Duration::from_secs(5))
         );
+        let for_0x: Vec<_> = issuers.iter().map(|it| (it.mercure0.publish, it.mercure0.subscribe)).collect();
+        assert_eq!(for_0x, [(false, true), (true, true), (false, false)]);
+        assert_eq!(config.mercure0, Listeners { http: true, https: false });
         assert_eq!(*feed_lifetime_max, Some(Duration::from_secs(3600)));
         assert_eq!(config.limits.event.data_bytes_max, 65536);
         let classes = config.retention.classes();
@@ -407,6 +456,18 @@ mod tests {
                 "resource = 'r'\n[[issuer]]\niss = 'x'\nsecret = '0123456789abcdef0123456789abcdef'\nalgorithms = ['RS256']",
                 "a key of this kind can't verify",
             ),
+            ("mercure_0x = ['h2']", "\"h2\" is no listener"),
+            ("http = 'off'\nmercure_0x = ['http']", "http is off"),
+            (
+                "mercure_0x = ['http']\nresource = 'r'\ntoken_issuer = 'x'\ntoken_secret = '0123456789abcdef0123456789abcdef'",
+                "no key is for its tokens",
+            ),
+            (
+                "token_secret = '0123456789abcdef0123456789abcdef'\ntoken_mercure_0x = ['publish']",
+                "which no listener takes",
+            ),
+            ("[[issuer]]\nsecret = '0123456789abcdef0123456789abcdef'", "iss is empty"),
+            ("[[issuer]]\nmercure_0x = ['revoke']", "is nothing that tokens of Mercure 0.x are for"),
             ("subscriptions = true", "subscriptions needs keys"),
             ("cookie = 'a b'", "no name of a cookie"),
             ("clock_skew = '1h'", "clock_skew is"),

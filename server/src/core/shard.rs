@@ -395,7 +395,7 @@ impl Shard {
         }
         offer(any);
         if let Some(base) = patterns.keys().next().map(Pattern::base) {
-            let urls: SmallVec<[TopicUrl; 2]> =
+            let urls: SmallVec<[TopicUrl<'_>; 2]> =
                 event.draft.topics().iter().map(|topic| TopicUrl::new(topic, base)).collect();
             for ids in patterns.iter().filter(|(pattern, _)| urls.iter().any(|url| pattern.matches(url))) {
                 offer(ids.1);

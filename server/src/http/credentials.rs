@@ -80,24 +80,36 @@ fn shown(headers: &HeaderMap, uri: &Uri, cookie: &str) -> Result<Option<Credenti
         return Err(bad("a token doesn't belong in a url: send it in an Authorization header"));
     }
     let ticket = query_value(uri, "ticket");
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    if let Some(value) = values.next() {
-        if values.next().is_some() {
-            return Err(bad("there is more than one Authorization header"));
-        }
+    if let Some(token) = bearer(headers)? {
         if ticket.is_some() {
             return Err(bad("there are a ticket and an Authorization header"));
-        }
-        let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).unwrap_or_default();
-        let token = token.trim_matches(' ');
-        if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || token.contains(' ') {
-            return Err(bad("the Authorization header isn't \"Bearer\", a space and a token"));
         }
         return Ok(Some(Credential::Header(token.to_owned())));
     }
     if let Some(ticket) = ticket {
         return Ok(Some(Credential::Ticket(ticket)));
     }
+    Ok(cookie_value(headers, cookie)?.map(Credential::Cookie))
+}
+
+/// The token of the `Authorization` header, if there is one.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Denied> {
+    let bad = Denied::InvalidRequest;
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad("there is more than one Authorization header"));
+    }
+    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).unwrap_or_default();
+    let token = token.trim_matches(' ');
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || token.contains(' ') {
+        return Err(bad("the Authorization header isn't \"Bearer\", a space and a token"));
+    }
+    Ok(Some(token))
+}
+
+/// The value of the cookie with this name, if there is one.
+pub(super) fn cookie_value(headers: &HeaderMap, cookie: &str) -> Result<Option<String>, Denied> {
     let mut found: Option<&str> = None;
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     for pair in pairs.flat_map(|text| text.split(';')) {
@@ -107,17 +119,17 @@ fn shown(headers: &HeaderMap, uri: &Uri, cookie: &str) -> Result<Option<Credenti
         }
         // A page on a neighbouring host can set one of the same name.
         if found.is_some_and(|other| other != value) {
-            return Err(bad("there are several cookies with tokens"));
+            return Err(Denied::InvalidRequest("there are several cookies with tokens"));
         }
         found = Some(value);
     }
     let unquoted =
         |value: &str| value.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or(value).to_owned();
-    Ok(found.map(|value| Credential::Cookie(unquoted(value))))
+    Ok(found.map(unquoted))
 }
 
 /// Keeps other sites' pages from using a cookie that their visitors' browsers add. `Origin` was checked, if there is one.
-fn check_page(access: &Access, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
+pub(super) fn check_page(access: &Access, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
     if headers.contains_key(header::ORIGIN) {
         return Ok(());
     }

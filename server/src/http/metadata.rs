@@ -24,7 +24,10 @@ pub(super) async fn get(State(edge): State<Edge>, request: Request<Body>) -> Res
     let resource = edge.auth.resource();
     let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default();
     let derived = Url::parse(&resource).ok().map(|url| url.path().trim_end_matches('/').to_owned());
-    if !edge.auth.has_keys() || !(path == EVENTS_PATHS[1] || derived.is_some_and(|derived| derived == path)) {
+    if resource.is_empty()
+        || !edge.auth.has_keys()
+        || !(path == EVENTS_PATHS[1] || derived.is_some_and(|derived| derived == path))
+    {
         let message = "a hub with keys has its metadata at the path that its resource says";
         return Refused::new(StatusCode::NOT_FOUND, "not_found", message).into_response();
     }
@@ -33,7 +36,7 @@ pub(super) async fn get(State(edge): State<Edge>, request: Request<Body>) -> Res
         "authorization_details_types_supported": [DETAIL_TYPE],
         "bearer_methods_supported": ["header"],
         "mercure_cookie": edge.auth.cookie(),
-        "mercure_matcher_types_supported": MatchType::ALL.map(MatchType::as_str),
+        "mercure_matcher_types_supported": MatchType::OFFERED.map(MatchType::as_str),
     });
     let servers = edge.auth.authorization_servers();
     if !servers.is_empty() {

@@ -9,6 +9,7 @@ mod credentials;
 mod discovery;
 mod grants;
 mod health;
+mod mercure0;
 mod metadata;
 mod metrics;
 mod publish;
@@ -68,16 +69,27 @@ pub fn is_events_path(path: &str) -> bool {
 
 /// Every path of the hub.
 pub fn router(edge: Edge) -> Router {
-    let events = || on(MethodFilter::GET, subscribe::get).post(publish::post).fallback(query_or_not_allowed);
-    let mut router = Router::new();
-    for path in EVENTS_PATHS {
-        router = router.route(path, events());
-        for below in ["", "/{*rest}"] {
-            let list = get(subscriptions::get).delete(subscriptions::delete).fallback(not_allowed);
-            router = router.route(&format!("{path}/subscriptions{below}"), list);
-        }
+    paths(resource(EVENTS_PATHS[0]).merge(resource(EVENTS_PATHS[1])), edge)
+}
+
+/// The same, but what Mercure's clients ask for under its own name is answered as Mercure 0.x has it.
+pub fn router_of_mercure0(edge: Edge) -> Router {
+    paths(resource(EVENTS_PATHS[0]).merge(mercure0::resource()), edge)
+}
+
+/// Feeds, publishing, and the list of who is subscribed, under a path.
+fn resource(path: &str) -> Router<Edge> {
+    let events = on(MethodFilter::GET, subscribe::get).post(publish::post).fallback(query_or_not_allowed);
+    let mut router = Router::new().route(path, events);
+    for below in ["", "/{*rest}"] {
+        let list = get(subscriptions::get).delete(subscriptions::delete).fallback(not_allowed);
+        router = router.route(&format!("{path}/subscriptions{below}"), list);
     }
     router
+}
+
+fn paths(resources: Router<Edge>, edge: Edge) -> Router {
+    resources
         .route("/events/ticket", post(grants::ticket).fallback(not_allowed))
         .route("/events/revocations", post(grants::revoke).fallback(not_allowed))
         .route("/.well-known/fanwire", get(discovery::get).fallback(not_allowed))

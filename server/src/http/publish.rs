@@ -25,17 +25,17 @@ use crate::{
 pub struct PeerAddress(pub IpAddr);
 
 pub(super) async fn post(State(edge): State<Edge>, request: Request<Body>) -> Response {
-    let (parts, body) = request.into_parts();
-    match publish(&edge, &parts, body).await {
-        Ok(response) => response,
-        Err(refused) => refused.into_response(),
-    }
+    let (head, body) = request.into_parts();
+    let published = match edge.admit(&head.method, &head.uri, &head.headers).await {
+        Ok(pass) => publish(&edge.hub, &pass, &head, body).await,
+        Err(refused) => Err(refused),
+    };
+    published.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn publish(edge: &Edge, head: &Parts, body: Body) -> Result<Response, Refused> {
-    let hub = &*edge.hub;
+/// Publishes what is in the body, as far as the pass allows it.
+pub(super) async fn publish(hub: &Hub, pass: &Pass, head: &Parts, body: Body) -> Result<Response, Refused> {
     // Before anything of the body is read.
-    let pass = edge.admit(&head.method, &head.uri, &head.headers).await?;
     pass.check_publisher()?;
     let limits = hub.limits();
     let Some(&PeerAddress(from)) = head.extensions.get() else {
@@ -66,7 +66,7 @@ async fn publish(edge: &Edge, head: &Parts, body: Body) -> Result<Response, Refu
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
             meter(1)?;
             let body = read(hub, body, limits.batch_bytes_max).await?;
-            let lines = publish_lines(hub, &pass, key, &body, meter).await?;
+            let lines = publish_lines(hub, pass, key, &body, meter).await?;
             Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
         }
         other => {

@@ -50,7 +50,7 @@ pub(super) fn refuse(request: &Request<Body>, refused: Refused) -> Response {
 }
 
 /// EventSource takes every status but 200 for final: a browser that is to come back later gets a stream that ends.
-fn refuse_feed(browser: bool, refused: Refused) -> Response {
+pub(super) fn refuse_feed(browser: bool, refused: Refused) -> Response {
     let Some(after) = refused.retry_after.filter(|_| browser) else { return refused.into_response() };
     let mut response = Body::from(format!("retry: {}\n\n", after.as_millis())).into_response();
     mark_as_stream(response.headers_mut());
@@ -83,16 +83,21 @@ async fn subscribe(edge: &Edge, browser: bool, head: &Parts, body: Option<Body>)
     let request = FeedRequest::parse(asked, edge.hub.patterns(), limits).await?;
     let control = request.control;
     let grant = edge.hub.subscribe(request, &edge.auth, pass).await?;
+    let open = OpenFeed { grant, control, browser, retry_ms: limits.retry.as_millis() as u64 };
+    Ok(feed(open, method))
+}
+
+/// The head of a feed, and what is to be its body.
+pub(super) fn feed(open: OpenFeed, method: &Method) -> Response {
     // Of no known length, also where a HEAD asks.
     let mut response = Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>()).into_response();
     mark_as_stream(response.headers_mut());
-    let preceding = HeaderValue::from_bytes(grant.preceding_id.as_bytes());
+    let preceding = HeaderValue::from_bytes(open.grant.preceding_id.as_bytes());
     response.headers_mut().insert(MERCURE_LAST_EVENT_ID, preceding.expect("ids hold no control characters"));
     if *method != Method::HEAD {
-        let retry_ms = limits.retry.as_millis() as u64;
-        response.extensions_mut().insert(OpenFeed { grant, control, browser, retry_ms });
+        response.extensions_mut().insert(open);
     }
-    Ok(response)
+    response
 }
 
 async fn read_form(hub: &Hub, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
@@ -111,5 +116,5 @@ fn mark_as_stream(headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 }
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(super) const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");

@@ -36,6 +36,12 @@ pub struct Asked<'a> {
 }
 
 impl FeedRequest {
+    /// A feed of these, from here on.
+    pub fn of(matchers: Matchers, last_event_id: Option<LastEventId>) -> Self {
+        let (replay, delivery) = (Replay::Nothing, Delivery::Ordered);
+        Self { matchers, last_event_id, replay, heartbeat: None, control: false, delivery }
+    }
+
     /// Checks what a subscriber asks for. Others get their turn while many patterns are compiled.
     pub async fn parse(asked: Asked<'_>, patterns: &Patterns, limits: &Limits) -> Result<Self, Refused> {
         let mut matchers = Matchers::default();
@@ -98,7 +104,8 @@ impl FeedRequest {
     }
 }
 
-fn insert(matchers: &mut Matchers, matcher: Matcher) -> Result<(), Refused> {
+/// Adds a matcher, unless it is one too many.
+pub(crate) fn insert(matchers: &mut Matchers, matcher: Matcher) -> Result<(), Refused> {
     matchers.insert(matcher);
     if matchers.as_slice().len() > Matchers::COUNT_MAX {
         let message = format!("a feed has at most {} matchers", Matchers::COUNT_MAX);

@@ -33,8 +33,10 @@ use crate::{
 use meter::Meter;
 
 pub use draft::{publication_from_form, publication_from_json};
+pub(crate) use feed_request::insert;
 pub use feed_request::{Asked, FeedRequest};
 pub use form::form_pairs;
+pub(crate) use patterns::COMPILED_A_TURN;
 pub use patterns::Patterns;
 pub use refused::Refused;
 

@@ -1,4 +1,4 @@
-//! The URL patterns that feeds have, each compiled once.
+//! The patterns that feeds have, each compiled once.
 
 use std::{
     collections::HashSet,
@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use fanwire_protocol::{HubUrl, Matcher, Pattern, PatternError};
+use fanwire_protocol::{HubUrl, Matcher, Pattern, PatternError, SelectorError};
 use http::StatusCode;
 
 use super::Refused;
@@ -22,6 +22,8 @@ pub struct Patterns {
 #[derive(Debug, Default)]
 struct Known {
     patterns: HashSet<ByText>,
+    /// URI templates, which may have the texts of patterns.
+    templates: HashSet<ByText>,
     /// When so many are known, those that nobody has any more are let go.
     sweep_at: usize,
 }
@@ -62,23 +64,47 @@ impl Patterns {
             return Ok((Matcher::Pattern(known.0.clone()), false));
         }
         // Others needn't wait while it is compiled.
-        let matcher = Matcher::pattern(text, &self.base).map_err(|error| refused(text, &error))?;
-        if let Matcher::Pattern(pattern) = &matcher {
-            let mut known = self.lock();
-            if known.patterns.len() >= known.sweep_at {
-                known.patterns.retain(|pattern| pattern.0.holders() > 1);
-                known.sweep_at = (2 * known.patterns.len() + SWEEP_AT_LEAST).min(self.count_max);
-            }
-            if known.patterns.len() >= self.count_max {
-                return Err(Refused::too_many_patterns());
-            }
-            known.patterns.insert(ByText(pattern.clone()));
+        self.know(Matcher::pattern(text, &self.base).map_err(|error| refused_pattern(text, &error))?)
+    }
+
+    /// The matcher of a selector of Mercure 0.x, as [`Patterns::matcher`].
+    pub fn selector(&self, text: &str) -> Result<(Matcher, bool), Refused> {
+        if let Some(known) = self.lock().templates.get(text) {
+            return Ok((Matcher::Pattern(known.0.clone()), false));
         }
+        self.know(Matcher::selector(text, &self.base).map_err(|error| refused_selector(text, &error))?)
+    }
+
+    /// Keeps a pattern that was compiled.
+    fn know(&self, matcher: Matcher) -> Result<(Matcher, bool), Refused> {
+        let Matcher::Pattern(pattern) = &matcher else { return Ok((matcher, false)) };
+        let mut known = self.lock();
+        if known.count() >= known.sweep_at {
+            known.patterns.retain(|pattern| pattern.0.holders() > 1);
+            known.templates.retain(|template| template.0.holders() > 1);
+            known.sweep_at = (2 * known.count() + SWEEP_AT_LEAST).min(self.count_max);
+        }
+        if known.count() >= self.count_max {
+            return Err(Refused::too_many_patterns());
+        }
+        let by_text = ByText(pattern.clone());
+        if pattern.is_template() {
+            known.templates.insert(by_text)
+        } else {
+            known.patterns.insert(by_text)
+        };
+        drop(known);
         Ok((matcher, true))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn count(&self) -> usize {
+        self.patterns.len() + self.templates.len()
     }
 }
 
@@ -109,14 +135,18 @@ impl Hash for ByText {
     }
 }
 
-fn refused(text: &str, error: &PatternError) -> Refused {
+fn refused_pattern(text: &str, error: &PatternError) -> Refused {
     Refused::new(StatusCode::BAD_REQUEST, "bad_matcher", format!("the pattern {text:?}: {error}"))
+}
+
+fn refused_selector(text: &str, error: &SelectorError) -> Refused {
+    Refused::new(StatusCode::BAD_REQUEST, "bad_matcher", format!("the topic {text:?}: {error}"))
 }
 
 /// [`Patterns`]' default.
 pub(super) const COUNT_MAX: usize = 10_000;
 /// How many patterns are compiled before others get their turn: some 200 µs, or 2 ms for what was made to take long.
-pub(super) const COMPILED_A_TURN: usize = 8;
+pub(crate) const COMPILED_A_TURN: usize = 8;
 const SWEEP_AT_LEAST: usize = 64;
 
 #[cfg(test)]
@@ -135,11 +165,18 @@ mod tests {
         assert!(new);
         let (again, new) = pattern("/a/:id").unwrap();
         assert_eq!((new, a.holders()), (false, 3));
-        let (_b, _) = pattern("/b").unwrap();
+        let (b, _) = pattern("/b").unwrap();
         assert_eq!(pattern("/c").unwrap_err(), "too_many_patterns");
         drop((a, again));
         assert!(pattern("/c").unwrap().1);
         assert_eq!(patterns.matcher("*").unwrap().0, Matcher::Any);
         assert_eq!(patterns.matcher("/(").unwrap_err().code, "bad_matcher");
+        drop(b);
+        let (template, new) = patterns.selector("/{id}").unwrap();
+        assert!(new && !patterns.selector("/{id}").unwrap().1);
+        let (same_text, _) = patterns.matcher("/{id}").unwrap();
+        assert_ne!(template, same_text, "a URL pattern with a group of its own");
+        assert_eq!(patterns.selector("/{other}").unwrap_err().code, "too_many_patterns");
+        assert_eq!(patterns.selector("a").unwrap(), (Matcher::exact("a").unwrap(), false));
     }
 }

@@ -404,8 +404,8 @@ impl Client<'_> {
 }
 
 fn authorized(pass: &Pass, from: Seq) -> Done {
-    match &pass.identity {
-        Some(identity) => Done::Authorized { from_seq: from.0, expires_at_ms: identity.expires_at_ms },
+    match pass.identity.as_ref().and_then(|identity| identity.expires_at_ms) {
+        Some(expires_at_ms) => Done::Authorized { from_seq: from.0, expires_at_ms },
         None => Done::Changed { from_seq: from.0 },
     }
 }

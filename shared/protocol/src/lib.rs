@@ -11,13 +11,14 @@ mod matcher;
 pub mod message;
 mod pattern;
 pub mod sse;
+mod template;
 mod text;
 mod topic;
 
 pub use cursor::{Cursor, CursorError, Epoch, LastEventId, LastEventIdError, Seq};
 pub use delivery::{Delivery, UnknownDelivery};
 pub use event::{Data, Draft, DraftError, Event, Limits};
-pub use matcher::{MatchType, Matcher, Matchers};
+pub use matcher::{MatchType, Matcher, Matchers, SelectorError};
 pub use pattern::{HubUrl, Pattern, PatternError, TopicUrl};
 pub use topic::{EventId, EventIdError, EventType, EventTypeError, Topic, TopicError};
 

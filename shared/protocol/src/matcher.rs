@@ -26,6 +26,17 @@ impl Matcher {
         if text == "*" { Ok(Self::Any) } else { Pattern::new(text, base).map(Self::Pattern) }
     }
 
+    /// Parses a topic selector of Mercure 0.x: `*`, a URI template, which is compiled, or an exact topic.
+    pub fn selector(text: &str, base: &HubUrl) -> Result<Self, SelectorError> {
+        match Self::exact(text)? {
+            Self::Exact(topic) => {
+                let template = Pattern::template(&topic, base)?;
+                Ok(template.map_or(Self::Exact(topic), Self::Pattern))
+            }
+            any => Ok(any),
+        }
+    }
+
     /// Whether the matcher takes this topic.
     pub fn matches(&self, topic: &Topic) -> bool {
         match self {
@@ -39,6 +50,7 @@ impl Matcher {
     pub fn match_type(&self) -> MatchType {
         match self {
             Self::Any | Self::Exact(_) => MatchType::Exact,
+            Self::Pattern(pattern) if pattern.is_template() => MatchType::UriTemplate,
             Self::Pattern(_) => MatchType::UrlPattern,
         }
     }
@@ -56,9 +68,21 @@ impl Matcher {
     pub fn parameter(&self) -> &'static str {
         match self {
             Self::Any | Self::Exact(_) => "match",
+            Self::Pattern(pattern) if pattern.is_template() => "topic",
             Self::Pattern(_) => "match_urlpattern",
         }
     }
+}
+
+/// Why a text is no selector.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectorError {
+    /// It is no topic either.
+    #[error("{0}")]
+    Topic(#[from] TopicError),
+    /// It is a URI template that costs too much.
+    #[error("{0}")]
+    Template(#[from] PatternError),
 }
 
 /// A type of matcher. `*` is one of `exact`, whichever way it was asked for.
@@ -68,17 +92,22 @@ pub enum MatchType {
     Exact,
     /// `urlpattern`
     UrlPattern,
+    /// `uritemplate`, which only clients of Mercure 0.x ask for, by another name.
+    UriTemplate,
 }
 
 impl MatchType {
     /// Every type.
-    pub const ALL: [Self; 2] = [Self::Exact, Self::UrlPattern];
+    pub const ALL: [Self; 3] = [Self::Exact, Self::UrlPattern, Self::UriTemplate];
+    /// Those that may be asked for by their names.
+    pub const OFFERED: [Self; 2] = [Self::Exact, Self::UrlPattern];
 
     /// Its name in the protocol.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
             Self::UrlPattern => "urlpattern",
+            Self::UriTemplate => "uritemplate",
         }
     }
 }

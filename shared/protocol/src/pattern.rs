@@ -1,6 +1,7 @@
-//! URL patterns as matchers. [WHATWG URL Pattern; Mercure, URL Pattern]
+//! URL patterns as matchers. [WHATWG URL Pattern; Mercure, URL Pattern] URI templates are another kind of the same: [`crate::template`].
 
 use std::{
+    cell::OnceCell,
     fmt,
     hash::{Hash, Hasher},
     sync::{Arc, LazyLock, OnceLock},
@@ -15,7 +16,7 @@ use urlpattern::{
     regexp::RegExp,
 };
 
-use crate::{Topic, text::forbidden_char};
+use crate::{Topic, template::Template, text::forbidden_char};
 
 /// The URL of a hub: what relative topics and patterns are resolved against.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Default for HubUrl {
     }
 }
 
-/// A compiled URL pattern; clones share it. Two patterns are equal if their texts are: those of one hub have one base.
+/// A compiled URL pattern, or URI template; clones share it. Two of a kind are equal if their texts are: those of one hub have one base.
 ///
 /// Matching takes time linear in the topic's length, and bounded by [`Pattern::COMPILED_BYTES_MAX`].
 #[derive(Clone)]
@@ -53,8 +54,13 @@ pub struct Pattern(Arc<Compiled>);
 struct Compiled {
     text: Arc<str>,
     base: HubUrl,
-    /// Those that don't take everything.
-    parts: Box<[(Part, Component<Regexp>)]>,
+    kind: Kind,
+}
+
+enum Kind {
+    /// A URL pattern: its parts that don't take everything.
+    Url(Box<[(Part, Component<Regexp>)]>),
+    Template(Template),
 }
 
 /// A component of a URL, in the order in which they are looked at: first what tells most topics apart.
@@ -70,14 +76,22 @@ enum Part {
     Password,
 }
 
-/// A topic as patterns see it: a URL, if it can be resolved to one.
+/// A topic as patterns see it: a text, and the URL that it can be resolved to, if it can, once one asks for it.
 #[derive(Debug, Clone)]
-pub struct TopicUrl(Option<Url>);
+pub struct TopicUrl<'a> {
+    topic: &'a Topic,
+    base: &'a HubUrl,
+    url: OnceCell<Option<Url>>,
+}
 
-impl TopicUrl {
-    /// Resolves a topic against the hub's URL.
-    pub fn new(topic: &Topic, base: &HubUrl) -> Self {
-        Self(base.0.join(topic.as_str()).ok())
+impl<'a> TopicUrl<'a> {
+    /// A topic that is to be resolved against the hub's URL.
+    pub fn new(topic: &'a Topic, base: &'a HubUrl) -> Self {
+        Self { topic, base, url: OnceCell::new() }
+    }
+
+    fn url(&self) -> Option<&Url> {
+        self.url.get_or_init(|| self.base.0.join(self.topic.as_str()).ok()).as_ref()
     }
 }
 
@@ -87,6 +101,9 @@ impl Pattern {
     /// What each regular expression of a pattern may take once it is compiled, in bytes. Most patterns have none: literals,
     /// wildcards and one name in a component are matched without.
     pub const COMPILED_BYTES_MAX: usize = 8 * 1024;
+
+    /// What a URI template may take once it is compiled, in bytes.
+    pub const TEMPLATE_BYTES_MAX: usize = 32 * 1024;
 
     /// Parses and compiles a pattern; a relative one is resolved against the hub's URL.
     pub fn new(text: &str, base: &HubUrl) -> Result<Self, PatternError> {
@@ -117,7 +134,19 @@ impl Pattern {
             }
         }
         let parts = parts.into_iter().filter(|(_, component)| !takes_everything(component)).collect();
-        Ok(Self(Arc::new(Compiled { text: text.into(), base: base.clone(), parts })))
+        Ok(Self(Arc::new(Compiled { text: text.into(), base: base.clone(), kind: Kind::Url(parts) })))
+    }
+
+    /// Compiles a topic that may be a URI template; none if it is none, or takes nothing but itself.
+    pub fn template(topic: &Topic, base: &HubUrl) -> Result<Option<Self>, PatternError> {
+        let template = Template::new(topic.as_str())?;
+        let kind = template.map(Kind::Template);
+        Ok(kind.map(|kind| Self(Arc::new(Compiled { text: topic.shared(), base: base.clone(), kind }))))
+    }
+
+    /// Whether it is a URI template.
+    pub fn is_template(&self) -> bool {
+        matches!(self.0.kind, Kind::Template(_))
     }
 
     /// The pattern as it was given.
@@ -131,7 +160,12 @@ impl Pattern {
 
     /// What it takes to compare a topic with the pattern, in units of some 50 ns, for topics and patterns that weren't made to take long.
     pub fn comparison_cost(&self) -> usize {
-        let regexps = self.0.parts.iter().filter(|(_, part)| matches!(part.inner, InnerMatcher::RegExp { .. })).count();
+        let regexps = match &self.0.kind {
+            Kind::Url(parts) => {
+                parts.iter().filter(|(_, part)| matches!(part.inner, InnerMatcher::RegExp { .. })).count()
+            }
+            Kind::Template(_) => 1,
+        };
         1 + REGEXP_COST * regexps
     }
 
@@ -145,10 +179,18 @@ impl Pattern {
         &self.0.base
     }
 
-    /// Whether the pattern takes a topic, resolved against the pattern's base. A topic that can't be a URL is taken by none.
-    pub fn matches(&self, topic: &TopicUrl) -> bool {
-        let Some(url) = &topic.0 else { return false };
-        self.0.parts.iter().all(|(part, component)| takes(component, part.of(url)))
+    /// Whether the pattern takes a topic, resolved against the pattern's base. A topic that can't be a URL is taken by no URL pattern. A URI
+    /// template takes what it can be expanded to, as it is, and itself.
+    pub fn matches(&self, topic: &TopicUrl<'_>) -> bool {
+        match &self.0.kind {
+            Kind::Url(parts) => {
+                topic.url().is_some_and(|url| parts.iter().all(|(part, component)| takes(component, part.of(url))))
+            }
+            Kind::Template(template) => {
+                let text = topic.topic.as_str();
+                template.takes(text) || *text == *self.0.text
+            }
+        }
     }
 }
 
@@ -207,7 +249,7 @@ fn takes_everything(component: &Component<Regexp>) -> bool {
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text && self.is_template() == other.is_template()
     }
 }
 
@@ -253,6 +295,9 @@ pub enum PatternError {
         Pattern::COMPILED_BYTES_MAX
     )]
     Regexp,
+    /// A URI template that is larger than [`Pattern::TEMPLATE_BYTES_MAX`].
+    #[error("the uri template takes more than {} bytes once it is compiled", Pattern::TEMPLATE_BYTES_MAX)]
+    Template,
 }
 
 /// A regular expression that is compiled when it is first needed: most are made by the parser and never asked.
@@ -264,7 +309,7 @@ struct Regexp {
 
 impl Regexp {
     fn compiled(&self) -> Option<&Regex> {
-        self.compiled.get_or_init(|| compile(&self.source)).as_ref()
+        self.compiled.get_or_init(|| compile(&self.source, Pattern::COMPILED_BYTES_MAX)).as_ref()
     }
 }
 
@@ -288,10 +333,10 @@ impl RegExp for Regexp {
 }
 
 /// Without Unicode, whose tables are large: the components of a URL are ASCII, and classes like `\w` mean what they mean in ECMAScript.
-fn compile(source: &str) -> Option<Regex> {
+pub(crate) fn compile(source: &str, bytes_max: usize) -> Option<Regex> {
     RegexBuilder::new(source)
         .unicode(false)
-        .size_limit(Pattern::COMPILED_BYTES_MAX)
+        .size_limit(bytes_max)
         .dfa_size_limit(DFA_BYTES_MAX)
         .nest_limit(NEST_MAX)
         .build()
@@ -362,7 +407,8 @@ mod tests {
     #[test]
     fn relative_topics_and_patterns_meet_at_the_hubs_url() {
         let base = HubUrl::new(Url::parse("https://hub.example/.well-known/mercure").unwrap()).unwrap();
-        let topic = TopicUrl::new(&Topic::new("/.well-known/mercure/subscriptions/exact/a/b").unwrap(), &base);
+        let topic = Topic::new("/.well-known/mercure/subscriptions/exact/a/b").unwrap();
+        let topic = TopicUrl::new(&topic, &base);
         for text in ["/.well-known/mercure/*", "https://hub.example/.well-known/mercure/*", "mercure/subscriptions/*"] {
             assert!(Pattern::new(text, &base).unwrap().matches(&topic), "{text}");
         }
@@ -405,7 +451,7 @@ mod tests {
             let reference = parse::<regex::Regex>(&text, &base).unwrap();
             for topic in topics.iter().filter_map(|topic| Topic::new(topic).ok()) {
                 let topic = TopicUrl::new(&topic, &base);
-                let expected = topic.0.clone().is_some_and(|url| reference.test(UrlPatternMatchInput::Url(url)).unwrap());
+                let expected = topic.url().cloned().is_some_and(|url| reference.test(UrlPatternMatchInput::Url(url)).unwrap());
                 prop_assert_eq!(compiled.matches(&topic), expected, "{} {:?}", text, topic);
             }
         }

@@ -3,19 +3,20 @@
 use std::time::{Duration, Instant};
 
 use fanwire::hub::form_pairs;
-use fanwire_protocol::{HubUrl, LastEventId, Pattern, Topic, TopicUrl, sse};
+use fanwire_protocol::{HubUrl, LastEventId, Matcher, Pattern, Topic, TopicUrl, sse};
 
 use crate::fuzz;
 
 #[test]
 fn queries_patterns_and_ids_are_taken_or_refused() {
-    let seeds: [&[u8]; 6] = [
+    let seeds: [&[u8]; 7] = [
         b"topic=a&match_urlpattern=/a/:id(%5Cd%2B)*&last_event_id=%230a1b2c3d4e:42",
         b"https://*.example.com/:kind/{x}?/*?q=:v#*",
         b"/((((((a)+)+)+)+)+)",
         b"#0a1b2c3d4e:42;t=1;n=a id",
         b"earliest",
         b"%zz&=&&=%ff+",
+        b"https://a.example.com/{b,c*}{/d:3}{?e}",
     ];
     fuzz(&seeds, |bytes, _| {
         let began = Instant::now();
@@ -30,6 +31,9 @@ fn queries_patterns_and_ids_are_taken_or_refused() {
                 let url = TopicUrl::new(&topic, &base);
                 assert_eq!(pattern.matches(&url), pattern.matches(&url));
             }
+        }
+        if let (Ok(selector), Ok(itself)) = (Matcher::selector(&text, &base), Topic::new(&text)) {
+            assert!(selector.matches(&itself), "{text:?} is one of its own topics");
         }
         assert!(began.elapsed() < Duration::from_secs(5), "{text:?} takes {:?}", began.elapsed());
     });

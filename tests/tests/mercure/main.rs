@@ -7,3 +7,4 @@ mod matching;
 mod patterns;
 mod query;
 mod subscriptions;
+mod zero;

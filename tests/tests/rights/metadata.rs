@@ -1,6 +1,6 @@
 //! What a client has to know to get a token: where it is, what it says, and that every challenge leads there.
 
-use fanwire::auth::{DETAIL_TYPE, IssuerConfig, KeySource};
+use fanwire::auth::{Actions, DETAIL_TYPE, IssuerConfig, KeySource};
 use fanwire_tests::{Ask, RESOURCE, TestHub, Version};
 use http::Method;
 use serde_json::json;
@@ -11,10 +11,11 @@ const PATH: &str = "/.well-known/oauth-protected-resource/.well-known/mercure";
 async fn the_metadata_says_what_a_token_needs() {
     let hub = TestHub::with_keys(|config| {
         let url = "https://127.0.0.1:1/keys".parse().unwrap();
-        config
-            .auth
-            .issuers
-            .push(IssuerConfig { name: "https://login.example".to_owned(), keys: KeySource::Url(url, vec![]) });
+        config.auth.issuers.push(IssuerConfig {
+            name: "https://login.example".to_owned(),
+            keys: KeySource::Url(url, vec![]),
+            mercure0: Actions::default(),
+        });
         config.subscriptions_max = Some(10);
     });
     let expected = json!({

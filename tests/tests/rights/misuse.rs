@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use fanwire::auth::{Algorithm, IssuerConfig, Key, KeySource, mint::SigningKey};
+use fanwire::auth::{Actions, Algorithm, IssuerConfig, Key, KeySource, mint::SigningKey};
 use fanwire_client::{ControlError, Item, Publication};
 use fanwire_protocol::message::ByeCode;
 use fanwire_tests::{Ask, ISSUER, OTHER_ISSUER, RESOURCE, TestHub, Version, Way, now_ms, soon};
@@ -34,7 +34,11 @@ impl Keys {
     fn hub(&self) -> TestHub {
         let issuer = |name: &str, key: &KeyPair| {
             let key = Key::pem(key.public_key_pem().as_bytes(), &[]).unwrap();
-            IssuerConfig { name: name.to_owned(), keys: KeySource::Given(vec![Arc::new(key)]) }
+            IssuerConfig {
+                name: name.to_owned(),
+                keys: KeySource::Given(vec![Arc::new(key)]),
+                mercure0: Actions::default(),
+            }
         };
         let narrow = [
             Key::secret(NARROW_SECRET, &[Algorithm::HS256]),
@@ -44,7 +48,11 @@ impl Keys {
         TestHub::with(|config| {
             config.auth.issuers =
                 vec![ISSUER.config(), OTHER_ISSUER.config(), issuer(RSA, &self.rsa), issuer(EC, &self.ec)];
-            config.auth.issuers.push(IssuerConfig { name: NARROW.to_owned(), keys: narrow });
+            config.auth.issuers.push(IssuerConfig {
+                name: NARROW.to_owned(),
+                keys: narrow,
+                mercure0: Actions::default(),
+            });
             config.auth.resource = RESOURCE.to_owned();
             config.auth.allow_anonymous = true;
         })

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use fanwire::auth::{IssuerConfig, KeySource, mint::SigningKey, parse_url};
+use fanwire::auth::{Actions, IssuerConfig, KeySource, mint::SigningKey, parse_url};
 use fanwire_client::{Item, Token};
 use fanwire_protocol::message::ByeCode;
 use fanwire_tests::{Ask, ISSUER, RESOURCE, TestHub, Version, Way, soon};
@@ -53,7 +53,8 @@ impl Publisher {
     fn hub(&self, refetch_min: Duration) -> TestHub {
         TestHub::with(|config| {
             let keys = KeySource::Url(parse_url(&self.url).unwrap(), vec![]);
-            config.auth.issuers = vec![IssuerConfig { name: ISSUER.name.to_owned(), keys }];
+            config.auth.issuers =
+                vec![IssuerConfig { name: ISSUER.name.to_owned(), keys, mercure0: Actions::default() }];
             config.auth.resource = RESOURCE.to_owned();
             config.auth.jwks.refetch_min = refetch_min;
         })
