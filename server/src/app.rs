@@ -112,7 +112,9 @@ impl App {
                 log
             }
         };
-        let subscriptions = config.subscriptions_max.map(|max| Arc::new(Subscriptions::new(max)));
+        let subscriptions = config.subscriptions_max.map(Subscriptions::new);
+        let of_0x = config.mercure0.http || config.mercure0.https;
+        let subscriptions = subscriptions.map(|it| Arc::new(if of_0x { it.telling_mercure0() } else { it }));
         let shards = fanout::Config {
             count: config.shards,
             limits: config.feed_limits,

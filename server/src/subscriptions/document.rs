@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::registry::Key;
+use super::{mercure0, registry::Key};
 
 /// Under which the topics of the hub's own events are, and the paths of the list.
 pub const NAMESPACE: &str = "/.well-known/mercure/subscriptions";
@@ -54,38 +54,72 @@ impl<'a> Document<'a> {
 pub struct Place {
     path: String,
     kind: Kind,
+    dialect: Dialect,
+}
+
+/// In whose words it is told who is subscribed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Those of Mercure 1.0.
+    Today,
+    /// Those of Mercure 0.x.
+    Mercure0,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     All,
-    Of(MatchType, Arc<str>),
-    One(Key),
+    /// Those of a matcher, of any of these types.
+    Of(Vec<MatchType>, Arc<str>),
+    /// That of a feed with such a matcher, of any of these types.
+    One(Vec<MatchType>, Arc<str>, u128),
     /// Nothing is ever there.
     Nowhere,
 }
 
 impl Place {
     /// Reads what follows [`NAMESPACE`] in a path, or nothing, as it came; however it is written, it has one name.
-    pub fn parse(rest: &str) -> Option<Self> {
+    pub fn parse(rest: &str, dialect: Dialect) -> Option<Self> {
         let mut path = NAMESPACE.to_owned();
         let Some(rest) = rest.strip_prefix('/') else {
-            return rest.is_empty().then_some(Self { path, kind: Kind::All });
+            return rest.is_empty().then_some(Self { path, kind: Kind::All, dialect });
         };
         let parts = rest.split('/').map(|part| percent_decode_str(part).decode_utf8().ok());
         let parts: Vec<Cow<'_, str>> = parts.collect::<Option<_>>()?;
         for part in &parts {
             let _ = write!(path, "/{}", encode(part));
         }
-        let match_type = |name: &str| MatchType::ALL.into_iter().find(|kind| kind.as_str() == name);
-        let kind = match &parts[..] {
-            [kind, text] => match_type(kind).map(|kind| Kind::Of(kind, text.as_ref().into())),
-            [kind, text, subscriber] => match_type(kind)
-                .zip(parse_urn(subscriber))
-                .map(|(match_type, subscriber)| Kind::One(Key { match_type, text: text.as_ref().into(), subscriber })),
+        let (types, rest) = match (dialect, &parts[..]) {
+            (Dialect::Today, [name, rest @ ..]) => {
+                (MatchType::ALL.into_iter().filter(|kind| kind.as_str() == name).collect(), rest)
+            }
+            (_, rest) => (mercure0::MATCH_TYPES.to_vec(), rest),
+        };
+        let kind = match rest {
+            _ if types.is_empty() => None,
+            [text] => Some(Kind::Of(types, text.as_ref().into())),
+            [text, subscriber] => {
+                parse_urn(subscriber).map(|subscriber| Kind::One(types, text.as_ref().into(), subscriber))
+            }
             _ => None,
         };
-        Some(Self { path, kind: kind.unwrap_or(Kind::Nowhere) })
+        Some(Self { path, kind: kind.unwrap_or(Kind::Nowhere), dialect })
+    }
+
+    /// In whose words it is asked for.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// What is said of a subscription here; nothing of one that these words can't tell of.
+    pub(super) fn document(&self, key: &Key, payload: Option<&RawValue>) -> Option<String> {
+        match self.dialect {
+            Dialect::Today => Some(Document::new(key, true, payload).to_json()),
+            Dialect::Mercure0 => {
+                let document = mercure0::Document::new(key, true, payload)?;
+                Some(if self.is_one() { document.to_json() } else { document.within().to_json() })
+            }
+        }
     }
 
     /// The path: the topic that somebody has to be granted to be told what is there.
@@ -95,7 +129,7 @@ impl Place {
 
     /// Whether it is one subscription, and not a collection.
     pub fn is_one(&self) -> bool {
-        matches!(self.kind, Kind::One(_))
+        matches!(self.kind, Kind::One(..))
     }
 
     /// Whether nothing can be there.
@@ -119,7 +153,7 @@ pub(super) fn event_topic(key: &Key) -> Option<Topic> {
 }
 
 /// A feed's name as a UUID. [RFC 9562]
-fn urn(subscriber: u128) -> String {
+pub(super) fn urn(subscriber: u128) -> String {
     let hex = format!("{subscriber:032x}");
     format!("urn:uuid:{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
@@ -130,7 +164,7 @@ fn parse_urn(text: &str) -> Option<u128> {
     (urn(subscriber) == text).then_some(subscriber)
 }
 
-fn encode(text: &str) -> Cow<'_, str> {
+pub(super) fn encode(text: &str) -> Cow<'_, str> {
     utf8_percent_encode(text, NOT_UNRESERVED).into()
 }
 
@@ -140,6 +174,10 @@ const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(rest: &str) -> Option<Place> {
+        Place::parse(rest, Dialect::Today)
+    }
 
     #[test]
     fn a_subscription_has_one_path_however_it_is_written() {
@@ -153,18 +191,19 @@ mod tests {
             canonical.strip_prefix(NAMESPACE).unwrap(),
             "/urlpattern/https:%2f%2fexample.com%2F:selector%2520%3f/urn:uuid:bb3de268-05b0-4c65-b44e-8f9acefc29d6",
         ] {
-            let place = Place::parse(rest).unwrap();
-            assert_eq!((place.path(), place.kind()), (canonical, &Kind::One(key.clone())));
+            let place = parse(rest).unwrap();
+            let one = Kind::One(vec![key.match_type], key.text.clone(), subscriber);
+            assert_eq!((place.path(), place.kind()), (canonical, &one));
         }
-        assert_eq!(Place::parse("").unwrap().kind(), &Kind::All);
-        assert_eq!(Place::parse("/exact/%2A").unwrap().kind(), &Kind::Of(MatchType::Exact, "*".into()));
+        assert_eq!(parse("").unwrap().kind(), &Kind::All);
+        assert_eq!(parse("/exact/%2A").unwrap().kind(), &Kind::Of(vec![MatchType::Exact], "*".into()));
         for nowhere in
             ["/", "/exact", "/Exact/a", "/glob/a", "/exact/a/b", "/exact/a/urn:uuid:BB", "/exact/a/b/c", "//"]
         {
-            assert!(Place::parse(nowhere).unwrap().is_nowhere(), "{nowhere}");
+            assert!(parse(nowhere).unwrap().is_nowhere(), "{nowhere}");
         }
-        assert_eq!(Place::parse("/exact/%ff"), None);
-        assert_eq!(Place::parse("x"), None);
+        assert_eq!(parse("/exact/%ff"), None);
+        assert_eq!(parse("x"), None);
         let longest = Key { text: "é".repeat(512).into(), ..key };
         assert!(event_topic(&longest).is_some());
     }

@@ -6,6 +6,7 @@
 mod document;
 #[cfg(test)]
 mod measure_test;
+mod mercure0;
 mod registry;
 mod teller;
 
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Holder, Pass, random_u128};
 
-pub use document::{NAMESPACE, Place};
+pub use document::{Dialect, NAMESPACE, Place};
 pub use teller::tell;
 
 use registry::{Key, Registry};
@@ -66,6 +67,12 @@ impl Subscriptions {
         Self { registry: Mutex::default(), count_max, run: random_u128(), began: Instant::now() }
     }
 
+    /// The same, and clients of Mercure 0.x are told as well: each change is another event for them.
+    pub fn telling_mercure0(self) -> Self {
+        self.lock().tell_mercure0();
+        self
+    }
+
     /// Whether there is room for so many more.
     pub fn has_room(&self, more: usize) -> bool {
         self.lock().len() + more <= self.count_max
@@ -109,6 +116,20 @@ impl Subscriptions {
     /// Whose a subscription is.
     pub fn subscriber(&self, place: &Place) -> Option<Subscriber> {
         self.lock().subscriber(place)
+    }
+
+    /// What a collection begins with, up to its members. `last_event_id` is where to go on from.
+    pub fn beginning(&self, place: &Place, last_event_id: &str) -> String {
+        let text = |text: &str| serde_json::to_string(text).expect("a text");
+        let id = text(place.path());
+        match place.dialect() {
+            Dialect::Today => format!("{{\"id\":{id},\"type\":\"subscriptions\",\"subscriptions\":["),
+            Dialect::Mercure0 => format!(
+                "{{\"@context\":{},\"id\":{id},\"type\":\"Subscriptions\",\"lastEventID\":{},\"subscriptions\":[",
+                text(mercure0::CONTEXT),
+                text(last_event_id)
+            ),
+        }
     }
 
     /// Names what the list says now, as an entity tag.

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::{
     COALESCED, Next, Piece, Place, Subscriber,
     document::{Document, Kind, event_topic},
+    mercure0,
 };
 use crate::auth::{Holder, Pass};
 
@@ -32,6 +33,7 @@ pub(super) struct Registry {
     waiting: BTreeMap<(u64, u64), Key>,
     serial: u64,
     version: u64,
+    tells_mercure0: bool,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,10 @@ struct Entry {
 }
 
 impl Registry {
+    pub(super) fn tell_mercure0(&mut self) {
+        self.tells_mercure0 = true;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -150,6 +156,10 @@ impl Registry {
             self.version += 1;
             let document = Document::new(&key, entry.active, entry.payload.as_deref());
             drafts.extend(event(event_topic(&key), &document));
+            if self.tells_mercure0 {
+                let document = mercure0::Document::new(&key, entry.active, entry.payload.as_deref());
+                drafts.extend(document.and_then(|document| document.to_event()));
+            }
             if !entry.active {
                 self.entries.remove(&key);
             }
@@ -158,30 +168,32 @@ impl Registry {
     }
 
     pub(super) fn get(&self, place: &Place) -> Option<Vec<u8>> {
-        let Kind::One(key) = place.kind() else { return None };
-        let entry = self.entries.get(key).filter(|entry| entry.told)?;
-        Some(Document::new(key, true, entry.payload.as_deref()).to_json().into_bytes())
+        keys(place.kind()).find_map(|key| {
+            let entry = self.entries.get(&key).filter(|entry| entry.told)?;
+            Some(place.document(&key, entry.payload.as_deref())?.into_bytes())
+        })
     }
 
     /// Looks at a bounded number of entries: feeds that come and go wait meanwhile.
     pub(super) fn piece(&self, place: &Place, from: Option<Next>) -> Piece {
-        let (lowest, highest) = match place.kind() {
-            Kind::All => (Bound::Unbounded, Bound::Unbounded),
-            Kind::Of(match_type, text) => {
-                let key = |subscriber| Key { match_type: *match_type, text: text.clone(), subscriber };
-                (Bound::Included(key(0)), Bound::Included(key(u128::MAX)))
+        let spans: Vec<_> = match place.kind() {
+            Kind::All => vec![(Bound::Unbounded, Bound::Unbounded)],
+            Kind::Of(types, text) => {
+                let key = |&match_type: &MatchType, subscriber| Key { match_type, text: text.clone(), subscriber };
+                let span = |of| (Bound::Included(key(of, 0)), Bound::Included(key(of, u128::MAX)));
+                types.iter().map(span).collect()
             }
-            Kind::One(_) | Kind::Nowhere => return Piece { json: vec![], next: None },
+            Kind::One(..) | Kind::Nowhere => vec![],
         };
         let mut given = from.as_ref().is_some_and(|next| next.given);
-        let lowest = from.map_or(lowest, |next| Bound::Excluded(next.behind));
+        let spans = spans.into_iter().filter_map(|span| behind(span, from.as_ref().map(|next| &next.behind)));
         let mut json = Vec::new();
-        for (index, (key, entry)) in self.entries.range((lowest, highest)).enumerate() {
-            if entry.told {
+        for (index, (key, entry)) in spans.flat_map(|span| self.entries.range(span)).enumerate() {
+            if let Some(document) = place.document(key, entry.payload.as_deref()).filter(|_| entry.told) {
                 if std::mem::replace(&mut given, true) {
                     json.push(b',');
                 }
-                json.extend_from_slice(Document::new(key, true, entry.payload.as_deref()).to_json().as_bytes());
+                json.extend_from_slice(document.as_bytes());
             }
             if index + 1 >= PIECE_ENTRIES_MAX || json.len() >= PIECE_BYTES_MAX {
                 return Piece { json, next: Some(Next { behind: key.clone(), given }) };
@@ -191,11 +203,31 @@ impl Registry {
     }
 
     pub(super) fn subscriber(&self, place: &Place) -> Option<Subscriber> {
-        let Kind::One(key) = place.kind() else { return None };
+        let key = keys(place.kind()).find(|key| self.entries.get(key).is_some_and(|entry| entry.active))?;
         let feed = self.feeds.get(&key.subscriber)?;
-        self.entries.get(key).filter(|entry| entry.active)?;
         let issuer = feed.pass.identity.as_ref().map(|identity| identity.issuer.clone());
         Some(Subscriber { id: key.subscriber, issuer })
+    }
+}
+
+/// What may be at a place that is one.
+fn keys(kind: &Kind) -> impl Iterator<Item = Key> {
+    let (types, text, subscriber) = match kind {
+        Kind::One(types, text, subscriber) => (&types[..], text.clone(), *subscriber),
+        _ => (&[][..], "".into(), 0),
+    };
+    types.iter().map(move |&match_type| Key { match_type, text: text.clone(), subscriber })
+}
+
+type Span = (Bound<Key>, Bound<Key>);
+
+/// What of a span is behind a key; none if nothing is.
+fn behind((lowest, highest): Span, key: Option<&Key>) -> Option<Span> {
+    let Some(key) = key else { return Some((lowest, highest)) };
+    match (lowest, highest) {
+        (_, Bound::Included(highest)) if *key >= highest => None,
+        (Bound::Included(lowest), highest) if *key < lowest => Some((Bound::Included(lowest), highest)),
+        (_, highest) => Some((Bound::Excluded(key.clone()), highest)),
     }
 }
 
@@ -237,7 +269,7 @@ mod tests {
     use fanwire_protocol::HubUrl;
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::Dialect, *};
     use crate::auth::{Auth, Config, Shown};
 
     fn holder(id: u128) -> Holder {
@@ -266,7 +298,11 @@ mod tests {
     }
 
     fn listed(registry: &Registry, place: &str) -> Vec<Value> {
-        let (place, mut from, mut text) = (Place::parse(place).unwrap(), None, b"[".to_vec());
+        listed_in(registry, place, Dialect::Today)
+    }
+
+    fn listed_in(registry: &Registry, place: &str, dialect: Dialect) -> Vec<Value> {
+        let (place, mut from, mut text) = (Place::parse(place, dialect).unwrap(), None, b"[".to_vec());
         loop {
             let piece = registry.piece(&place, from);
             text.extend(piece.json);
@@ -312,6 +348,43 @@ mod tests {
         assert_eq!(listed(&registry, "").len(), 700);
         assert_eq!(registry.due(1_000, 5_000).len(), 1_300);
         assert_eq!(listed(&registry, "/exact/a").len(), 2_000);
+    }
+
+    #[test]
+    fn clients_of_0x_are_told_in_their_own_words() {
+        let mut registry = Registry::default();
+        registry.tell_mercure0();
+        let base = HubUrl::default();
+        let selectors: Matchers =
+            ["a", "/{b}", "*"].iter().map(|text| Matcher::selector(text, &base).unwrap()).collect();
+        let all = holder(0);
+        registry.join(&Holder { id: 1, ..all.clone() }, &selectors, 0);
+        // One of 1.0, of whose matchers two have the same text.
+        registry.join(&Holder { id: 2, ..all.clone() }, &matchers(&["/{b}", "~/{b}", "a"]), 0);
+        let drafts = registry.due(1_000, usize::MAX);
+        let (today, of_0x): (Vec<_>, Vec<_>) = drafts.iter().partition(|draft| draft.kind.is_some());
+        assert_eq!((today.len(), of_0x.len()), (6, 5), "0.x has no word for a URL pattern");
+        let mut topics = BTreeSet::new();
+        for draft in &of_0x {
+            let json: Value = serde_json::from_slice(draft.data.bytes()).unwrap();
+            assert!(draft.private && topics.insert(draft.canonical().clone()));
+            assert_eq!((&json["@context"], &json["type"]), (&json!("https://mercure.rocks/"), &json!("Subscription")));
+            let id = json["id"].as_str().unwrap();
+            assert_eq!(id, draft.canonical().as_str());
+            let place =
+                Place::parse(id.strip_prefix(crate::subscriptions::NAMESPACE).unwrap(), Dialect::Mercure0).unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&registry.get(&place).unwrap()).unwrap(), json);
+        }
+        let count = |place: &str| listed_in(&registry, place, Dialect::Mercure0).len();
+        assert_eq!([count(""), count("/a"), count("/%2F%7Bb%7D"), count("/%2A"), count("/b")], [5, 2, 2, 1, 0]);
+        assert_eq!(listed(&registry, "").len(), 6);
+        assert_eq!(listed(&registry, "/uritemplate/%2F%7Bb%7D").len(), 1);
+        for id in 10..1_000 {
+            registry.join(&Holder { id, ..all.clone() }, &selectors, 2_000);
+        }
+        registry.due(4_000, usize::MAX);
+        let count = |place: &str| listed_in(&registry, place, Dialect::Mercure0).len();
+        assert_eq!([count(""), count("/a"), count("/%2F%7Bb%7D")], [5 + 990 * 3, 992, 992], "in pieces");
     }
 
     /// What the events have told so far, and that the list says the same.

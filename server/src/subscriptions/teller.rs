@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use fanwire_protocol::Draft;
 
-use super::{NAMESPACE, Subscriptions, document::Document, registry::event};
+use super::{NAMESPACE, Subscriptions, document::Document, mercure0, registry::event};
 use crate::log::{SharedLog, Stamped};
 
 /// Tells for as long as it is polled: first, that what an earlier run on this log had left active is over, and then what changes.
@@ -34,13 +34,20 @@ async fn end_earlier(log: &SharedLog, now_ms: fn() -> u64) {
         };
         let Some(last) = newest.last() else { return };
         after = Some(last.draft.canonical().clone());
-        let ended = newest.iter().filter_map(|told| {
-            let mut document: Document<'_> = serde_json::from_slice(told.draft.data.bytes()).ok()?;
-            std::mem::replace(&mut document.active, false)
-                .then(|| event(Some(told.draft.canonical().clone()), &document))?
-        });
+        let ended = newest.iter().filter_map(|told| end(&told.draft));
         publish(log, ended.collect(), now_ms).await;
     }
+}
+
+/// The event that tells that what an earlier one has told is over, if that said it wasn't.
+fn end(told: &Draft) -> Option<Draft> {
+    let json = told.data.bytes();
+    if let Ok(mut document) = serde_json::from_slice::<Document<'_>>(json) {
+        return std::mem::replace(&mut document.active, false)
+            .then(|| event(Some(told.canonical().clone()), &document))?;
+    }
+    let mut document: mercure0::Document<'_> = serde_json::from_slice(json).ok()?;
+    std::mem::replace(&mut document.active, false).then(|| document.to_event())?
 }
 
 /// Until it is committed: what comes later comes after it.

@@ -16,12 +16,22 @@ use axum::{
 };
 use http::{HeaderValue, Request, StatusCode, header};
 
-use super::{EVENTS_PATHS, Edge, publish::publish};
-use crate::{auth::Action, hub::Refused};
+use super::{
+    EVENTS_PATHS, Edge,
+    publish::publish,
+    subscriptions::{answer, not_there, place},
+};
+use crate::{auth::Action, hub::Refused, subscriptions::Dialect};
 
-/// Feeds and publishing.
+/// Feeds, publishing, and the list of who is subscribed.
 pub(super) fn resource() -> Router<Edge> {
-    Router::new().route(EVENTS_PATHS[1], get(subscribe::get).post(post).fallback(not_allowed))
+    let path = EVENTS_PATHS[1];
+    let list = || get(list).fallback(async |request: Request<Body>| not_allowed(request, "GET, HEAD, OPTIONS"));
+    let events = get(subscribe::get).post(post);
+    Router::new()
+        .route(path, events.fallback(async |request: Request<Body>| not_allowed(request, "GET, HEAD, POST, OPTIONS")))
+        .route(&format!("{path}/subscriptions"), list())
+        .route(&format!("{path}/subscriptions/{{*rest}}"), list())
 }
 
 /// Publishes a form, which 1.0 has taken over as it was.
@@ -34,10 +44,17 @@ async fn post(State(edge): State<Edge>, request: Request<Body>) -> Response {
     published.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn not_allowed(request: Request<Body>) -> Response {
-    const ALLOWED: &str = "GET, HEAD, POST, OPTIONS";
-    let message = format!("{} isn't possible here, where Mercure 0.x is spoken: {ALLOWED} are", request.method());
+/// Tells who is subscribed, as JSON-LD. [Mercure 0.x, Subscription API]
+async fn list(State(edge): State<Edge>, request: Request<Body>) -> Result<Response, Refused> {
+    let (head, _) = request.into_parts();
+    let Some(subscriptions) = edge.hub.subscriptions() else { return Err(not_there()) };
+    let pass = credentials::admit(&edge, Action::Subscribe, &head).await?;
+    answer(&edge.hub, subscriptions, &pass, &place(head.uri.path(), Dialect::Mercure0)?, &head.headers)
+}
+
+fn not_allowed(request: Request<Body>, allowed: &'static str) -> Response {
+    let message = format!("{} isn't possible here, where Mercure 0.x is spoken: {allowed} are", request.method());
     let mut response = Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into_response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(ALLOWED));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }

@@ -2,6 +2,7 @@
 
 mod feeds;
 mod misuse;
+mod subscriptions;
 mod templates;
 mod tokens;
 
