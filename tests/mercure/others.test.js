@@ -1,21 +1,15 @@
 // Publishers and subscribers that others made, against the hub as it is: what one publishes, the others get.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
-import { once } from 'node:events';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { EventSource } from 'eventsource';
 import { startHub } from '../browser/support/hub.js';
 import { temporaryDirectory } from '../browser/support/process.js';
-import { until, within } from '../browser/support/wait.js';
-import { pythonClients } from './venv.js';
+import { until } from '../browser/support/wait.js';
+import { lines, runPython, skip } from './python.js';
 
-const clients = await pythonClients();
-const python = 'python' in clients ? clients.python : '';
-const skip = 'missing' in clients ? clients.missing : false;
-const SCRIPT = fileURLToPath(new URL('others.py', import.meta.url));
+const SCRIPT = 'others.py';
 
 const BOOK = 'https://example.com/books/1';
 /** As Python's mercure-publisher takes them. */
@@ -37,7 +31,7 @@ test('npm eventsource and PyPI httpx-sse get what PyPI mercure-publisher publish
   const url = `${hub.http}/.well-known/mercure`;
   const query = new URLSearchParams({ match_urlpattern: 'https://example.com/books/:id' });
   const source = listen(t, `${url}?${query}`);
-  const reader = runPython(t, ['subscribe', `${url}?${query}`, '3']);
+  const reader = runPython(t, SCRIPT, ['subscribe', `${url}?${query}`, '3']);
   await until('both are subscribed', () => source.isOpen && reader.lines.length > 0);
   const ids = await publish(t, url, UPDATES);
   assert.deepEqual([ids.length, ids[1], ids[3]], [4, 'urn:uuid:1', 'ünïcode 🎉']);
@@ -66,7 +60,7 @@ test('with tokens, npm eventsource and PyPI httpx-sse get what PyPI mercure-publ
   const bearer = { Authorization: `Bearer ${token('subscribe')}` };
   const granted = listen(t, `${url}?match=${BOOK}`, (input, init) => fetch(input, { ...init, headers: { ...init.headers, ...bearer } }));
   const stranger = listen(t, `${url}?match=${BOOK}`);
-  const reader = runPython(t, ['subscribe', `${url}?match=${BOOK}`, '2', token('subscribe')]);
+  const reader = runPython(t, SCRIPT, ['subscribe', `${url}?match=${BOOK}`, '2', token('subscribe')]);
   await until('all are subscribed', () => granted.isOpen && stranger.isOpen && reader.lines.length > 0);
   const updates = [{ topic: BOOK, data: 'secret', private: true, id: 'one' }, { topic: BOOK, data: 'public', id: 'two' }];
   assert.deepEqual(await publish(t, url, updates), ['401', '401'], "its own tokens are the protocol's 0.x");
@@ -115,25 +109,7 @@ function listen(t, url, fetch) {
 /**
  * The ids of what was published, or the statuses that it was refused with.
  * @param {import('node:test').TestContext} t @param {string} url @param {object[]} updates @param {string} [token]
- * @returns {Promise<string[]>}
  */
-async function publish(t, url, updates, token) {
-  const child = runPython(t, ['publish', url, ...(token ? [token] : [])], updates.map((update) => JSON.stringify(update)).join('\n'));
-  await within('everything is published', child.ended, 30_000);
-  return child.lines;
-}
-
-/** @param {import('node:test').TestContext} t @param {string[]} args @param {string} [input] */
-function runPython(t, args, input = '') {
-  const child = spawn(python, [SCRIPT, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
-  t.after(() => child.kill('SIGKILL'));
-  child.stdin.end(input);
-  const run = { /** @type {string[]} */ lines: [], ended: once(child, 'close') };
-  let text = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk) => {
-    const parts = (text + chunk).split('\n');
-    text = parts.pop() ?? '';
-    run.lines.push(...parts);
-  });
-  return run;
+function publish(t, url, updates, token) {
+  return lines(runPython(t, SCRIPT, ['publish', url, ...(token ? [token] : [])], updates));
 }

@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
-const PACKAGES = ['httpx-sse==0.4.3', 'httpx==0.28.1', 'mercure-publisher==0.1.0'];
+const PACKAGES = ['httpx-sse==0.4.3', 'httpx==0.28.1', 'mercure-publisher==0.1.0', 'flask-mercure-sse==0.4.1', 'pymercure==0.0.1.0'];
 const DIRECTORY = fileURLToPath(new URL('../artifacts/mercure-python', import.meta.url));
 
 /**
@@ -26,4 +26,4 @@ export async function pythonClients() {
   }
 }
 
-const INSTALL_MS_MAX = 60_000;
+const INSTALL_MS_MAX = 120_000;
