@@ -159,7 +159,8 @@ pub(super) async fn guard(State(edge): State<Edge>, request: Request<Body>, next
 pub(super) const MERCURE_LAST_EVENT_ID: HeaderName = HeaderName::from_static("mercure-last-event-id");
 const ALLOWED_HEADERS: &str =
     "Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID";
-const EXPOSED_HEADERS: &str = "ETag, Idempotent-Replayed, Link, Mercure-Last-Event-ID, Retry-After, WWW-Authenticate";
+const EXPOSED_HEADERS: &str =
+    "ETag, Idempotent-Replayed, Last-Event-ID, Link, Mercure-Last-Event-ID, Retry-After, WWW-Authenticate";
 
 #[cfg(test)]
 mod tests {

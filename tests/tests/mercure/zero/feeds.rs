@@ -80,6 +80,24 @@ async fn a_feed_begins_after_the_event_that_any_version_of_0x_names() {
 }
 
 #[tokio::test]
+async fn pages_of_allowed_origins_may_read_where_a_feed_begins() {
+    let hub = hub(|config| config.allowed_origins = vec!["https://app.example".parse().unwrap()]);
+    let cookie = format!("mercureAuthorization={}", sign(&grants(&[], &[])));
+    for version in Version::ALL {
+        let page = |origin: &str| {
+            ask(&["a"]).header("origin", origin).header("cookie", &cookie).method("HEAD".parse().unwrap())
+        };
+        let answer = page("https://app.example").whole(version, &hub).await;
+        let exposed: Vec<&str> = answer.header("access-control-expose-headers").split(", ").collect();
+        assert_eq!((answer.status.as_u16(), exposed.contains(&"Last-Event-ID")), (200, true), "{version:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), "https://app.example", "{version:?}");
+        assert_eq!(answer.header("access-control-allow-credentials"), "true", "{version:?}");
+        let refused = ask(&["a"]).header("origin", "https://evil.example").header("cookie", &cookie);
+        assert_eq!(refused.whole(version, &hub).await.code(), "foreign_origin", "{version:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_asked_for_wrongly_is_refused() {
     let hub = hub(|config| config.auth.allow_anonymous = true);
     let many: String = (0..101).map(|number| format!("&topic={number}")).collect();
