@@ -10,6 +10,7 @@ mod hub;
 mod queries;
 mod streams;
 mod tokens;
+mod tokens_of_0x;
 
 use std::time::{Duration, Instant};
 

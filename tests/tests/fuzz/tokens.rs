@@ -110,14 +110,14 @@ fn a_header_that_was_changed_is_one_of_an_access_token_or_none() {
 }
 
 /// The members of an object, each as it is written: what is in those that mean nothing here needn't make sense.
-struct Members(HashMap<String, Box<RawValue>>);
+pub(crate) struct Members(HashMap<String, Box<RawValue>>);
 
 impl Members {
-    fn of(json: &[u8]) -> Self {
+    pub(crate) fn of(json: &[u8]) -> Self {
         Self(serde_json::from_slice(json).expect("what is taken is an object"))
     }
 
-    fn get(&self, name: &str) -> Value {
+    pub(crate) fn get(&self, name: &str) -> Value {
         self.0.get(name).map_or(Value::Null, |raw| serde_json::from_str(raw.get()).expect("what counts is JSON"))
     }
 }
