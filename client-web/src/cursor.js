@@ -43,7 +43,6 @@ export function formatCursor(cursor) {
  * @throws where its topic makes no sense
  */
 export function parseControlId(text) {
-  if (text[0] !== '#') return null;
   // A publisher's id may hold spaces and semicolons, so the first space ends ours.
   const [own = ''] = text.split(' ', 1);
   const [position, ...attributes] = own.split(';');

@@ -168,9 +168,12 @@ export class Driver {
 
   /** Loads the rest. Until it is there, and where it can't be loaded, SSE goes on alone. */
   async #join() {
+    const { lanes, live } = this.negotiation;
     const fromMs = this.nowMs();
     // With what it needs itself, and what worked, at the same time: one after the other would cost round trips.
-    const loaded = await Promise.all([import('./beside.js'), import('./choice.js'), this.known.works && loadWebTransport()]).catch(() => null);
+    const load = () => Promise.all([import('./beside.js'), import('./choice.js'), this.known.works && loadWebTransport()]).catch(() => null);
+    // Not while the network seems to be away: a module that Firefox couldn't have it never asks for again.
+    const loaded = (live || !lanes[0].failures) && (await load());
     if (this.negotiation.isClosed) return;
     if (loaded) loaded[0].join(this, this.nowMs() - fromMs);
     else this.#joinAfter(JOIN_AGAIN_MS);
@@ -207,4 +210,4 @@ const CONNECTS = { sse: connectSse, webtransport: connectLater(loadWebTransport)
 const CONNECT_FETCH = connectLater(async () => (await import('./transport/sse-fetch.js')).connectSseFetch);
 const CONNECT_TIMEOUT_MS = 10_000;
 /** The network may have been away. */
-const JOIN_AGAIN_MS = 10_000;
+const JOIN_AGAIN_MS = 3000;

@@ -94,10 +94,7 @@ export class Negotiation {
   asking(kind, attempt, nowMs) {
     const { resumeId } = this.position;
     const lane = this.lane(kind, attempt);
-    if (lane) {
-      lane.asked = resumeId;
-      lane.askedMs = nowMs;
-    }
+    if (lane) Object.assign(lane, { asked: resumeId, askedMs: nowMs });
     return resumeId;
   }
 

@@ -259,6 +259,24 @@ test('auto: SSE delivers until WebTransport’s hello, then only WebTransport', 
   assert.deepEqual(fired.at(-1), ['transportchange', { from: 'sse', to: 'webtransport' }]);
 });
 
+test('auto: SSE that is lost before the rest is loaded: it is loaded when SSE is back, as a module that couldn’t be had may be lost for ever', async () => {
+  const time = new FakeTime();
+  const [sse, wt] = [new FakeTransport(), new FakeTransport()];
+  const fanwire = new Fanwire('/events', { environment: time.environment(), transports: { sse: sse.connect, webtransport: wt.connect } });
+  sse.last.end();
+  for (let i = 0; i < 10; i++) {
+    time.advance(3000);
+    await turn();
+    sse.last.end();
+  }
+  assert.equal(fanwire.links.webtransport, null);
+  time.advance(60_000);
+  sse.last.hello(0);
+  time.advance(3000);
+  await turn();
+  assert.deepEqual([fanwire.links.webtransport.state, wt.connections.length], ['connecting', 1]);
+});
+
 test('auto: WebTransport that began ahead of what SSE delivered is asked again, at the cursor', async () => {
   const { sse, wt, fanwire, seqs } = await start();
   assert.equal(wt.last.request.lastEventId, null);

@@ -92,7 +92,7 @@ browserTest('a network that goes before the rest of the client is loaded: SSE co
   const relay = await startTcpRelay(t, hub.port);
   await visit(page, relay.origin);
   // Nothing but what a page has at once, as the network goes with the first hello.
-  const feed = await openFeed(page, { kind: 'client', transport: 'sse', url: feedUrl('a') }, { withinMs: 0 });
+  const feed = await openFeed(page, { kind: 'client', transport: 'sse', url: feedUrl('a'), loadsAfterMs: 1000 }, { withinMs: 0 });
   await feed.openedTimes(1);
   relay.cut();
   await feed.saw('errors');

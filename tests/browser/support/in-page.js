@@ -77,10 +77,12 @@ export function installFeeds() {
   }
 
   // The hub's own client, as the hub serves it.
-  async function openClient(recorder, { url, types = [], clientUrl = '/client/fanwire.js', relay = null, ...options }) {
+  async function openClient(recorder, { url, types = [], clientUrl = '/client/fanwire.js', relay = null, loadsAfterMs = 0, ...options }) {
     const { Fanwire } = await import(clientUrl);
     const opened = { EventSource: 0, WebTransport: 0 };
     options.environment = counted(opened, relay ? through(relay) : globalThis.WebTransport);
+    // The one timer that is as short is the one for what is loaded a moment later.
+    if (loadsAfterMs) options.environment.setTimer = (run, ms) => setTimeout(run, ms < 100 ? loadsAfterMs : ms);
     const feed = new Fanwire(url, options);
     const atOnce = { ...opened };
     feed.addEventListener('hello', ({ detail }) => {
