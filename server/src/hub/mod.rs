@@ -63,8 +63,8 @@ pub struct Limits {
     pub event: fanwire_protocol::Limits,
     /// The most feeds that are open at a time. Each costs some 4 KiB on HTTP/1.1 and some 60 KiB on QUIC.
     pub subscribers_max: usize,
-    /// The most different URL patterns that are in use at a time. Each event is compared with each, on each shard: some 50 ns, or up to
-    /// 200 µs where both pattern and topic were made to take long. Each costs from 1 KiB to some 100 KiB.
+    /// The most different URL patterns and URI templates that are in use at a time. Each event is compared with each, on each shard:
+    /// some 50 ns, or up to 200 µs where both pattern and topic were made to take long. Each costs from 1 KiB to some 100 KiB.
     pub patterns_max: usize,
     /// The largest form in the body of a `QUERY`, in bytes.
     pub query_bytes_max: usize,

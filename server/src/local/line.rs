@@ -1,14 +1,16 @@
 //! An event as a line of JSON, with the members of the protocol's §6.2 and two more: its `cursor`, and `at`, when the hub took it.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use fanwire_protocol::{Cursor, Event, EventId, EventType, Topic};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     hub::{Limits, Publication, Refused, publication_from_json},
     log::{IdempotencyKey, Stamped},
+    subscriptions::NAMESPACE,
 };
 
 #[derive(Serialize)]
@@ -69,14 +71,20 @@ struct Origin {
     at: Option<u64>,
 }
 
-/// Whether a line is one of a hub's own events, which nobody can publish: they are about that hub's subscribers, and mean nothing elsewhere.
+/// Whether a line is one of a hub's own events, which nobody can publish: they are about that hub's subscribers, and mean nothing elsewhere. Those
+/// for clients of Mercure 0.x have no type, and are told by their topic.
 pub(super) fn is_of_hub(line: &[u8]) -> bool {
     #[derive(Deserialize)]
-    struct Typed<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: std::borrow::Cow<'a, str>,
+    struct Own<'a> {
+        #[serde(borrow, default, rename = "type")]
+        kind: Option<Cow<'a, str>>,
+        #[serde(default)]
+        topic: Value,
     }
-    serde_json::from_slice::<Typed<'_>>(line).is_ok_and(|line| line.kind == EventType::mercure().as_str())
+    serde_json::from_slice::<Own<'_>>(line).is_ok_and(|line| {
+        let below = |topic: &str| topic.strip_prefix(NAMESPACE).is_some_and(|rest| rest.starts_with('/'));
+        line.kind.is_some_and(|kind| kind == EventType::mercure().as_str()) || line.topic.as_str().is_some_and(below)
+    })
 }
 
 /// Reads an exported line, or one that could be published, which gets the time `now_ms`. What was exported is known by its cursor when it
@@ -122,10 +130,19 @@ mod tests {
 
     #[test]
     fn a_hubs_own_events_are_told_from_others() {
-        let own =
-            br#"{"cursor":"x","topic":"/.well-known/mercure/subscriptions/exact/a/b","type":"mercure","data":"{}"}"#;
-        assert!(is_of_hub(own));
-        for other in [&br#"{"topic":"a","type":"update"}"#[..], br#"{"topic":"a","data":"mercure"}"#, b"x"] {
+        for own in [
+            &br#"{"cursor":"x","topic":"/.well-known/mercure/subscriptions/exact/a/b","type":"mercure","data":"{}"}"#[..],
+            br#"{"cursor":"x","topic":"/.well-known/mercure/subscriptions/a/b","data":"{}"}"#,
+        ] {
+            assert!(is_of_hub(own));
+        }
+        for other in [
+            &br#"{"topic":"a","type":"update"}"#[..],
+            br#"{"topic":"a","data":"mercure"}"#,
+            br#"{"topic":["a","b"],"data":"x"}"#,
+            br#"{"topic":"/.well-known/mercure/subscriptionsX","data":"x"}"#,
+            b"x",
+        ] {
             assert!(!is_of_hub(other));
         }
     }

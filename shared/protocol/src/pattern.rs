@@ -102,8 +102,9 @@ impl Pattern {
     /// wildcards and one name in a component are matched without.
     pub const COMPILED_BYTES_MAX: usize = 8 * 1024;
 
-    /// What a URI template may take once it is compiled, in bytes.
-    pub const TEMPLATE_BYTES_MAX: usize = 32 * 1024;
+    /// What a URI template may take once it is compiled, in bytes. With twice as much a search has more states than it may remember, and takes
+    /// a millisecond.
+    pub const TEMPLATE_BYTES_MAX: usize = 16 * 1024;
 
     /// Parses and compiles a pattern; a relative one is resolved against the hub's URL.
     pub fn new(text: &str, base: &HubUrl) -> Result<Self, PatternError> {
