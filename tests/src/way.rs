@@ -11,6 +11,8 @@ pub enum Way {
     WebTransport,
     /// The same, with the topics on several streams.
     PerTopic,
+    /// The same, in datagrams.
+    Datagram,
     /// SSE over HTTP/1.1 in cleartext.
     SseH1,
     /// SSE over HTTP/1.1 in TLS.
@@ -31,7 +33,7 @@ impl Way {
     /// The transport.
     pub fn transport(self) -> Transport {
         match self {
-            Self::WebTransport | Self::PerTopic => Transport::WebTransport,
+            Self::WebTransport | Self::PerTopic | Self::Datagram => Transport::WebTransport,
             Self::SseH1 | Self::SseH1Tls => Transport::SseH1,
             Self::SseH2c | Self::SseH2Tls => Transport::SseH2,
             Self::SseH3 => Transport::SseH3,
@@ -45,7 +47,11 @@ impl Way {
 
     /// Options for a feed over this way.
     pub fn options(self, hub: &TestHub) -> Options {
-        let delivery = if self == Self::PerTopic { Delivery::PerTopic } else { Delivery::Ordered };
+        let delivery = match self {
+            Self::PerTopic => Delivery::PerTopic,
+            Self::Datagram => Delivery::Datagram,
+            _ => Delivery::Ordered,
+        };
         hub.options(&if self.is_cleartext() { hub.http_url() } else { hub.https_url() }).delivery(delivery)
     }
 

@@ -29,7 +29,8 @@ pub(super) struct Subscribe {
     #[arg(long, default_value = "auto", value_name = "TRANSPORT")]
     transport: Choice,
 
-    /// How events come over WebTransport: ordered, or per-topic, where what is lost of one topic holds up no other
+    /// How events come over WebTransport: ordered; per-topic, where what is lost of one topic holds up no other; or datagram, where what
+    /// is lost isn't sent again and the newest of a topic wins
     #[arg(long, default_value = "ordered", value_name = "DELIVERY")]
     delivery: Delivery,
 

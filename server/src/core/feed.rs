@@ -4,10 +4,10 @@ use std::{collections::VecDeque, mem, sync::Arc};
 
 use fanwire_protocol::{
     Cursor, Matchers, Seq,
-    message::{Bye, Changed, Gap, GapReason},
+    message::{Bye, Changed, Gap, GapReason, Ping},
 };
 
-use super::{Committed, Floors, Item, Latest, LeaseOf, Limits, Page, PageItem, Rights, Time};
+use super::{Committed, Floors, Item, Latest, LeaseOf, Limits, Losses, Page, PageItem, Rights, Time, newest::Newest};
 
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -24,6 +24,8 @@ pub(super) struct Feed {
     prev: Seq,
     queue: VecDeque<Item>,
     queue_bytes: usize,
+    /// Live events wait here, and not in the queue, where the newest of a topic wins.
+    pub(super) newest: Option<Box<Newest>>,
     /// A stretch in which events may be missing, to be told before the next thing that is. Until then it may grow: events that
     /// this feed may not see don't show by splitting it.
     untold_gap: Option<(Seq, Seq)>,
@@ -107,6 +109,7 @@ impl Feed {
             prev: start,
             queue: VecDeque::new(),
             queue_bytes: 0,
+            newest: None,
             untold_gap: None,
             changes: VecDeque::new(),
             heartbeat_ms,
@@ -125,9 +128,13 @@ impl Feed {
     }
 
     /// Looks at a live event that the matchers take. True if it was queued.
-    pub(super) fn offer(&mut self, event: &Arc<Committed>, limits: &Limits) -> bool {
+    pub(super) fn offer(&mut self, event: &Arc<Committed>, limits: &Limits, losses: &mut Losses) -> bool {
         if event.seq() <= self.prev || !self.rights.allow(event) {
             return false;
+        }
+        if let Some(newest) = &mut self.newest {
+            let is_over = matches!(self.phase, Phase::Ended);
+            return !is_over && newest.offer(event, limits, losses) && self.is_live();
         }
         if let Phase::Reading(reading) = &mut self.phase {
             reading.offer(event, limits);
@@ -145,6 +152,7 @@ impl Feed {
 
     /// From here on the feed catches up from history: `position` is the last number that it was shown live.
     pub(super) fn fall_behind(&mut self, position: Seq) {
+        self.pause_newest();
         self.position = self.position.max(position);
         self.phase = Phase::Behind;
     }
@@ -179,16 +187,48 @@ impl Feed {
             self.tell_gap(epoch);
             return AfterPage::AtChange;
         }
-        if page.reached < reading.upto || !reading.joins || reading.overflowed || !self.changes.is_empty() {
+        let is_through = match &self.newest {
+            Some(newest) => page.reached >= newest.upto(),
+            None => reading.joins && !reading.overflowed,
+        };
+        if page.reached < reading.upto || !is_through || !self.changes.is_empty() {
             return AfterPage::Behind;
         }
         self.tell_gap(epoch);
-        self.told = None;
-        self.phase = Phase::Live;
+        self.go_live(epoch);
         for event in reading.later {
             self.push_event(event);
         }
         AfterPage::Live
+    }
+
+    /// Everything up to the shard's head was looked at; what comes is live.
+    pub(super) fn go_live(&mut self, epoch: fanwire_protocol::Epoch) {
+        self.told = None;
+        self.phase = Phase::Live;
+        if let Some(newest) = &mut self.newest {
+            newest.live_after(self.prev);
+            let watermark = Cursor { epoch, seq: self.position };
+            self.push(Item::Ping(Ping { watermark }));
+        }
+    }
+
+    /// Up to where history is read, or will be, as far as that is known, where the newest of a topic wins.
+    pub(super) fn history_upto(&self) -> Seq {
+        let Some(newest) = self.newest.as_ref().filter(|_| !self.is_live()) else { return Seq::ZERO };
+        let changed = self.changes.back().map(|change| change.from_seq);
+        newest.history_upto().max(changed).unwrap_or_default().max(self.position)
+    }
+
+    /// Where the newest of a topic wins, what is committed comes from history again, all of it, until the next read says up to where.
+    pub(super) fn pause_newest(&mut self) {
+        let is_live = self.is_live();
+        if let Some(newest) = &mut self.newest {
+            self.prev = newest.pause().filter(|_| is_live).unwrap_or(self.prev);
+            if !is_live {
+                newest.forget_above(self.position);
+            }
+        }
     }
 
     /// Up to where everything was taken or isn't this feed's, once its queue is empty.
@@ -216,6 +256,11 @@ impl Feed {
     /// Ends the feed with what is queued, and a bye behind it.
     pub(super) fn end(&mut self, bye: Bye) {
         if !matches!(self.phase, Phase::Ended) {
+            while let Some(item) = self.take_newest() {
+                self.queue_bytes += item.cost();
+                self.push(item);
+            }
+            self.newest = None;
             self.phase = Phase::Ended;
             self.farewell = None;
             self.ended = Some(bye.code);
@@ -227,6 +272,7 @@ impl Feed {
     pub(super) fn dismiss(&mut self, bye: Bye) {
         self.queue = VecDeque::new();
         self.queue_bytes = 0;
+        self.newest = None;
         self.phase = Phase::Behind;
         self.end(bye);
     }
@@ -245,9 +291,11 @@ impl Feed {
     pub(super) fn take(&mut self, items_max: usize, now: Time, out: &mut Vec<Item>) {
         let count = items_max.min(self.queue.len());
         for item in self.queue.drain(..count) {
-            if let Item::Event { event, .. } = &item {
-                self.queue_bytes -= event.draft.cost();
-            }
+            self.queue_bytes -= item.cost();
+            out.push(item);
+        }
+        for _ in count..items_max {
+            let Some(item) = self.take_newest() else { break };
             out.push(item);
         }
         if self.queue.is_empty() {
@@ -257,13 +305,27 @@ impl Feed {
         self.unstalled_at = now;
     }
 
-    /// How many items wait to be taken.
+    /// The next live event where the newest of a topic wins. What comes after history isn't taken before it.
+    fn take_newest(&mut self) -> Option<Item> {
+        if !self.has_newest() {
+            return None;
+        }
+        let (prev, event) = self.newest.as_mut()?.take()?;
+        Some(Item::Event { prev, event, lossy: true })
+    }
+
+    fn has_newest(&self) -> bool {
+        let first = self.newest.as_ref().and_then(|newest| newest.first());
+        first.is_some_and(|first| self.is_live() || first <= self.position)
+    }
+
+    /// How many items wait to be taken, but for those that newer ones may take the place of.
     pub(super) fn waiting(&self) -> usize {
         self.queue.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && !self.has_newest()
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -273,7 +335,8 @@ impl Feed {
     /// How many events the feed holds on to.
     #[cfg(test)]
     pub(super) fn events_held(&self) -> usize {
-        self.queue.len() + if let Phase::Reading(reading) = &self.phase { reading.later.len() } else { 0 }
+        let newest = self.newest.as_ref().map_or(0, |newest| newest.len());
+        newest + self.queue.len() + if let Phase::Reading(reading) = &self.phase { reading.later.len() } else { 0 }
     }
 
     fn has_room(&self, event: &Committed, limits: &Limits) -> bool {
@@ -285,7 +348,13 @@ impl Feed {
     fn push_event(&mut self, event: Arc<Committed>) {
         self.queue_bytes += event.draft.cost();
         let prev = mem::replace(&mut self.prev, event.seq());
-        self.push(Item::Event { prev, event });
+        self.push(Item::Event { prev, event, lossy: false });
+    }
+}
+
+impl Item {
+    fn cost(&self) -> usize {
+        if let Self::Event { event, .. } = self { event.draft.cost() } else { 0 }
     }
 }
 

@@ -5,6 +5,9 @@
 
 mod committed;
 mod feed;
+mod newest;
+#[cfg(test)]
+mod newest_simulation;
 mod rights;
 mod shard;
 #[cfg(test)]
@@ -18,6 +21,7 @@ use fanwire_protocol::{
 };
 
 pub use committed::{Chunk, Committed};
+pub use newest::Losses;
 pub use rights::{Lease, LeaseOf, Rights, Scope};
 pub use shard::{ChangeError, FeedId, Shard, Taken};
 
@@ -36,6 +40,8 @@ pub enum Item {
         prev: Seq,
         /// The event.
         event: Arc<Committed>,
+        /// Better lost than late: the newest of a topic wins in this feed ([`Subscription::newest_above`]), and this is no history.
+        lossy: bool,
     },
     /// Loss, told.
     Gap(Box<Gap>),
@@ -96,6 +102,9 @@ pub struct Subscription {
     pub heartbeat_ms: u64,
     /// For how long at most.
     pub lease: Option<Lease>,
+    /// Where the newest of a topic wins: up to this number, or further, events come from history, and all of them, which a ping ends. Above
+    /// it events of a topic that wait are let go of for a newer one: see [`Shard::losses`].
+    pub newest_above: Option<Seq>,
 }
 
 /// Something that the caller has to do for the core.
@@ -167,6 +176,9 @@ pub struct Limits {
     pub queue_items_max: usize,
     /// The most bytes of events that wait in a feed, while it pins them beyond the log's retention; one event may exceed it.
     pub queue_bytes_max: usize,
+    /// The most topics of which an event waits where the newest of a topic wins; the oldest is let go of for one more. Each costs 150
+    /// bytes, and what [`Limits::queue_bytes_max`] counts.
+    pub newest_topics_max: usize,
     /// A feed that takes nothing for so long, while something waits, is ended, in milliseconds.
     pub stalled_ms_max: u64,
     /// The most changes of matchers and rights that wait for a feed that is catching up.
@@ -180,6 +192,7 @@ impl Default for Limits {
         Self {
             queue_items_max: 128,
             queue_bytes_max: 256 * 1024,
+            newest_topics_max: 1024,
             stalled_ms_max: 60_000,
             changes_max: 16,
             retry_ms: 2_000,

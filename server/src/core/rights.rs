@@ -103,12 +103,16 @@ mod tests {
     use crate::core::{Effect, FeedId, Item, Limits, Page, PageItem, ReadRequest, Shard, Start, Subscription, Time};
 
     fn shard_with_feed(lease: Option<Lease>) -> (Shard, FeedId) {
+        shard_with_feed_after(Seq(0), lease)
+    }
+
+    fn shard_with_feed_after(after: Seq, lease: Option<Lease>) -> (Shard, FeedId) {
         let mut shard = Shard::new(Epoch::from_bits(1), Seq(20), 1, Limits::default());
-        let start =
-            Start { after: Seq(0), verdict: Verdict::Resumed, gap: None, told: None, latest: None, complete: false };
+        let start = Start { after, verdict: Verdict::Resumed, gap: None, told: None, latest: None, complete: false };
         let matchers = Matchers::from_iter([Matcher::Any]);
         let rights = Rights::default();
-        let feed = shard.open(Subscription { matchers, rights, start, heartbeat_ms: 1_000, lease }, Time(0));
+        let feed = shard
+            .open(Subscription { matchers, rights, start, heartbeat_ms: 1_000, lease, newest_above: None }, Time(0));
         (shard, feed)
     }
 
@@ -146,6 +150,13 @@ mod tests {
         shard.take(feed, 10, Time(1_500), &mut items);
         let [Item::Gap(gap)] = &items[..] else { panic!("{items:?}") };
         assert_eq!((gap.from, gap.to, gap.cursor.seq), (Some(1), 10, Seq(10)));
+    }
+
+    #[test]
+    fn a_change_of_a_feed_that_is_ahead_of_its_tail_holds_from_where_the_feed_is() {
+        let (mut shard, feed) = shard_with_feed_after(Seq(30), None);
+        shard.skip_to(Seq(25));
+        assert_eq!(shard.change(feed, 1, |_| ()), Ok(Seq(30)));
     }
 
     #[test]

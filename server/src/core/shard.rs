@@ -14,8 +14,9 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::{
-    Committed, Effect, Item, Lease, LeaseOf, Limits, Page, Read, ReadRequest, Rights, Subscription, Time,
+    Committed, Effect, Item, Lease, LeaseOf, Limits, Losses, Page, Read, ReadRequest, Rights, Subscription, Time,
     feed::{AfterPage, Feed, PendingChange, Phase},
+    newest::Newest,
 };
 
 /// The feeds of one core, fed by the log's committed tail.
@@ -36,6 +37,7 @@ pub struct Shard {
     alarms: BinaryHeap<Reverse<(Time, FeedId)>>,
     effects: VecDeque<Effect>,
     limits: Limits,
+    losses: Losses,
     draining: bool,
 }
 
@@ -92,6 +94,7 @@ impl Shard {
             alarms: BinaryHeap::new(),
             effects: VecDeque::new(),
             limits,
+            losses: Losses::default(),
             draining: false,
         }
     }
@@ -111,6 +114,11 @@ impl Shard {
         self.feeds.is_empty()
     }
 
+    /// What feeds have let go of so far where the newest of a topic wins.
+    pub fn losses(&self) -> Losses {
+        self.losses
+    }
+
     /// Something that is to be done.
     pub fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
@@ -118,7 +126,7 @@ impl Shard {
 
     /// Opens a feed. Its hello can be taken at once.
     pub fn open(&mut self, subscription: Subscription, now: Time) -> FeedId {
-        let Subscription { matchers, rights, start, heartbeat_ms, lease } = subscription;
+        let Subscription { matchers, rights, start, heartbeat_ms, lease, newest_above } = subscription;
         let mut feed = Feed::new(matchers, rights, start.after, heartbeat_ms, now);
         let cursor = Cursor { epoch: self.epoch, seq: start.after };
         feed.push(Item::Hello(Box::new(Hello {
@@ -134,9 +142,15 @@ impl Shard {
         feed.told = start.told;
         feed.ends_at = lease.map(|lease| lease.end(now));
         feed.latest = start.latest.filter(|latest| start.after < latest.upto);
-        if start.after >= self.head && feed.latest.is_none() {
-            // The log may be ahead of what its tail has brought here.
-            feed.phase = Phase::Live;
+        // The log may be ahead of what its tail has brought here.
+        let history = newest_above.map_or(self.head, |above| self.head.max(above));
+        let is_live = start.after >= history && feed.latest.is_none();
+        if newest_above.is_some() {
+            let upto = feed.latest.as_ref().map_or(start.after, |latest| latest.upto).max(history);
+            feed.newest = Some(Box::new(Newest::after(upto)));
+        }
+        if is_live {
+            feed.go_live(self.epoch);
         }
         let matchers = feed.matchers.clone();
         self.generation = self.generation.wrapping_add(1);
@@ -211,6 +225,8 @@ impl Shard {
             let behind = self.with(id, |feed| {
                 if let Phase::Live = feed.phase {
                     feed.fall_behind(known);
+                } else {
+                    feed.pause_newest();
                 }
                 // What a read under way has kept from the tail has a hole now.
                 if let Phase::Reading(_) = feed.phase {
@@ -319,13 +335,17 @@ impl Shard {
         let from_seq = match &feed.latest {
             // What the feed begins with is of the matchers that it began with.
             Some(latest) => head.max(latest.upto),
-            None if feed.is_live() => head.max(feed.position),
-            None => head,
+            // A feed may be ahead of what the tail has brought here.
+            None => head.max(feed.position),
         };
+        // So is history, which may go further than the tail has brought here.
+        let from_seq = from_seq.max(feed.history_upto());
         feed.changes.push_back(PendingChange { from_seq, request_id, matchers: Arc::new(matchers), rights });
         if feed.is_live() {
             self.apply_changes(id);
             self.wake(id);
+        } else {
+            feed.pause_newest();
         }
         Ok(from_seq)
     }
@@ -376,13 +396,13 @@ impl Shard {
     }
 
     fn fan_out(&mut self, event: &Arc<Committed>) -> usize {
-        let Self { feeds, exact, any, patterns, effects, limits, .. } = self;
+        let Self { feeds, exact, any, patterns, effects, limits, losses, .. } = self;
         let mut looked_at = 0;
         let mut offer = |ids: &[FeedId]| {
             looked_at += ids.len();
             for &id in ids {
                 let slot = &mut feeds[id.index as usize];
-                if slot.feed.offer(event, limits) && !slot.feed.woken {
+                if slot.feed.offer(event, limits, losses) && !slot.feed.woken {
                     slot.feed.woken = true;
                     effects.push_back(Effect::Wake(id));
                 }
@@ -479,10 +499,13 @@ impl Shard {
         if !matches!(feed.phase, Phase::Behind) || !feed.is_empty() {
             return;
         }
-        let upto = match &feed.latest {
+        let upto = match (&feed.latest, feed.changes.front(), &mut feed.newest) {
             // Also where the tail hasn't brought as much yet.
-            Some(latest) => latest.upto,
-            None => feed.changes.front().map_or(head, |change| change.from_seq.min(head)),
+            (Some(latest), ..) => latest.upto,
+            (None, Some(change), None) => change.from_seq.min(head),
+            (None, Some(change), Some(_)) => change.from_seq,
+            (None, None, Some(newest)) => newest.resume(head.max(feed.position)),
+            (None, None, None) => head,
         };
         let read = Read {
             after: feed.position,

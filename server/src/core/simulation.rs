@@ -23,8 +23,14 @@ use crate::log::{Class, History, Replay, Retention, Stamped, TopicRule};
 
 const SEEDS: u64 = 300;
 const STEPS: usize = 1_500;
-const LIMITS: Limits =
-    Limits { queue_items_max: 6, queue_bytes_max: 4_000, stalled_ms_max: 5_000, changes_max: 3, retry_ms: 100 };
+const LIMITS: Limits = Limits {
+    queue_items_max: 6,
+    queue_bytes_max: 4_000,
+    newest_topics_max: 0,
+    stalled_ms_max: 5_000,
+    changes_max: 3,
+    retry_ms: 100,
+};
 const TOPICS: [&str; 6] = ["quiet/1", "quiet/2", "noisy/1", "noisy/2", "plain/1", "plain/2"];
 const PATTERNS: [&str; 4] = ["quiet/:id", "noisy/:id", "plain/(1|3)", "*/1"];
 const QUIET_KEPT: usize = 400;
@@ -371,6 +377,7 @@ impl Simulation {
             start,
             heartbeat_ms: self.rng.u64(500..3_000),
             lease: some_lease(&mut self.rng),
+            newest_above: None,
         };
         let feed = self.shards[shard].shard.open(subscription, self.now);
         reader.feed = Some((shard, feed));
@@ -590,7 +597,7 @@ impl Reader {
                 self.cursor = Some(hello.cursor);
                 self.prev = hello.cursor.seq;
             }
-            Item::Event { prev, event } => {
+            Item::Event { prev, event, .. } => {
                 assert_eq!(prev, self.prev, "prev_seq is an unbroken chain");
                 assert!(event.seq() > before, "{} again, or out of order, after {before}", event.seq());
                 self.prev = event.seq();

@@ -166,7 +166,11 @@ async fn ingest(shard: &Rc<LocalShard>, step: TailStep, batch: &[Arc<Committed>]
             tokio::task::yield_now().await;
         }
     }
-    shard.with_core(|core| core.ingest(&[], head));
+    let losses = shard.with_core(|core| {
+        core.ingest(&[], head);
+        core.losses()
+    });
+    shard.counters.let_go(losses);
 }
 
 async fn tick(shard: Rc<LocalShard>) {

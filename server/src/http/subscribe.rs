@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use fanwire_protocol::Delivery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts};
 
 use super::{
@@ -80,7 +81,9 @@ async fn subscribe(edge: &Edge, browser: bool, head: &Parts, body: Option<Body>)
     let limits = edge.hub.limits();
     let last_event_id = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
     let asked = Asked { query: uri.query().unwrap_or_default(), form: &form, last_event_id };
-    let request = FeedRequest::parse(asked, edge.hub.patterns(), limits).await?;
+    let mut request = FeedRequest::parse(asked, edge.hub.patterns(), limits).await?;
+    // Here there is no other.
+    request.delivery = Delivery::Ordered;
     let control = request.control;
     let grant = edge.hub.subscribe(request, &edge.auth, pass).await?;
     let open = OpenFeed { grant, control, browser, retry_ms: limits.retry.as_millis() as u64 };

@@ -154,8 +154,9 @@ mod tests {
 
     #[test]
     fn delivery_is_ordered_unless_it_is_asked_for_otherwise() {
-        for (query, delivery) in [("topic=a", Delivery::Ordered), ("topic=a&delivery=per-topic", Delivery::PerTopic)] {
-            assert_eq!(parse(query, None).unwrap().delivery, delivery);
+        assert_eq!(parse("topic=a", None).unwrap().delivery, Delivery::Ordered);
+        for delivery in Delivery::ALL {
+            assert_eq!(parse(&format!("topic=a&delivery={delivery}"), None).unwrap().delivery, delivery);
         }
     }
 

@@ -326,7 +326,8 @@ impl Hub {
         };
         let heartbeat_ms = heartbeat.unwrap_or(self.limits.heartbeat_default).as_millis() as u64;
         let lease = auth.lease(&pass, now_ms());
-        let subscription = Subscription { matchers, rights, start, heartbeat_ms, lease };
+        let newest_above = (delivery == Delivery::Datagram).then(|| self.log.head().seq);
+        let subscription = Subscription { matchers, rights, start, heartbeat_ms, lease, newest_above };
         Ok(Grant {
             subscription,
             delivery,

@@ -18,7 +18,8 @@ fn what_counting_costs() {
     let cursor = Cursor { epoch: Epoch::from_bits(1), seq: Seq(2) };
     let event = Arc::new(Committed::new(Event { cursor, at_ms: 0, draft }));
     for count in [1, 4, 64] {
-        let items: Vec<Item> = (0..count).map(|_| Item::Event { prev: Seq(1), event: event.clone() }).collect();
+        let items: Vec<Item> =
+            (0..count).map(|_| Item::Event { prev: Seq(1), event: event.clone(), lossy: false }).collect();
         let mut took: Vec<f64> = (0..11)
             .map(|_| {
                 let began = Instant::now();

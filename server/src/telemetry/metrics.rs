@@ -23,7 +23,7 @@ use prometheus_client::{
 };
 
 use super::process;
-use crate::core::Item;
+use crate::core::{Item, Losses};
 
 /// Everything that a hub counts.
 #[derive(Debug)]
@@ -100,6 +100,7 @@ pub struct ShardCounters {
     delivered_bytes: [AtomicU64; Transport::ALL.len()],
     gaps: [AtomicU64; GAP_REASONS.len()],
     endings: [AtomicU64; ENDINGS.len()],
+    let_go: [AtomicU64; LOSSES.len()],
 }
 
 /// Counts a connection as open until it is dropped.
@@ -201,6 +202,7 @@ impl ShardCounters {
             delivered_bytes: zeros(),
             gaps: zeros(),
             endings: zeros(),
+            let_go: zeros(),
         }
     }
 
@@ -238,6 +240,14 @@ impl ShardCounters {
         if events > 0 {
             add(&self.deliveries[transport as usize], events);
             add(&self.delivered_bytes[transport as usize], bytes);
+        }
+    }
+
+    /// So many events were let go of since the shard began, where the newest of a topic wins.
+    pub fn let_go(&self, losses: Losses) {
+        let Losses { superseded, overflowed } = losses;
+        for (counter, count) in self.let_go.iter().zip([superseded, overflowed]) {
+            counter.store(count, Ordering::Relaxed);
         }
     }
 }
@@ -337,7 +347,11 @@ impl prometheus_client::collector::Collector for Sums {
         let bytes = each(&transports, &|shard, at| load(&shard.delivered_bytes[at]));
         counters("delivered_bytes", "Bytes of their data", "transport", &bytes)?;
         let gaps = each(&GAP_REASONS.map(|(_, name)| name), &|shard, at| load(&shard.gaps[at]));
-        counters("gaps_told", "Gaps that feeds were told", "reason", &gaps)
+        counters("gaps_told", "Gaps that feeds were told", "reason", &gaps)?;
+        let let_go = each(&LOSSES, &|shard, at| load(&shard.let_go[at]));
+        let help = "Events that feeds with delivery=datagram let go of before they were sent: a newer one of the topic came, or others \
+                    were too many";
+        counters("events_let_go", help, "why", &let_go)
     }
 }
 
@@ -363,6 +377,7 @@ const ENDINGS: [&str; 11] = [
     "expired",
     "revoked",
 ];
+const LOSSES: [&str; 2] = ["superseded", "overflowed"];
 const GAP_REASONS: [(GapReason, &str); 4] = [
     (GapReason::Evicted, "evicted"),
     (GapReason::NewEpoch, "new_epoch"),

@@ -1,5 +1,6 @@
 //! A feed in a WebTransport session: a stream of frames out, or several, and one control stream in.
 
+mod datagrams;
 mod lanes;
 
 use std::{cell::RefCell, future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
@@ -13,6 +14,7 @@ use fanwire_protocol::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 
+use datagrams::Datagrams;
 use lanes::Lanes;
 
 use super::{
@@ -185,6 +187,12 @@ async fn serve_feed(
                 end_streams(lanes.into_streams()).await;
                 Some(bye)
             }
+            Delivery::Datagram => {
+                let mut datagrams = Datagrams::new(session, stream, grant.cursor.seq);
+                let bye = datagrams.write_feed(&feed).await?;
+                end_streams([datagrams.into_stream()]).await;
+                Some(bye)
+            }
         }
     };
     tokio::select! {
@@ -207,7 +215,7 @@ async fn write_feed(stream: &mut SendStream, feed: &Feed) -> Option<Bye> {
         let mut said = None;
         for item in items.drain(..) {
             let encoded = match item {
-                Item::Event { prev, event } => {
+                Item::Event { prev, event, .. } => {
                     let body = event.frame_body();
                     frame::put_event_head(pieces.own(), prev, body.len());
                     pieces.put(body, &mut chunks);

@@ -43,6 +43,7 @@ enum Source {
     Sse { body: sse::Body, reader: sse::Reader, head: Box<response::Parts> },
     WebTransport { feed: Box<webtransport::Feed>, reader: webtransport::Reader },
     Lanes(Box<webtransport::Lanes>),
+    Datagrams(Box<webtransport::Datagrams>),
 }
 
 impl Connection {
@@ -64,6 +65,9 @@ impl Connection {
                                 Source::WebTransport { feed: Box::new(feed), reader }
                             }
                             Delivery::PerTopic => Source::Lanes(Box::new(webtransport::Lanes::new(feed, bytes_max))),
+                            Delivery::Datagram => {
+                                Source::Datagrams(Box::new(webtransport::Datagrams::new(feed, bytes_max)))
+                            }
                         };
                         Ok(Self::new(options, begin, transport, source))
                     }
@@ -135,17 +139,19 @@ impl Connection {
     fn pop(&mut self) -> Result<Option<Item>, ReceiveError> {
         match &mut self.source {
             Source::Lanes(lanes) => lanes.pop(),
+            Source::Datagrams(datagrams) => datagrams.pop(),
             _ => Ok(self.items.pop_front()),
         }
     }
 
-    /// The next bytes of the feed as they came, neither read nor watched over; none at its end. For measuring: whoever takes them leaves
-    /// nothing sound for [`Connection::next`]. Cancel-safe.
+    /// The next bytes of the feed as they came, neither read nor watched over; where it isn't one stream, its next datagram or the payload
+    /// of its next frame. None at its end. For measuring: whoever takes them leaves nothing sound for [`Connection::next`]. Cancel-safe.
     pub async fn next_bytes(&mut self) -> Result<Option<Bytes>, ReceiveError> {
         match &mut self.source {
             Source::Sse { body, .. } => body.chunk().await.map_err(ReceiveError::Cut),
             Source::WebTransport { feed, .. } => feed.chunk().await,
-            Source::Lanes(_) => Err(Malformed("a feed on several streams has no one order of bytes").into()),
+            Source::Datagrams(datagrams) => datagrams.next_bytes().await,
+            Source::Lanes(lanes) => lanes.next_payload().await,
         }
     }
 
@@ -159,10 +165,11 @@ impl Connection {
         self.times
     }
 
-    /// Up to where the feed is complete, with the items that were handed out.
+    /// Up to where the feed is complete, with the items that were handed out; with [`Delivery::Datagram`] the newest of them.
     pub fn cursor(&self) -> Option<Cursor> {
         match &self.source {
             Source::Lanes(lanes) => lanes.chain().position(),
+            Source::Datagrams(datagrams) => datagrams.newest().position(),
             _ => self.order.position(),
         }
     }
@@ -172,6 +179,7 @@ impl Connection {
         match &self.source {
             Source::WebTransport { feed, .. } => Some(feed.control()),
             Source::Lanes(lanes) => Some(lanes.feed().control()),
+            Source::Datagrams(datagrams) => Some(datagrams.feed().control()),
             Source::Sse { .. } => None,
         }
     }
@@ -180,7 +188,7 @@ impl Connection {
     pub fn head(&self) -> Option<&response::Parts> {
         match &self.source {
             Source::Sse { head, .. } => Some(head),
-            Source::WebTransport { .. } | Source::Lanes(_) => None,
+            Source::WebTransport { .. } | Source::Lanes(_) | Source::Datagrams(_) => None,
         }
     }
 
@@ -188,7 +196,7 @@ impl Connection {
     pub fn last_event_id(&self) -> Option<&str> {
         match &self.source {
             Source::Sse { reader, .. } => Some(reader.last_event_id()),
-            Source::WebTransport { .. } | Source::Lanes(_) => None,
+            Source::WebTransport { .. } | Source::Lanes(_) | Source::Datagrams(_) => None,
         }
     }
 
@@ -198,6 +206,7 @@ impl Connection {
             Source::Sse { reader, .. } => reader.retry(),
             Source::WebTransport { reader, .. } => reader.retry(),
             Source::Lanes(lanes) => lanes.retry(),
+            Source::Datagrams(datagrams) => datagrams.retry(),
         }
     }
 
@@ -207,6 +216,7 @@ impl Connection {
             Source::Sse { body, .. } => body.quic(),
             Source::WebTransport { feed, .. } => Some(feed.quic()),
             Source::Lanes(lanes) => Some(lanes.feed().quic()),
+            Source::Datagrams(datagrams) => Some(datagrams.feed().quic()),
         }
     }
 
@@ -215,13 +225,14 @@ impl Connection {
         match &mut self.source {
             Source::WebTransport { feed, .. } => feed.close().await,
             Source::Lanes(lanes) => lanes.feed_mut().close().await,
+            Source::Datagrams(datagrams) => datagrams.feed_mut().close().await,
             Source::Sse { .. } => {}
         }
     }
 
     fn hand_out(&mut self, item: Item) -> Result<Item, ReceiveError> {
         if self.control
-            && !matches!(self.source, Source::Lanes(_))
+            && !matches!(self.source, Source::Lanes(_) | Source::Datagrams(_))
             && let Err(error) = self.order.check(&item)
         {
             self.over = true;
@@ -259,6 +270,7 @@ impl Source {
                 None => Err(ReceiveError::Ended),
             },
             Self::Lanes(lanes) => lanes.fill().await,
+            Self::Datagrams(datagrams) => datagrams.fill().await,
         }
     }
 }

@@ -36,6 +36,7 @@ mod error;
 mod feed;
 mod http;
 mod item;
+mod newest;
 mod options;
 mod publication;
 mod publish;

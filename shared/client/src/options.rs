@@ -25,7 +25,9 @@ pub struct Options {
     /// The heartbeat to ask for. Default: the hub's, 15 s.
     pub heartbeat: Option<Duration>,
     /// How events come over WebTransport. Default: in order. With [`Delivery::PerTopic`] the cursor says up to where nothing is missing:
-    /// events above it were handed out, and come again on a connection that goes on at it. A [`crate::Feed`] drops those.
+    /// events above it were handed out, and come again on a connection that goes on at it. A [`crate::Feed`] drops those. With
+    /// [`Delivery::Datagram`] events may be missing anywhere once history is through, and each is newer than those before it of its topic;
+    /// the cursor is the newest thing that was handed out, and a connection that goes on at it repairs nothing before it.
     pub delivery: Delivery,
     /// Ask for control messages on SSE. Default: true; without them there are no cursors, no [`crate::Item::Hello`], and events are
     /// [`crate::PlainEvent`]s.

@@ -1,6 +1,7 @@
 //! A feed over WebTransport. [PROTOCOL §5]
 
 mod control;
+mod datagrams;
 mod lanes;
 mod read;
 
@@ -16,7 +17,7 @@ use web_transport_quinn::{
 use crate::{ConnectError, HubError, Options, ReceiveError, dial, target, target::Place};
 
 pub use control::{Control, ControlError};
-pub(crate) use {lanes::Lanes, read::Reader};
+pub(crate) use {datagrams::Datagrams, lanes::Lanes, read::Reader};
 
 /// A session and its feed stream, where it has just one.
 #[derive(Debug)]
@@ -54,15 +55,7 @@ pub(crate) async fn open(options: &Options) -> Result<Feed, ConnectError> {
 impl Feed {
     /// The next bytes of the feed; none at its end. Cancel-safe.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, ReceiveError> {
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            // The first stream is the feed; others are never looked at.
-            none => none.insert(self.session.accept_uni().await.map_err(session_error)?),
-        };
-        match stream.read_chunk(CHUNK_BYTES_MAX, true).await {
-            Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
-            Err(error) => Err(read_error(error)),
-        }
+        chunk(&self.session, &mut self.stream).await
     }
 
     /// The control stream, which is opened with its first request.
@@ -78,6 +71,18 @@ impl Feed {
     pub(crate) async fn close(&mut self) {
         self.session.close(0, b"");
         self.session.closed().await;
+    }
+}
+
+async fn chunk(session: &Session, stream: &mut Option<RecvStream>) -> Result<Option<Bytes>, ReceiveError> {
+    let stream = match stream {
+        Some(stream) => stream,
+        // The first stream is the feed; others are never looked at.
+        none => none.insert(session.accept_uni().await.map_err(session_error)?),
+    };
+    match stream.read_chunk(CHUNK_BYTES_MAX, true).await {
+        Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
+        Err(error) => Err(read_error(error)),
     }
 }
 

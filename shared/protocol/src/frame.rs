@@ -143,6 +143,12 @@ pub fn put_event_head(out: &mut impl BufMut, prev: Seq, body_bytes: usize) {
     put_varint(out, prev.0);
 }
 
+/// How many bytes an `EVENT` frame takes: an [`event_body`] of `body_bytes`, and what [`put_event_head`] puts before it.
+pub fn event_bytes(prev: Seq, body_bytes: usize) -> usize {
+    let payload_bytes = varint_bytes(prev.0) + body_bytes;
+    varint_bytes(EVENT) + varint_bytes(payload_bytes as u64) + payload_bytes
+}
+
 fn put_name(out: &mut BytesMut, name: &str) {
     put_varint(out, name.len() as u64);
     out.extend_from_slice(name.as_bytes());
@@ -274,6 +280,7 @@ mod tests {
             let mut event = sample();
             event.draft.data = data;
             let mut decoder = Decoder::new(1024);
+            assert_eq!(encode(Seq(299), &event).len(), event_bytes(Seq(299), event_body(&event).len()));
             decoder.feed(&encode(Seq(299), &event));
             let frame = decoder.next().unwrap().unwrap();
             assert_eq!(frame.kind, EVENT);

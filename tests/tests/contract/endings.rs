@@ -22,6 +22,12 @@ on_every_way!(@way per_topic PerTopic [
     a_client_that_goes_away_is_noticed_at_once
 ]);
 
+on_every_way!(@way datagram Datagram [
+    silence_is_broken_by_heartbeats_that_carry_the_position,
+    beyond_the_limit_nobody_gets_in,
+    a_client_that_goes_away_is_noticed_at_once
+]);
+
 async fn silence_is_broken_by_heartbeats_that_carry_the_position(way: Way) {
     let hub = TestHub::start();
     let mut options = way.options(&hub).topic("quiet").unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod control;
+mod datagram;
 mod endings;
 mod events;
 mod per_topic;

@@ -18,6 +18,8 @@ on_every_way!(@way per_topic PerTopic [
     a_reader_that_never_reads_is_cut_off
 ]);
 
+on_every_way!(@way datagram Datagram [a_reader_that_never_reads_is_cut_off]);
+
 /// More than sockets and windows hold.
 pub(crate) const EVENTS: usize = 700;
 const EVENT_BYTES: usize = 60_000;

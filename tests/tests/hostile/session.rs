@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fanwire_protocol::frame::{ANSWER, AUTH, BYE, EVENT, HELLO, PUBLISH, SUBSCRIBE, put_varint};
+use fanwire::log::{Class, Retention};
+use fanwire_protocol::frame::{ANSWER, AUTH, BYE, EVENT, HELLO, PING, PUBLISH, SUBSCRIBE, put_varint};
 use fanwire_tests::{
     raw_http3::{RawFeed, RawHttp3, RawSession, closed, frame},
     soon,
@@ -145,6 +146,40 @@ async fn a_flood_of_datagrams_is_nothing() {
     while session.feed.next().await.expect("a feed that goes on").kind != EVENT {}
     memory.grew_within("WebTransport, 20,000 datagrams", MEMORY_MAX);
     drop(http3);
+    witnesses.alone().await;
+}
+
+#[tokio::test]
+async fn datagrams_that_nobody_reads_are_bounded_and_hold_up_nobody() {
+    let mut witnesses = Witnesses::undisturbed(|config| {
+        let kept = Class { bytes_max: 4 << 20, ..Class::default() };
+        config.retention = Retention::new(vec![], kept);
+    })
+    .await;
+    let http3 = RawHttp3::connect(&witnesses.hub).await;
+    // As many as one connection may have.
+    let mut sessions = vec![];
+    for _ in 0..30 {
+        let mut session = http3.session("/events?match_urlpattern=/flood/*&delivery=datagram").await;
+        session.feed.json(PING).await;
+        sessions.push(session);
+    }
+    witnesses.hub.publish_numbers("/flood/0", 0..1_000).await;
+    let memory = Memory::now();
+    for round in 0..12 {
+        for topic in 0..1_500 {
+            witnesses.hub.publish_numbers(&format!("/flood/{topic}"), round..round + 1).await;
+        }
+    }
+    memory.grew_within("WebTransport, 30 feeds of datagrams that nobody reads", MEMORY_MAX);
+    let text = witnesses.hub.running().hub().metrics().to_text();
+    let let_go = |why: &str| {
+        let name = format!("fanwire_events_let_go_total{{why=\"{why}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&*name)).unwrap().parse::<u64>().unwrap()
+    };
+    assert!(let_go("superseded") > 0, "{text}");
+    witnesses.served().await;
+    drop((sessions, http3));
     witnesses.alone().await;
 }
 

@@ -162,8 +162,9 @@ const CRYPTO_BUFFER_BYTES: usize = 16 * 1024;
 /// datagrams that are switched off for WebTransport that is switched off.
 const DATAGRAM_RECEIVE_BYTES: usize = 32 * 1024;
 
-/// Datagrams that aren't sent yet, a connection; older ones are dropped for newer.
-const DATAGRAM_SEND_BYTES: usize = 64 * 1024;
+/// Datagrams that aren't sent yet, a connection; then whoever sends them waits. Little: what waits here can't be replaced by what is
+/// newer. Each counts for 32 bytes more than it has.
+const DATAGRAM_SEND_BYTES: usize = 8 * 1024;
 
 /// What is kept for one handshake that waits to be taken: a client's Initials with a post-quantum key share fit.
 const INCOMING_BYTES_MAX: u64 = 16 * 1024;

@@ -32,6 +32,6 @@ pub use connection::{ConnectionError, Handler, Limit, Peer, serve};
 pub use outgoing::StreamEnd;
 pub use response::{BodyError, HeadError, ResponseSender, ResponseStream};
 pub use webtransport::{
-    AcceptError, CapsuleError, Close, Ended, OpenError, ReadError, RecvStream, SendStream, Session, SessionOffer,
-    WriteError,
+    AcceptError, CapsuleError, Close, DatagramError, Ended, OpenError, ReadError, RecvStream, SendStream, Session,
+    SessionOffer, WriteError,
 };

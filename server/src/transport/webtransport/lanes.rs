@@ -120,7 +120,7 @@ impl<'a> Lanes<'a> {
         for item in items.drain(..) {
             let prev = self.prev;
             let linked = match item {
-                Item::Event { prev, event } => {
+                Item::Event { prev, event, .. } => {
                     self.prev = event.seq();
                     let body = event.frame_body();
                     frame::put_event_head(&mut heads, prev, body.len());

@@ -113,13 +113,7 @@ impl Lanes {
     /// Waits for more. Cancel-safe.
     pub(crate) async fn fill(&mut self) -> Result<(), ReceiveError> {
         match self.more().await? {
-            More::Stream(incoming) => {
-                if self.streams.len() >= STREAMS_MAX {
-                    return Err(Malformed("a feed on more streams than it may have").into());
-                }
-                let decoder = Decoder::new(self.event_bytes_max);
-                self.streams.push(Stream { incoming, decoder, role: None, is_over: false });
-            }
+            More::Stream(incoming) => self.add(incoming)?,
             More::Bytes(index, bytes) => {
                 self.streams[index].decoder.feed(&bytes);
                 let had_begun = self.has_begun;
@@ -139,6 +133,35 @@ impl Lanes {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The payload of the next frame of any stream, neither read nor joined with the others. For measuring. Cancel-safe.
+    pub(crate) async fn next_payload(&mut self) -> Result<Option<Bytes>, ReceiveError> {
+        loop {
+            for stream in &mut self.streams {
+                if let Some(frame) = stream.decoder.next()? {
+                    self.has_begun |= frame.kind == frame::HELLO;
+                    return Ok(Some(frame.payload));
+                }
+            }
+            match self.more().await? {
+                More::Stream(incoming) => self.add(incoming)?,
+                More::Bytes(index, bytes) => self.streams[index].decoder.feed(&bytes),
+                More::End(index) => self.streams[index].is_over = true,
+            }
+            if !self.streams.is_empty() && self.streams.iter().all(|stream| stream.is_over) {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn add(&mut self, incoming: RecvStream) -> Result<(), ReceiveError> {
+        if self.streams.len() >= STREAMS_MAX {
+            return Err(Malformed("a feed on more streams than it may have").into());
+        }
+        let decoder = Decoder::new(self.event_bytes_max);
+        self.streams.push(Stream { incoming, decoder, role: None, is_over: false });
         Ok(())
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct Script {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) says: Vec<Say>,
+    /// What comes in datagrams, on WebTransport, before all that is said.
+    pub(crate) datagrams: Vec<Vec<Say>>,
     /// So many bytes of what is said come at a time.
     pub(crate) chunk_bytes: usize,
     /// What is said breaks off after so many bytes.
@@ -65,7 +67,8 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn feed(says: Vec<Say>, then: Then) -> Self {
         let headers = vec![("content-type", "text/event-stream".to_owned())];
-        Self { status: 200, headers, says, chunk_bytes: usize::MAX, bytes_max: usize::MAX, then }
+        let datagrams = vec![];
+        Self { status: 200, headers, says, datagrams, chunk_bytes: usize::MAX, bytes_max: usize::MAX, then }
     }
 
     pub(crate) fn answer(status: u16, headers: Vec<(&'static str, String)>, body: &str) -> Self {
@@ -74,23 +77,28 @@ impl Script {
 
     /// The bytes, in the pieces in which they come.
     fn chunks(&self, frames: bool) -> Vec<Bytes> {
-        let mut bytes = Vec::new();
-        for say in &self.says {
-            match say {
-                Say::Raw(raw) => bytes.extend_from_slice(raw),
-                Say::Message(message) if frames => bytes.extend_from_slice(&message_frame(message)),
-                Say::Event { prev, event } if frames => {
-                    let body = frame::event_body(event);
-                    frame::put_event_head(&mut bytes, *prev, body.len());
-                    bytes.extend_from_slice(&body);
-                }
-                Say::Message(message) => bytes.extend_from_slice(&sse::control_message(message)),
-                Say::Event { event, .. } => bytes.extend_from_slice(&sse::event_with_control_id(event)),
-            }
-        }
+        let mut bytes = said(&self.says, frames);
         bytes.truncate(self.bytes_max);
         bytes.chunks(self.chunk_bytes).map(Bytes::copy_from_slice).collect()
     }
+}
+
+fn said(says: &[Say], frames: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for say in says {
+        match say {
+            Say::Raw(raw) => bytes.extend_from_slice(raw),
+            Say::Message(message) if frames => bytes.extend_from_slice(&message_frame(message)),
+            Say::Event { prev, event } if frames => {
+                let body = frame::event_body(event);
+                frame::put_event_head(&mut bytes, *prev, body.len());
+                bytes.extend_from_slice(&body);
+            }
+            Say::Message(message) => bytes.extend_from_slice(&sse::control_message(message)),
+            Say::Event { event, .. } => bytes.extend_from_slice(&sse::event_with_control_id(event)),
+        }
+    }
+    bytes
 }
 
 pub(crate) fn message_frame(message: &Message) -> Bytes {
@@ -349,6 +357,9 @@ async fn accept_webtransport(endpoint: quinn::Endpoint, room: Room) {
             }
             let session = request.ok().await.unwrap();
             tokio::spawn(control(session.clone(), room.clone()));
+            for says in &script.datagrams {
+                session.send_datagram(said(says, true).into()).unwrap();
+            }
             let mut feed = session.open_uni().await.unwrap();
             for chunk in script.chunks(true) {
                 let _ = feed.write_all(&chunk).await;

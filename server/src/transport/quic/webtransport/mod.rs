@@ -14,7 +14,7 @@ mod stream;
 
 pub use capsule::CapsuleError;
 pub use offer::{AcceptError, SessionOffer};
-pub use session::{OpenError, Session};
+pub use session::{DatagramError, OpenError, Session};
 pub use stream::{ReadError, RecvStream, SendStream, WriteError};
 pub(super) use {
     capsule::Parser as CapsuleParser,

@@ -124,7 +124,7 @@ impl Routes {
         }
     }
 
-    /// Datagrams have no use yet: they are counted and dropped.
+    /// Datagrams of a peer have no use: they are counted and dropped.
     pub(in super::super) fn datagram(&self) {
         self.0.datagrams_dropped.set(self.0.datagrams_dropped.get() + 1);
     }
