@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::{
     contest::{self, Contestant, Elsewhere, Hub, Series, Turn, Watcher},
     link::Link,
-    load::Access,
+    load::{Access, Kind},
     report::{self, Contest},
     scenario::Scenario,
     table,
@@ -33,7 +33,7 @@ pub struct Bench {
     #[arg(long, short, value_name = "SCENARIO", default_values_t = ["broadcast".to_owned()])]
     scenario: Vec<String>,
 
-    /// Only these ways: sse-h1, sse-h1-tls, sse-h2c, sse-h2, sse-h3, webtransport
+    /// Only these ways: sse-h1, sse-h1-tls, sse-h2c, sse-h2, sse-h3, webtransport, webtransport-per-topic, webtransport-datagram
     #[arg(long, short, value_name = "WAY", value_delimiter = ',')]
     transport: Vec<Way>,
 
@@ -191,6 +191,10 @@ impl Bench {
             chosen => chosen.contains(way),
         };
         let ways: Vec<Way> = Way::HUB.into_iter().filter(wanted).collect();
+        for way in &ways {
+            let waits = scenario.kind() == Kind::Feed && scenario.rate.is_none();
+            ensure!(!waits || way.is_lossless(), "{way} may lose what the publisher of {} waits for", scenario.name);
+        }
         if let Some(url) = &self.url {
             let access = self.access(url);
             let (http, https) = sides(url, &access)?;

@@ -30,7 +30,7 @@ pub trait Contestant {
     fn way(&self) -> Way;
     /// Whether every subscriber is meant to get every event, so that a loss is a fault of the bench or of the hub.
     fn is_lossless(&self) -> bool {
-        true
+        self.way().is_lossless()
     }
     /// Starts it for one turn.
     fn start(&self, scenario: &Scenario) -> Result<Started>;

@@ -135,7 +135,15 @@ impl Run {
         let mut scenario = Scenario::load("broadcast")?;
         scenario.seconds = 4.0;
         let peers = [Kind::SendLoop, Kind::UdpLoop, Kind::Nchan, Kind::Axum];
-        let ways = ["sse-h1", "sse-h1-tls", "sse-h2", "sse-h3", "webtransport", "webtransport-datagram"];
+        let ways = [
+            "sse-h1",
+            "sse-h1-tls",
+            "sse-h2",
+            "sse-h3",
+            "webtransport",
+            "webtransport-per-topic",
+            "webtransport-datagram",
+        ];
         let all = self.contest(scenario, &peers, &ways, self.rounds)?;
         let cpu: &dyn Fn(&Turn) -> Option<f64> = &Turn::cpu_us;
         let p99: &dyn Fn(&Turn) -> Option<f64> = &|turn| turn.outcome.latency.quantile_ms(0.99);

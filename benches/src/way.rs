@@ -22,6 +22,12 @@ pub enum Way {
     /// WebTransport, one ordered stream.
     #[serde(rename = "webtransport")]
     WebTransport,
+    /// The same, with the topics on several streams.
+    #[serde(rename = "webtransport-per-topic")]
+    PerTopic,
+    /// The same, in datagrams, of which some may be lost.
+    #[serde(rename = "webtransport-datagram")]
+    Datagram,
     /// Plain datagrams of UDP, each acknowledged: no hub has it; it is the floor under the last ones.
     #[serde(rename = "udp")]
     Udp,
@@ -29,8 +35,16 @@ pub enum Way {
 
 impl Way {
     /// Those that a hub has.
-    pub const HUB: [Self; 6] =
-        [Self::SseH1, Self::SseH1Tls, Self::SseH2c, Self::SseH2, Self::SseH3, Self::WebTransport];
+    pub const HUB: [Self; 8] = [
+        Self::SseH1,
+        Self::SseH1Tls,
+        Self::SseH2c,
+        Self::SseH2,
+        Self::SseH3,
+        Self::WebTransport,
+        Self::PerTopic,
+        Self::Datagram,
+    ];
 
     /// Its name on the command line and in tables.
     pub fn name(self) -> &'static str {
@@ -41,6 +55,8 @@ impl Way {
             Self::SseH2 => "sse-h2",
             Self::SseH3 => "sse-h3",
             Self::WebTransport => "webtransport",
+            Self::PerTopic => "webtransport-per-topic",
+            Self::Datagram => "webtransport-datagram",
             Self::Udp => "udp",
         }
     }
@@ -52,12 +68,21 @@ impl Way {
 
     /// Whether its connections share UDP sockets.
     pub fn is_quic(self) -> bool {
-        matches!(self, Self::SseH3 | Self::WebTransport)
+        matches!(self, Self::SseH3 | Self::WebTransport | Self::PerTopic | Self::Datagram)
+    }
+
+    /// Whether every subscriber is meant to get every event.
+    pub fn is_lossless(self) -> bool {
+        !matches!(self, Self::Datagram | Self::Udp)
     }
 
     /// What the feed's query says besides its topics.
     pub fn query(self) -> &'static [(&'static str, &'static str)] {
-        &[]
+        match self {
+            Self::PerTopic => &[("delivery", "per-topic")],
+            Self::Datagram => &[("delivery", "datagram")],
+            _ => &[],
+        }
     }
 
     pub(crate) fn transport(self) -> Option<Transport> {
@@ -67,7 +92,7 @@ impl Way {
             Self::SseH1Tls => Some(Transport::SseH1),
             Self::SseH2c | Self::SseH2 => Some(Transport::SseH2),
             Self::SseH3 => Some(Transport::SseH3),
-            Self::WebTransport => Some(Transport::WebTransport),
+            Self::WebTransport | Self::PerTopic | Self::Datagram => Some(Transport::WebTransport),
         }
     }
 }
