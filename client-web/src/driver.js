@@ -115,7 +115,7 @@ export class Driver {
   request(particulars) {
     const { url, types, environment } = this;
     const { withCredentials = false, heartbeat, token } = this.options;
-    return { url, types, environment, withCredentials, heartbeat, tokens: token === undefined ? null : () => this.tokens(), ...particulars };
+    return { driver: this, url, types, environment, withCredentials, heartbeat, tokens: token === undefined ? null : () => this.tokens(), ...particulars };
   }
 
   /** @param {Action} action */

@@ -26,6 +26,8 @@ const CLOSED = /** @type {const} */ (2);
  * @property {import('./token.js').TokenProvider} [token] a JWT, or what gives one: asked before the first connection, again some seconds
  *   before it expires, and when it is refused. With it SSE is read with fetch
  * @property {'native' | 'fetch'} [sse] how SSE is read; `native`, the browser's EventSource, unless there is a token
+ * @property {'ordered' | 'per-topic' | 'datagram'} [delivery] how events come over WebTransport; over SSE always in order. `per-topic`: in order within
+ *   each topic, so that what one loses holds up no other. `datagram`: what is lost isn't sent again, and the newest of a topic wins
  * @property {string} [lastEventId] where to start: a cursor, a publisher's id, or `earliest`; without it the feed starts now
  * @property {boolean} [withCredentials] send cookies to another origin
  * @property {AbortSignal} [signal] closes the feed

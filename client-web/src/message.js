@@ -18,6 +18,7 @@ import { parseCursor } from './cursor.js';
  * @property {string | null} id the publisher's id
  * @property {string} type `message` where the publisher gave none
  * @property {string | Uint8Array} data
+ * @property {boolean} [isLoose] it comes before something older, or after something newer: `loose.js`
  */
 /** @typedef {Hello | Gap | Ping | Bye | FeedEvent} Message */
 

@@ -299,11 +299,17 @@ test('WebTransport: it has no cookies, so a feed that needs them is asked for as
   assert.deepEqual(await authOf({ url, tokens: tokensOf(async () => 'x') }), ['inband']);
 });
 
-test('WebTransport: it asks for one stream, which is all that it reads', async () => {
-  const url = new URL('https://hub.example/events?topic=a&delivery=per-topic');
-  connectWebTransport(request({ WebTransport: FakeWebTransport, fetch: discovery(offer) }, { url }));
-  await turn();
-  assert.equal(new URL(FakeWebTransport.all.at(-1).url).searchParams.get('delivery'), null);
+test('WebTransport: it asks for what it can read', async () => {
+  for (const [inUrl, given, asked] of [
+    [null, undefined, null], ['per-topic', undefined, 'per-topic'], ['datagram', 'per-topic', 'per-topic'],
+    ['ordered', 'datagram', 'datagram'], ['per-topic', 'ordered', null], ['pigeon', undefined, null],
+  ]) {
+    const url = new URL('https://hub.example/events?topic=a');
+    if (inUrl) url.searchParams.set('delivery', inUrl);
+    connectWebTransport(request({ WebTransport: FakeWebTransport, fetch: discovery(offer) }, { url, driver: { options: { delivery: given } } }));
+    await turn();
+    assert.equal(new URL(FakeWebTransport.all.at(-1).url).searchParams.get('delivery'), asked);
+  }
 });
 
 test('WebTransport: a token that the hub refuses is asked for anew, and one that stays the same is the end', async () => {

@@ -25,6 +25,7 @@
  * @property {unknown} [offer] what the hub said of its WebTransport before; without it, it is to be asked
  * @property {(offer: unknown) => void} [onOffer] what it says now
  * @property {(() => Promise<import('../token.js').Tokens>) | null} tokens where to get what to show
+ * @property {Pick<import('../driver.js').Driver, 'options' | 'negotiation'>} [driver] whom another delivery concerns
  * @property {(message: Message) => void} onMessage in the feed's order; never again after `onEnd` or `close()`
  * @property {(end: End) => void} onEnd once, and never after `close()`
  */

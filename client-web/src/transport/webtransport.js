@@ -83,8 +83,11 @@ export function connectWebTransport(request) {
     const token = await tokens?.get();
     if (isOver) return;
     const { searchParams } = feedUrl(request);
-    // This client reads one stream; on others a hub that delivers per topic would bring what nobody sees.
-    searchParams.delete('delivery');
+    // What isn't known a hub would bring where nobody sees it.
+    const delivery = request.driver?.options.delivery ?? `${searchParams.get('delivery')}`;
+    const reader = READERS.get(delivery);
+    if (reader) searchParams.set('delivery', delivery);
+    else searchParams.delete('delivery');
     // A browser sends no header with it, and a URL is written down in too many places.
     if (token !== undefined) searchParams.set('auth', 'inband');
     // It sends no cookies either: better no feed than one without what they let the page see.
@@ -99,7 +102,7 @@ export function connectWebTransport(request) {
       (error) => isAsking || finish({ reason: reasonOf(error) }),
     );
     // What reads it is loaded while it connects.
-    const reading = Promise.all([import('./feed.js'), import('../frames.js')]);
+    const reading = Promise.all([reader?.() ?? import('./feed.js'), import('../frames.js'), reader && import('../loose.js')]);
     reading.catch(() => {});
     await session.ready;
     isReady = true;
@@ -109,7 +112,8 @@ export function connectWebTransport(request) {
     }
     // Why it is refused comes as the feed's BYE.
     if (token !== undefined) ask(AUTH, { token }).catch(() => {});
-    const [{ readSession }] = await reading;
+    const [{ readSession }, , loose] = await reading;
+    if (request.driver) loose?.loosen(request.driver.negotiation);
     await readSession(session, (message, changed) => {
       if (changed !== undefined) control?.then((stream) => stream.shows(changed), () => {});
       const isRefused = message.name === 'bye' && message.code === UNAUTHORIZED && token !== undefined;
@@ -177,6 +181,11 @@ function endOf(info) {
   return { reason, code, isTerminal: TERMINAL_CODES.has(code) };
 }
 
+/** What reads a session where the feed isn't one ordered stream. [PROTOCOL §5.6, §5.7] */
+const READERS = new Map([
+  ['per-topic', () => import('./lanes.js')],
+  ['datagram', () => import('./datagrams.js')],
+]);
 /** `bad_request` and `unauthorized`. [PROTOCOL §3.5] */
 const TERMINAL_CODES = new Set([2, 3]);
 const UNAUTHORIZED = 3;
