@@ -57,6 +57,25 @@ test('React: StrictMode opens one connection, and the events come once', async (
   assert.equal(sse.connections.length, 1);
 });
 
+test('React: a component that a hot reload puts up again, with its new code, has its feed still', async (t) => {
+  const { sse, options } = fakes();
+  const got = [];
+  const version = (name) => () => {
+    useFanwire('/events?topic=a', { ...options, onMessage: (event) => got.push(`${name} ${event.data}`) });
+    return name;
+  };
+  const { container, render } = await reactRoot(t);
+  await render(createElement(StrictMode, null, createElement(version('old'))));
+  await act(() => sse.last.hello(0));
+  await act(() => sse.last.event(1));
+  // Another function is another component: the old one is taken down.
+  await render(createElement(StrictMode, null, createElement(version('new'))));
+  assert.equal(container.textContent, 'new');
+  await later(300);
+  await act(() => sse.last.event(2));
+  assert.deepEqual([got, sse.connections.length, sse.last.isClosed], [['old 1', 'new 2'], 1, false]);
+});
+
 test('React: listeners are those of the newest render, and rendering opens nothing', async (t) => {
   const { sse, options } = fakes();
   const got = [];
