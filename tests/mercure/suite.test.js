@@ -1,5 +1,5 @@
-// The protocol's public conformance suite, in Chromium, against this hub. It isn't ours, and no part of this repository:
-// MERCURE_SUITE names the directory of its mercure.spec.ts, `conformance-tests` of github.com/dunglas/mercure.
+// The protocol's public conformance suites, in Chromium, against this hub. They aren't ours, and no part of this repository: MERCURE_SUITE and
+// MERCURE_0X_SUITE name the directories of their mercure.spec.ts, `conformance-tests` of github.com/dunglas/mercure, of 1.0 and of a version before.
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
@@ -12,21 +12,30 @@ import { startHub } from '../browser/support/hub.js';
 import { Process } from '../browser/support/process.js';
 import { within } from '../browser/support/wait.js';
 
-const suite = process.env.MERCURE_SUITE;
 const chromium = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
-const skip = !suite ? 'MERCURE_SUITE names no directory' : !existsSync(chromium) && `no Chromium at ${chromium}`;
+/** With the secret of their tokens, so that they count. */
+const FLAGS = ['--allow-anonymous', '--token-secret', '!ChangeThisMercureHubJWTSecretKey!'];
+const SUITES = {
+  MERCURE_SUITE: [...FLAGS, '--resource', 'https://localhost/.well-known/mercure', '--token-issuer', 'https://localhost'],
+  MERCURE_0X_SUITE: [...FLAGS, '--mercure-0x', 'http', '--token-mercure-0x', 'publish,subscribe'],
+};
 
-test('the public conformance suite passes in Chromium', { skip, timeout: 180_000 }, async (t) => {
-  // With the issuer and the secret of its tokens, so that they count.
-  const flags = ['--allow-anonymous', '--resource', 'https://localhost/.well-known/mercure', '--token-issuer', 'https://localhost'];
-  const hub = await startHub(t, { flags: [...flags, '--token-secret', '!ChangeThisMercureHubJWTSecretKey!'] });
+for (const [variable, flags] of Object.entries(SUITES)) {
+  const suite = process.env[variable];
+  const skip = !suite ? `${variable} names no directory` : !existsSync(chromium) && `no Chromium at ${chromium}`;
+  test(`the public conformance suite of ${variable} passes in Chromium`, { skip, timeout: 180_000 }, (t) => passes(t, suite ?? '', flags));
+}
+
+/** @param {import('node:test').TestContext} t @param {string} suite @param {string[]} flags */
+async function passes(t, suite, flags) {
+  const hub = await startHub(t, { flags });
   // Where its imports find this package's modules.
   const directory = fileURLToPath(new URL('.suite/', import.meta.url));
   await rm(directory, { recursive: true, force: true });
   await mkdir(directory);
   t.after(() => rm(directory, { recursive: true, force: true }));
   // npm sets the directory that it was called from.
-  await copyFile(resolve(process.env.INIT_CWD ?? '.', suite ?? '', 'mercure.spec.ts'), `${directory}mercure.spec.ts`);
+  await copyFile(resolve(process.env.INIT_CWD ?? '.', suite, 'mercure.spec.ts'), `${directory}mercure.spec.ts`);
   await writeFile(`${directory}playwright.config.mjs`, `export default ${JSON.stringify(configuration(hub.http))};\n`);
   const cli = createRequire(import.meta.url).resolve('@playwright/test/cli');
   const environment = { ...process.env, CUSTOM_ID: '1', NODE_TEST_CONTEXT: undefined };
@@ -38,7 +47,7 @@ test('the public conformance suite passes in Chromium', { skip, timeout: 180_000
   assert.deepEqual(failures(report), []);
   assert.equal(code, 0, run.stderr);
   assert.ok(report.stats.expected > 0, 'the suite has no tests');
-});
+}
 
 /** As the suite's own, for the one browser that Playwright can drive as it is installed here. @param {string} baseURL */
 function configuration(baseURL) {
