@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { browserTest } from './support/browsers.js';
 import { feedUrl, openFeed, visit } from './support/feed.js';
 import { startHub } from './support/hub.js';
+import { startUdpRelay } from './support/relay.js';
+import { until } from './support/wait.js';
 
 const TOPICS = 40;
 const topicOf = (number) => `t/${number % TOPICS}`;
@@ -31,6 +33,28 @@ browserTest('per-topic: each topic comes in order, none lost, none twice, and SS
   await hub.publishLines(drafts(2000, 2040));
   const after = await rest.received(40);
   assert.deepEqual(after.map(({ data }) => Number(data)), Array.from({ length: 40 }, (_, i) => 2000 + i));
+});
+
+browserTest('per-topic: a client that loses UDP in mid-stream goes on over SSE and back, with each event once', async (t, { page }) => {
+  const hub = await startHub(t);
+  const relay = await startUdpRelay(t, hub.tlsPort);
+  await visit(page, hub.http);
+  const feed = await openFeed(page, { kind: 'client', delivery: 'per-topic', url: feedUrl('*'), heartbeat: 1, connectTimeoutMs: 1500, relay: relay.port });
+  const over = (transport) => until(`${transport} delivers`, async () => (await feed.state()).transport === transport, 15_000);
+  await over('webtransport');
+  const publish = async (from, to) => {
+    for (; from < to; from += 20) await hub.publishLines(drafts(from, from + 20));
+  };
+  await Promise.all([publish(0, 600), until('some have come', async () => (await feed.state()).records.length > 100).then(() => relay.cut())]);
+  await over('sse');
+  await publish(600, 800);
+  relay.mend();
+  await over('webtransport');
+  await publish(800, 1000);
+  const records = await feed.received(1000, 15_000);
+  assert.equal(records.length, 1000);
+  for (const numbers of byTopic(records)) assert.deepEqual(numbers, Array.from({ length: 25 }, (_, i) => (numbers[0] % TOPICS) + i * TOPICS));
+  assert.deepEqual((await feed.state()).controls.filter(({ gap }) => gap), []);
 });
 
 browserTest('datagram: history comes whole, and then each topic comes to its newest', async (t, { page }) => {
