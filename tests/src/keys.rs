@@ -96,10 +96,14 @@ impl TestHub {
     /// A hub that wants tokens of [`ISSUER`] from everyone, with a configuration that is changed first.
     pub fn with_keys(change: impl FnOnce(&mut HubConfig)) -> Self {
         Self::with(|config| {
-            config.auth =
-                Config { issuers: vec![ISSUER.config()], resource: RESOURCE.to_owned(), ..config.auth.clone() };
+            config.auth = Self::auth_with_keys();
             change(config);
         })
+    }
+
+    /// The keys of [`ISSUER`], for tokens of [`RESOURCE`].
+    pub fn auth_with_keys() -> Config {
+        Config { issuers: vec![ISSUER.config()], resource: RESOURCE.to_owned(), ..Config::default() }
     }
 }
 

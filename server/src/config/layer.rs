@@ -144,6 +144,11 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_SUBSCRIBERS_MAX", value_name = "COUNT")]
     pub subscribers_max: Option<usize>,
 
+    /// The most of them that one client has, known by its token's subject, or by its address where it shows none
+    /// [default: 20000; on loopback without keys as many as there may be]
+    #[arg(long, env = "FANWIRE_SUBSCRIBERS_PER_CLIENT_MAX", value_name = "COUNT")]
+    pub subscribers_per_client_max: Option<usize>,
+
     /// Tell who is subscribed, to those whose tokens grant it: as private events, and as a list
     #[arg(long, env = "FANWIRE_SUBSCRIPTIONS", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub subscriptions: Option<bool>,
@@ -225,6 +230,7 @@ impl Layer {
             connections_per_address_max: self.connections_per_address_max.or(lower.connections_per_address_max),
             publish_rate_max: self.publish_rate_max.or(lower.publish_rate_max),
             subscribers_max: self.subscribers_max.or(lower.subscribers_max),
+            subscribers_per_client_max: self.subscribers_per_client_max.or(lower.subscribers_per_client_max),
             subscriptions: self.subscriptions.or(lower.subscriptions),
             subscriptions_max: self.subscriptions_max.or(lower.subscriptions_max),
             history_events_max: self.history_events_max.or(lower.history_events_max),

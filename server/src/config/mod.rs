@@ -224,7 +224,12 @@ impl Config {
         // A hub for trying is for this machine alone, and may be tried as hard as its owner likes.
         let for_trying = config.is_loopback_only() && config.auth.issuers.is_empty();
         let rate = if for_trying { 0 } else { config.limits.publish_rate_max };
-        let limits = hub::Limits { publish_rate_max: layer.publish_rate_max.unwrap_or(rate), ..config.limits };
+        let seats = if for_trying { config.limits.subscribers_max } else { config.limits.subscribers_per_client_max };
+        let limits = hub::Limits {
+            publish_rate_max: layer.publish_rate_max.unwrap_or(rate),
+            subscribers_per_client_max: layer.subscribers_per_client_max.unwrap_or(seats),
+            ..config.limits
+        };
         let config = Self { limits, ..config };
         let keys = KeyWindow::default();
         let keys = KeyWindow {

@@ -16,6 +16,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::{Edge, refusal::ErrorBody};
 use crate::{
+    admission::Source,
     auth::Pass,
     hub::{Hub, Publication, PublicationKey, Published, Refused, publication_from_form, publication_from_json},
 };
@@ -38,10 +39,8 @@ pub(super) async fn publish(hub: &Hub, pass: &Pass, head: &Parts, body: Body) ->
     // Before anything of the body is read.
     pass.check_publisher()?;
     let limits = hub.limits();
-    let Some(&PeerAddress(from)) = head.extensions.get() else {
-        return Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a request from nowhere"));
-    };
-    let meter = |events| hub.meter(&pass.publisher(), from.into(), events);
+    let from = source_of(head)?;
+    let meter = |events| hub.meter(&pass.publisher(), from, events);
     let key = idempotency_key(&head.headers)?;
     let one = async |publication: Publication| {
         pass.check_publish(publication.draft.topics())?;
@@ -76,6 +75,12 @@ pub(super) async fn publish(hub: &Hub, pass: &Pass, head: &Parts, body: Body) ->
             Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
         }
     }
+}
+
+/// Where a request comes from.
+pub(super) fn source_of(head: &Parts) -> Result<Source, Refused> {
+    let nowhere = || Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a request from nowhere");
+    head.extensions.get().map(|&PeerAddress(address)| address.into()).ok_or_else(nowhere)
 }
 
 /// Publishes each line that is an event; one that isn't doesn't keep the others back. A line has its own key, or the request's and

@@ -15,7 +15,7 @@ use super::{
     AuthMode, Edge,
     access::MERCURE_LAST_EVENT_ID,
     is_events_path,
-    publish::{content_type, read},
+    publish::{content_type, read, source_of},
     refusal::RefusedCode,
 };
 use crate::hub::{Asked, FeedRequest, Grant, Hub, Refused};
@@ -85,7 +85,7 @@ async fn subscribe(edge: &Edge, browser: bool, head: &Parts, body: Option<Body>)
     // Here there is no other.
     request.delivery = Delivery::Ordered;
     let control = request.control;
-    let grant = edge.hub.subscribe(request, &edge.auth, pass).await?;
+    let grant = edge.hub.subscribe(request, &edge.auth, pass, source_of(head)?).await?;
     let open = OpenFeed { grant, control, browser, retry_ms: limits.retry.as_millis() as u64 };
     Ok(feed(open, method))
 }

@@ -7,11 +7,13 @@ mod meter;
 mod patterns;
 mod refused;
 mod reserved;
+mod seats;
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -31,6 +33,7 @@ use crate::{
 };
 
 use meter::Meter;
+use seats::{Full, Seats};
 
 pub use draft::{publication_from_form, publication_from_json};
 pub(crate) use feed_request::insert;
@@ -39,6 +42,7 @@ pub use form::form_pairs;
 pub(crate) use patterns::COMPILED_A_TURN;
 pub use patterns::Patterns;
 pub use refused::Refused;
+pub use seats::Seat;
 
 /// The hub, above every transport and below none.
 #[derive(Debug)]
@@ -50,7 +54,7 @@ pub struct Hub {
     metrics: Arc<Metrics>,
     /// Who is subscribed, where that is told.
     subscriptions: Option<Arc<Subscriptions>>,
-    subscribers: Arc<AtomicUsize>,
+    seats: Arc<Seats>,
     /// Bytes of bodies that may still come.
     bodies: Semaphore,
     draining: AtomicBool,
@@ -63,6 +67,9 @@ pub struct Limits {
     pub event: fanwire_protocol::Limits,
     /// The most feeds that are open at a time. Each costs some 4 KiB on HTTP/1.1 and some 60 KiB on QUIC.
     pub subscribers_max: usize,
+    /// The most of them that one client has: the subject of a token, or an address for those who show none. Behind a proxy everybody has the
+    /// proxy's.
+    pub subscribers_per_client_max: usize,
     /// The most different URL patterns and URI templates that are in use at a time. Each event is compared with each, on each shard:
     /// some 50 ns, or up to 200 µs where both pattern and topic were made to take long. Each costs from 1 KiB to some 100 KiB.
     pub patterns_max: usize,
@@ -96,6 +103,7 @@ impl Default for Limits {
         Self {
             event,
             subscribers_max: 100_000,
+            subscribers_per_client_max: 20_000,
             patterns_max: patterns::COUNT_MAX,
             query_bytes_max: 3 * Matchers::COUNT_MAX * (Pattern::BYTES_MAX + 32),
             heartbeat_default: Duration::from_secs(15),
@@ -157,10 +165,6 @@ pub struct Published {
     pub repeated: bool,
 }
 
-/// A subscriber's place among [`Limits::subscribers_max`], for as long as it lives.
-#[derive(Debug)]
-pub struct Seat(Arc<AtomicUsize>);
-
 impl Grant {
     /// What to open, whom it is for, and what is to be kept for as long as it is open. The rest is for the answer only.
     pub fn into_feed(self) -> (Subscription, Holder, Arc<Seat>) {
@@ -173,6 +177,7 @@ impl Hub {
     pub fn new(log: SharedLog, limits: Limits, url: HubUrl, metrics: Arc<Metrics>) -> Self {
         let bodies = Semaphore::new(limits.bodies_bytes_max);
         let patterns = Patterns::new(url, limits.patterns_max);
+        let seats = Seats::new(limits.subscribers_max, limits.subscribers_per_client_max);
         // A batch that is as long as it may be can be published at once, however low the rate.
         let burst = limits.publish_rate_max.max(limits.batch_lines_max.try_into().unwrap_or(u32::MAX));
         let meter = Meter::new(limits.publish_rate_max, burst, Instant::now());
@@ -183,7 +188,7 @@ impl Hub {
             meter,
             metrics,
             subscriptions: None,
-            subscribers: Arc::default(),
+            seats: Arc::new(seats),
             bodies,
             draining: AtomicBool::new(false),
         }
@@ -232,7 +237,7 @@ impl Hub {
 
     /// How many feeds are open.
     pub fn subscribers(&self) -> usize {
-        self.subscribers.load(Ordering::Relaxed)
+        self.seats.count()
     }
 
     /// Room for some bytes of a request's body, for as long as they are held.
@@ -244,11 +249,7 @@ impl Hub {
     /// Lets somebody publish so many events, unless that is more than one publisher may in this time. `publisher` is the name of
     /// [`Pass::publisher`]; who has none is known by the address that it publishes from.
     pub fn meter(&self, publisher: &str, from: Source, events: usize) -> Result<(), Refused> {
-        let taken = match publisher {
-            // No publisher's name begins so.
-            "" => self.meter.take(&format!("@{from}"), events, Instant::now()),
-            name => self.meter.take(name, events, Instant::now()),
-        };
+        let taken = self.meter.take(&name_of_client(publisher, from), events, Instant::now());
         taken.map_err(|after| Refused::rate_limited(self.limits.publish_rate_max, after))
     }
 
@@ -304,13 +305,22 @@ impl Hub {
         Ok(published.collect())
     }
 
-    /// Grants a feed to whoever has this pass, or says why not.
-    pub async fn subscribe(&self, request: FeedRequest, auth: &Auth, pass: Pass) -> Result<Grant, Refused> {
+    /// Grants a feed to whoever has this pass and comes from this address, or says why not.
+    pub async fn subscribe(
+        &self,
+        request: FeedRequest,
+        auth: &Auth,
+        pass: Pass,
+        from: Source,
+    ) -> Result<Grant, Refused> {
         if self.is_draining() {
             return Err(Refused::draining());
         }
         pass.check_subscribe()?;
-        let seat = self.take_seat()?;
+        let seat = self.seats.take(&name_of_client(&pass.publisher(), from)).map_err(|full| match full {
+            Full::All => Refused::too_many_subscribers(),
+            Full::OfOne => Refused::too_many_of_one_client(),
+        })?;
         self.check_subscriptions(request.matchers.as_slice().len())?;
         let FeedRequest { matchers, last_event_id, replay, heartbeat, control: _, delivery } = request;
         let rights = pass.feed_rights();
@@ -337,20 +347,11 @@ impl Hub {
             seat: Arc::new(seat),
         })
     }
-
-    fn take_seat(&self) -> Result<Seat, Refused> {
-        let seat = Seat(self.subscribers.clone());
-        if self.subscribers.fetch_add(1, Ordering::Relaxed) >= self.limits.subscribers_max {
-            return Err(Refused::too_many_subscribers());
-        }
-        Ok(seat)
-    }
 }
 
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+/// Whoever has no name is known by where it comes from. No name of [`Pass::publisher`] begins so.
+fn name_of_client(name: &str, from: Source) -> Cow<'_, str> {
+    if name.is_empty() { Cow::Owned(format!("@{from}")) } else { Cow::Borrowed(name) }
 }
 
 /// A random name as a UUID of version 4. [RFC 9562 §5.4]

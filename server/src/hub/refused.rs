@@ -59,6 +59,12 @@ impl Refused {
         Self::later("too_many_connections", "the hub has as many subscribers as it may have")
     }
 
+    pub(super) fn too_many_of_one_client() -> Self {
+        let message = "this client has as many feeds as one may have";
+        let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", message);
+        Self { retry_after: Some(RETRY_AFTER), ..refused }
+    }
+
     pub(super) fn too_many_patterns() -> Self {
         Self::later("too_many_patterns", "the feeds of this hub have as many different patterns as they may have")
     }

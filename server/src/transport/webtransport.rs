@@ -49,7 +49,7 @@ pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, 
         Ok(session) => session,
         Err(error) => return tracing::debug!(%peer, %error, "session not opened"),
     };
-    let bye = match Box::pin(begin(edge, &session, &uri, &headers)).await {
+    let bye = match Box::pin(begin((edge, peer), &session, &uri, &headers)).await {
         Ok(Some((grant, control))) => serve_feed(shard, (edge, peer), &session, grant, control).await,
         Ok(None) => return,
         Err(bye) => {
@@ -74,7 +74,7 @@ struct Control {
 /// Grants the feed that the session asks for; with `auth=inband` only to whoever shows a token on the control stream, which is returned.
 /// None if the session has ended.
 async fn begin(
-    edge: &Edge,
+    (edge, peer): (&Edge, SocketAddr),
     session: &Session,
     uri: &Uri,
     headers: &HeaderMap,
@@ -87,18 +87,18 @@ async fn begin(
     let request = FeedRequest::parse(asked, edge.hub.patterns(), edge.hub.limits()).await.map_err(refused)?;
     let Some(pass) = pass else {
         let origin = page_origin(uri, headers);
-        let shown = tokio::time::timeout(AUTH_TIME_MAX, begin_in_band(edge, session, request, origin)).await;
+        let shown = tokio::time::timeout(AUTH_TIME_MAX, begin_in_band((edge, peer), session, request, origin)).await;
         return shown.unwrap_or_else(|_| {
             edge.hub.metrics().refused("no_token");
             Err(unauthorized(format!("no AUTH came within {} s", AUTH_TIME_MAX.as_secs())))
         });
     };
-    let grant = edge.hub.subscribe(request, &edge.auth, pass).await.map_err(refused)?;
+    let grant = edge.hub.subscribe(request, &edge.auth, pass, peer.ip().into()).await.map_err(refused)?;
     Ok(Some((grant, None)))
 }
 
 async fn begin_in_band(
-    edge: &Edge,
+    (edge, peer): (&Edge, SocketAddr),
     session: &Session,
     request: FeedRequest,
     origin: Option<PageOrigin>,
@@ -119,7 +119,7 @@ async fn begin_in_band(
     let granted = async {
         let mut pass = edge.auth.admit(Shown::Token(&token), now_ms()).await?;
         pass.origin = origin;
-        edge.hub.subscribe(request, &edge.auth, pass).await
+        edge.hub.subscribe(request, &edge.auth, pass, peer.ip().into()).await
     };
     let granted = granted.await;
     let outcome = match &granted {

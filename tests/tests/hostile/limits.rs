@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanwire::{config::Config, telemetry::Limit};
 use fanwire_tests::{
-    Ask, TestHub, Version, Wire,
+    Ask, ISSUER, TestHub, Version, Wire,
     raw_http3::{RawHttp3, frame},
     soon,
 };
@@ -123,6 +123,38 @@ async fn a_connection_without_a_request_is_given_up() {
     witnesses.served().await;
     let reached = |hub: &TestHub, limit| hub.running().hub().metrics().times_reached(limit);
     witnesses.until(|hub| reached(hub, Limit::HeadTime) >= 3 && reached(hub, Limit::IdleTime) >= 2).await;
+    witnesses.alone().await;
+}
+
+#[tokio::test]
+async fn one_client_leaves_seats_to_others() {
+    let mut witnesses = Witnesses::with(|config| {
+        config.auth = TestHub::auth_with_keys();
+        config.auth.allow_anonymous = true;
+        // The witnesses have theirs by their address.
+        config.limits.subscribers_per_client_max = 12;
+    })
+    .await;
+    let greedy = format!("Bearer {}", ISSUER.token(&[], &[]).as_str());
+    for version in [Version::H1, Version::H2c, Version::H2Tls, Version::H3] {
+        let mut feeds = vec![];
+        let refused = loop {
+            let ask = Ask::get("/events?topic=a").header("authorization", greedy.as_str());
+            let answer = ask.over(version, &witnesses.hub).await;
+            if answer.status != StatusCode::OK {
+                break answer;
+            }
+            feeds.push(answer);
+        };
+        assert_eq!((feeds.len(), refused.status), (12, StatusCode::TOO_MANY_REQUESTS), "{version:?}");
+        assert!(refused.headers.contains_key("retry-after"));
+        witnesses.served().await;
+        let all = witnesses.count();
+        let other = Ask::get("/events?topic=a").over(version, &witnesses.hub).await;
+        assert_eq!(other.status, StatusCode::OK, "{version:?}: somebody else");
+        drop((feeds, other, refused));
+        witnesses.until(|hub| hub.running().hub().subscribers() == all).await;
+    }
     witnesses.alone().await;
 }
 

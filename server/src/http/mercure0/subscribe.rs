@@ -7,7 +7,10 @@ use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
 use super::{Edge, credentials};
 use crate::{
     auth::Action,
-    http::subscribe::{LAST_EVENT_ID, OpenFeed, SEC_FETCH_DEST, feed, refuse_feed},
+    http::{
+        publish::source_of,
+        subscribe::{LAST_EVENT_ID, OpenFeed, SEC_FETCH_DEST, feed, refuse_feed},
+    },
     hub::{COMPILED_A_TURN, FeedRequest, Patterns, Refused, form_pairs, insert},
 };
 
@@ -20,7 +23,7 @@ pub(super) async fn get(State(edge): State<Edge>, request: Request<Body>) -> Res
 async fn subscribe(edge: &Edge, browser: bool, head: &Parts) -> Result<Response, Refused> {
     let pass = credentials::admit(edge, Action::Subscribe, head).await?;
     let request = parse(head.uri.query().unwrap_or_default(), &head.headers, edge.hub.patterns()).await?;
-    let grant = edge.hub.subscribe(request, &edge.auth, pass).await?;
+    let grant = edge.hub.subscribe(request, &edge.auth, pass, source_of(head)?).await?;
     let retry_ms = edge.hub.limits().retry.as_millis() as u64;
     let preceding = HeaderValue::from_bytes(grant.preceding_id.as_bytes());
     let mut response = feed(OpenFeed { grant, control: false, browser, retry_ms }, &head.method);
