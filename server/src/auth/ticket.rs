@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +17,14 @@ use super::{Denied, Pass};
 pub(super) struct Tickets {
     signing: EncodingKey,
     verifying: DecodingKey,
-    open: Mutex<HashMap<u128, Ticket>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    tickets: HashMap<u128, Ticket>,
+    /// How many of them are whose.
+    by_client: HashMap<String, usize>,
 }
 
 struct Ticket {
@@ -46,15 +53,7 @@ impl Tickets {
     /// A ticket for what a pass is good for.
     pub(super) fn issue(&self, pass: Pass, now_ms: u64) -> Result<String, Denied> {
         let name = random_u128();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= TICKETS_MAX {
-            open.retain(|_, ticket| ticket.until_ms > now_ms);
-        }
-        if open.len() >= TICKETS_MAX {
-            return Err(Denied::TooManyTickets);
-        }
-        open.insert(name, Ticket { pass, until_ms: now_ms + TICKET_LIFE.as_millis() as u64 });
-        drop(open);
+        self.lock().insert(name, Ticket { pass, until_ms: now_ms + TICKET_LIFE.as_millis() as u64 }, now_ms)?;
         let header = Header { typ: Some(TYPE.to_owned()), ..Header::new(Algorithm::HS256) };
         encode(&header, &Claims { jti: format!("{name:x}") }, &self.signing).map_err(|_| Denied::InvalidToken)
     }
@@ -66,8 +65,50 @@ impl Tickets {
         validation.required_spec_claims.clear();
         let data = decode::<Claims>(text, &self.verifying, &validation).map_err(|_| Denied::InvalidToken)?;
         let name = u128::from_str_radix(&data.claims.jti, 16).map_err(|_| Denied::InvalidToken)?;
-        let ticket = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        let ticket = self.lock().remove(name);
         ticket.filter(|ticket| ticket.until_ms > now_ms).map(|ticket| ticket.pass).ok_or(Denied::InvalidToken)
+    }
+}
+
+impl Tickets {
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn insert(&mut self, name: u128, ticket: Ticket, now_ms: u64) -> Result<(), Denied> {
+        let client = ticket.pass.publisher();
+        if self.is_full_for(&client) {
+            let over: Vec<u128> =
+                self.tickets.iter().filter(|(_, ticket)| ticket.until_ms <= now_ms).map(|(name, _)| *name).collect();
+            for name in over {
+                self.remove(name);
+            }
+        }
+        if self.is_full_for(&client) {
+            return Err(Denied::TooManyTickets);
+        }
+        *self.by_client.entry(client).or_default() += 1;
+        self.tickets.insert(name, ticket);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: u128) -> Option<Ticket> {
+        let ticket = self.tickets.remove(&name)?;
+        let client = ticket.pass.publisher();
+        if let Some(count) = self.by_client.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_client.remove(&client);
+            }
+        }
+        Some(ticket)
+    }
+
+    fn is_full_for(&self, client: &str) -> bool {
+        self.tickets.len() >= TICKETS_MAX
+            || self.by_client.get(client).is_some_and(|&count| count >= TICKETS_OF_ONE_MAX)
     }
 }
 
@@ -90,12 +131,19 @@ fn random_u64() -> u64 {
 pub const TICKET_LIFE: Duration = Duration::from_secs(10);
 /// The most tickets that are open at a time; each takes some KiB at the most.
 const TICKETS_MAX: usize = 10_000;
+/// The most of them of one subject.
+const TICKETS_OF_ONE_MAX: usize = 1_000;
 const TYPE: &str = "fanwire-ticket+jwt";
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::auth::pass::Anonymous;
+    use crate::auth::{
+        Identity, Key,
+        pass::{Anonymous, TokenKind},
+    };
 
     fn issue(tickets: &Tickets, now_ms: u64) -> Result<String, Denied> {
         tickets.issue(Pass::anonymous(Anonymous::Subscribe), now_ms)
@@ -118,12 +166,38 @@ mod tests {
     }
 
     #[test]
-    fn tickets_that_wait_are_bounded() {
+    fn tickets_that_wait_are_bounded_and_one_subject_leaves_some_to_others() {
         let tickets = Tickets::new();
-        for _ in 0..TICKETS_MAX {
-            issue(&tickets, 0).unwrap();
+        let key = Arc::new(Key::secret(&[7; 32], &[]).unwrap());
+        let issue = |subject: usize, now_ms| {
+            let identity = Identity {
+                issuer: "https://app.example".into(),
+                subject: Some(subject.to_string().into()),
+                client_id: None,
+                id: None,
+                issued_at_ms: None,
+                expires_at_ms: None,
+                kind: TokenKind::Access,
+                key: key.clone(),
+            };
+            tickets.issue(Pass { identity: Some(identity), ..Pass::anonymous(Anonymous::Nothing) }, now_ms)
+        };
+        let first = issue(0, 0).unwrap();
+        for _ in 1..TICKETS_OF_ONE_MAX {
+            issue(0, 0).unwrap();
         }
-        assert_eq!(issue(&tickets, 0), Err(Denied::TooManyTickets));
-        assert!(issue(&tickets, TICKET_LIFE.as_millis() as u64).is_ok(), "those whose time is over make room");
+        assert_eq!(issue(0, 0), Err(Denied::TooManyTickets));
+        tickets.redeem(&first, 0).unwrap();
+        issue(0, 0).unwrap();
+        for subject in 1..TICKETS_MAX / TICKETS_OF_ONE_MAX {
+            for _ in 0..TICKETS_OF_ONE_MAX {
+                issue(subject, 0).unwrap();
+            }
+        }
+        assert_eq!(issue(99, 0), Err(Denied::TooManyTickets));
+        let later = TICKET_LIFE.as_millis() as u64;
+        assert!(issue(99, later).is_ok(), "those whose time is over make room");
+        let open = tickets.lock();
+        assert_eq!((open.tickets.len(), open.by_client.len()), (1, 1));
     }
 }
