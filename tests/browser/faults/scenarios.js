@@ -150,5 +150,5 @@ export const SCENARIOS = [
   },
 ];
 
-/** Longer than any pause that a client makes between attempts. */
-export const BACK_MS = 35_000;
+/** Within that a client is back, whatever it was: its longest pause between two attempts over WebTransport is 25 s. */
+export const BACK_MS = 30_000;
