@@ -54,6 +54,44 @@ test('an event looks like EventSource’s, and says where it is from', async () 
   assert.equal(second.fanwire.id, cursor(8));
 });
 
+test('withCredentials is told, and goes along with every request', async () => {
+  for (const withCredentials of [undefined, false, true]) {
+    const inits = [];
+    const asked = [];
+    class Source extends EventTarget {
+      static newest;
+      readyState = 0;
+      constructor(url, init) {
+        super();
+        inits.push(init);
+        Source.newest = this;
+      }
+      refuse() {
+        this.readyState = 2;
+        this.dispatchEvent(new Event('error'));
+      }
+      close() {}
+    }
+    const fetch = async (url, { method = 'GET', credentials }) => {
+      asked.push([method, credentials]);
+      return method === 'POST' ? Response.json({ id: 'x', cursor: cursor(1) }) : new Response(null, { status: 204 });
+    };
+    const environment = { ...new FakeTime().environment(), EventSource: Source, fetch };
+    const own = new Fanwire('/events?topic=t', { environment, transport: 'sse', ...(withCredentials === undefined ? {} : { withCredentials }) });
+    assert.equal(own.withCredentials, withCredentials ?? false);
+    assert.deepEqual(inits, [{ withCredentials: withCredentials ?? false }]);
+    await own.publish({ topic: 't', data: 'x' });
+    // Why it was refused is asked in the same way.
+    const over = new Promise((resolve) => (own.onerror = resolve));
+    Source.newest.refuse();
+    assert.equal((await over).fanwire.isTerminal, true);
+    const byFetch = new Fanwire('/events?topic=t', { environment, transport: 'sse', sse: 'fetch', withCredentials });
+    await new Promise((resolve) => (byFetch.onerror = resolve));
+    const credentials = withCredentials ? 'include' : 'same-origin';
+    assert.deepEqual(asked, [['POST', credentials], ['GET', credentials], ['GET', credentials]]);
+  }
+});
+
 test('a cut feed comes back at its cursor, without a loss or a repetition', async () => {
   const { time, sse, fanwire, seqs, types } = await start({ transport: 'sse', lastEventId: 'earliest' });
   assert.equal(sse.last.request.lastEventId, 'earliest');

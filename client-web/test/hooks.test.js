@@ -185,3 +185,18 @@ test('Vue: a component that a hot reload puts up again has its feed still', asyn
   assert.deepEqual([sse.connections.length, sse.last.isClosed], [1, false]);
   second.unmount();
 });
+
+test('Vue: on a server there is no feed', async (t) => {
+  const { renderToString } = await import('vue/server-renderer');
+  const { sse, options } = fakes();
+  delete globalThis.window;
+  t.after(() => Object.assign(globalThis, { window }));
+  const component = {
+    setup() {
+      const { readyState, feed } = useFanwireVue('/events?topic=a', options);
+      return () => vue.h('p', `${readyState.value} ${feed.value}`);
+    },
+  };
+  assert.equal(await renderToString(vue.createSSRApp(component)), '<p>0 null</p>');
+  assert.equal(sse.connections.length, 0);
+});

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, after, test } from 'node:test';
@@ -26,7 +26,7 @@ before(async () => {
   for (const path of ['README.md', 'src/fanwire.js', 'types/fanwire.d.ts', 'types/hooks/vue.d.ts']) assert.ok(paths.includes(path), path);
   assert.deepEqual(paths.filter((path) => /test|node_modules|scripts/.test(path)), []);
   await writeFile(join(directory, 'package.json'), '{ "private": true, "type": "module" }');
-  await run('npm', ['install', '--offline', '--no-audit', '--no-fund', '--legacy-peer-deps', tarball], { cwd: directory });
+  await run('npm', ['install', '--offline', '--no-audit', '--no-fund', '--strict-peer-deps', tarball], { cwd: directory });
 });
 after(() => Promise.all([rm(directory, { recursive: true, force: true }), rm(join(ROOT, 'types'), { recursive: true, force: true })]));
 
@@ -47,6 +47,25 @@ test('are the types wrong? No', async () => {
 test('it brings nothing along', async () => {
   const { dependencies } = JSON.parse(await readFile(join(directory, 'node_modules/fanwire/package.json'), 'utf8'));
   assert.equal(dependencies, undefined);
+});
+
+test('it needs no framework, and has hooks where one is there; each of its entries can be imported', async (t) => {
+  const modules = join(directory, 'node_modules');
+  assert.deepEqual((await readdir(modules)).filter((name) => !name.startsWith('.')), ['fanwire']);
+  const namesIn = async (entry) => {
+    const program = `console.log(JSON.stringify(Object.keys(await import('${entry}'))))`;
+    const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', program], { cwd: directory });
+    return JSON.parse(stdout);
+  };
+  for (const [entry, name] of Object.entries({ '': 'Fanwire', '/publish': 'PublishError', '/cursor': 'parseControlId', '/frames': 'FRAME' })) {
+    assert.ok((await namesIn(`fanwire${entry}`)).includes(name), `fanwire${entry} has no ${name}`);
+  }
+  for (const framework of ['react', 'vue']) {
+    await assert.rejects(namesIn(`fanwire/${framework}`), /ERR_MODULE_NOT_FOUND/);
+    await symlink(join(ROOT, 'node_modules', framework), join(modules, framework));
+    t.after(() => rm(join(modules, framework)));
+    assert.ok((await namesIn(`fanwire/${framework}`)).includes('useFanwire'), framework);
+  }
 });
 
 const PROGRAM = `

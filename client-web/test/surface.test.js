@@ -109,6 +109,25 @@ test('memory expires, and what isn’t ours is none', async () => {
   assert.deepEqual(counts(await start({}, time)), [1, 1]);
 });
 
+test('a failure is remembered for ten minutes', async () => {
+  const first = await start();
+  first.sse.last.hello(0);
+  first.wt.last.end();
+  first.fanwire.close();
+  const { time } = first;
+  const { works, untilMs } = JSON.parse(Object.values(time.stored)[0]);
+  assert.equal(works, false);
+  const leftMs = untilMs - time.environment().wallMs();
+  assert.equal(leftMs, 10 * 60_000);
+  // Each start takes the time of a head start.
+  time.nowMs += leftMs - 2 * HEAD_START_MS;
+  const second = await start({}, time);
+  assert.deepEqual(counts(second), [1, 0]);
+  second.fanwire.close();
+  time.nowMs += 2 * HEAD_START_MS;
+  assert.deepEqual(counts(await start({}, time)), [1, 1]);
+});
+
 test('where storage is forbidden nothing is remembered, and nothing breaks', async () => {
   const forbidden = () => {
     throw new DOMException('forbidden', 'SecurityError');
