@@ -153,7 +153,7 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_SUBSCRIPTIONS", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub subscriptions: Option<bool>,
 
-    /// The most subscriptions, one for each matcher of each feed, that are told of; each takes some 300 bytes [default: 250000]
+    /// The most subscriptions, one for each matcher of each feed, that are told of; each takes some 400 bytes [default: 250000]
     #[arg(long, env = "FANWIRE_SUBSCRIPTIONS_MAX", value_name = "COUNT")]
     pub subscriptions_max: Option<usize>,
 

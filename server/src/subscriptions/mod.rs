@@ -62,7 +62,7 @@ pub struct Subscriber {
 }
 
 impl Subscriptions {
-    /// None so far, and `count_max` at the most, each of some 300 bytes.
+    /// None so far, and `count_max` at the most, each of some 400 bytes.
     pub fn new(count_max: usize) -> Self {
         Self { registry: Mutex::default(), count_max, run: random_u128(), began: Instant::now() }
     }
