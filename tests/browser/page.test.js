@@ -65,7 +65,6 @@ browserTest('the page shows how its feed came to its transport, falls when that 
   const over = (/** @type {string} */ transport) => until(`${transport} delivers`, async () => (await now()).transport === transport, 15_000);
   const cut = (/** @type {string} */ kind) => page.click(`[data-block=${kind}]`);
   await over('webtransport');
-  await until('it is written down', () => page.$eval('#negotiation li', ({ textContent }) => Boolean(textContent)));
   await cut('webtransport');
   await over('sse');
   const { events } = await now();
@@ -82,6 +81,15 @@ browserTest('the page shows how its feed came to its transport, falls when that 
     assert.ok(at >= 0, `${part}: not in ${JSON.stringify(entries.slice(from))}`);
     from = at + 1;
   }
+  // A visitor reads the same, newest first, and when it was.
+  const { shown, kept } = await page.evaluate(() => ({
+    shown: [...document.querySelectorAll('#negotiation ol li')].map((li) => [...li.children].map(({ textContent }) => textContent)),
+    kept: globalThis.fanwirePage.stats().negotiation.entries,
+  }));
+  assert.deepEqual(shown.map(([, who, what]) => `${who} ${what}`).reverse(), kept);
+  for (const [when] of shown) assert.match(when ?? '', /^[\d.,]+ (ms|s)$/);
+  const [box] = await page.$$eval('#negotiation ol li', (items) => items.map((li) => li.getBoundingClientRect().height));
+  assert.ok(box > 0, 'it can be seen');
   assert.equal(gaps, 0);
   assert.match(await page.$eval('.negotiation-now', ({ textContent }) => textContent ?? ''), /none lost, none twice/);
   assert.deepEqual(tab.complaints, []);

@@ -1,11 +1,11 @@
 // What the client has beyond EventSource, against the real hub: topics that come and go, SSE by fetch, iterating.
 
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
 import { browserTest } from './support/browsers.js';
 import { feedUrl, openFeed, visit } from './support/feed.js';
 import { startHub } from './support/hub.js';
-import { listen } from './support/process.js';
+import { clientModules, startOtherSite } from './support/other-site.js';
+import { until } from './support/wait.js';
 
 const WAYS = { webtransport: { transport: 'webtransport' }, sse: { transport: 'sse' }, 'sse by fetch': { transport: 'sse', sse: 'fetch' } };
 
@@ -84,15 +84,9 @@ browserTest('SSE by fetch delivers what EventSource does, and types that nobody 
 });
 
 browserTest('a page of another site listens over every transport, where the hub lets it', async (t, { page }) => {
-  const server = createServer((request, response) => response.setHeader('Content-Type', 'text/html').end('<!doctype html>'));
-  const origin = `http://127.0.0.1:${await listen(server)}`;
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
+  const origin = await startOtherSite(t);
   const hub = await startHub(t, { flags: ['--allowed-origins', origin] });
   await page.goto(`${origin}/blank`);
-  // A page may load modules only of a site that lets it; this one brings its own.
   const modules = await clientModules(hub.http);
   const transports = await page.evaluate(async (files, url) => {
     const { Fanwire } = await globalThis.eval(files);
@@ -156,17 +150,40 @@ browserTest('a page iterates over a feed, and in a worker too', async (t, { page
   assert.deepEqual(await reading, [['one', 'two'], ['one', 'two']]);
 });
 
-/** The client as one script, whose value is its exports. @param {string} origin */
-async function clientModules(origin) {
-  const { build } = await import('esbuild').catch(() => ({ build: null }));
-  assert.ok(build, 'npm ci brings esbuild');
-  const plugin = {
-    name: 'hub',
-    setup(/** @type {any} */ { onResolve, onLoad }) {
-      onResolve({ filter: /.*/ }, ({ path, importer }) => ({ path: new URL(path, importer || `${origin}/client/`).href, namespace: 'hub' }));
-      onLoad({ filter: /.*/, namespace: 'hub' }, async ({ path }) => ({ contents: await (await fetch(path)).text() }));
-    },
-  };
-  const { outputFiles } = await build({ entryPoints: ['./fanwire.js'], bundle: true, write: false, format: 'iife', globalName: 'client', plugins: [plugin] });
-  return `${outputFiles[0].text}; client`;
-}
+browserTest('the tabs of a site share one feed, in a shared worker', async (t, { page }) => {
+  const hub = await startHub(t);
+  await visit(page, hub.http);
+  await page.evaluate(async () => {
+    const code = `import { Fanwire } from '${location.origin}/client/fanwire.js';
+      const ports = [];
+      const me = Math.random();
+      const feed = new Fanwire('${location.origin}/events?topic=a');
+      const tell = (said) => ports.forEach((port) => port.postMessage(said));
+      feed.onmessage = ({ data, fanwire }) => tell([data, fanwire.transport]);
+      feed.addEventListener('transportchange', () => tell(['over', feed.transport, me]));
+      onconnect = ({ ports: [port] }) => {
+        ports.push(port);
+        port.postMessage(['over', feed.transport, me]);
+      };`;
+    const url = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
+    // What one tab and another do.
+    globalThis.tabs = [1, 2].map(() => {
+      const said = [];
+      new SharedWorker(url, { type: 'module' }).port.onmessage = ({ data }) => said.push(data);
+      return said;
+    });
+    const isReady = (/** @type {any[]} */ said) => said.some(([what, over]) => what === 'over' && over === 'webtransport');
+    const deadlineMs = performance.now() + 15_000;
+    while (!globalThis.tabs.every(isReady)) {
+      if (performance.now() > deadlineMs) throw new Error(`not there: ${JSON.stringify(globalThis.tabs)}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  });
+  const workers = await page.evaluate(() => globalThis.tabs.flatMap((said) => said.filter(([what]) => what === 'over').map(([, , who]) => who)));
+  assert.equal(new Set(workers).size, 1, 'one worker, and one feed');
+  for (const data of ['one', 'two']) await hub.publishForm({ topic: 'a', data });
+  const got = () => page.evaluate(() => globalThis.tabs.map((said) => said.filter(([what]) => what !== 'over')));
+  await until('both have both', async () => (await got()).every(({ length }) => length === 2));
+  const both = [['one', 'webtransport'], ['two', 'webtransport']];
+  assert.deepEqual(await got(), [both, both]);
+});

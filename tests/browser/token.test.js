@@ -5,6 +5,7 @@ import { createHmac } from 'node:crypto';
 import { browserTest } from './support/browsers.js';
 import { feedUrl, visit } from './support/feed.js';
 import { startHub } from './support/hub.js';
+import { clientModules, startOtherSite } from './support/other-site.js';
 import { until } from './support/wait.js';
 
 const WAYS = { webtransport: { transport: 'webtransport' }, sse: { transport: 'sse' }, 'whatever is best': {} };
@@ -62,6 +63,38 @@ browserTest('a page publishes with its token, and without one it may not', async
     return stranger.publish({ topic: 'a', data: 'x' }).then(() => null, (error) => error.code).finally(() => stranger.close());
   });
   assert.equal(code, 'no_token');
+});
+
+browserTest('a page of another site that the hub allows shows its token in a header, and one that it doesn’t gets nothing', async (t, { page }) => {
+  const origin = await startOtherSite(t);
+  const hub = await startHub(t, { flags: [...KEYS, '--allowed-origins', origin] });
+  const closed = await startHub(t, { flags: KEYS });
+  await page.goto(`${origin}/blank`);
+  const modules = await clientModules(hub.http);
+  const ask = (/** @type {string} */ at, /** @type {string} */ shown) => page.evaluate(async (files, url, given) => {
+    const { Fanwire } = await globalThis.eval(files);
+    let sources = 0;
+    const environment = { EventSource: class extends EventSource { constructor(...all) { super(...all); sources++; } } };
+    const feed = new Fanwire(url, { transport: 'sse', sse: 'fetch', token: async () => given, environment });
+    const got = new Promise((resolve) => (feed.onmessage = ({ data }) => resolve(data)));
+    try {
+      await new Promise((resolve, reject) => {
+        feed.onopen = resolve;
+        feed.onerror = ({ fanwire }) => reject(new Error(fanwire.reason));
+      });
+      await feed.publish({ topic: 'a', data: 'private', private: true });
+      return { data: await got, sources };
+    } catch (error) {
+      return { failed: error.message };
+    } finally {
+      feed.close();
+    }
+  }, modules, `${at}/events?topic=a`, shown);
+  assert.deepEqual(await ask(hub.http, token({})), { data: 'private', sources: 0 });
+  assert.match((await ask(hub.http, token({ secret: 'somebody else’s secret, which is as long' }))).failed ?? '', /401/);
+  // The browser isn't even let ask.
+  const { failed } = await ask(closed.http, token({}));
+  assert.ok(failed && !/answered/.test(failed), failed);
 });
 
 browserTest('a feed that needs its cookie stays where cookies are', async (t, { page }) => {
