@@ -18,7 +18,7 @@ pub(super) fn markdown(
         vec![row.what.clone(), row.goal.clone(), row.measured.clone(), row.met.to_owned(), row.figures.clone()]
     }));
     let mut out = format!(
-        "# Results\n\nWritten by `{COMMAND} {arguments}`, on {}.\n\n{ABOUT}\n\n## Goals\n\n{}",
+        "# Results\n\nWritten by `{COMMAND} {arguments}`, on {}.\n\n{ABOUT}\n\n## Goals\n\n{}\n{NOTES}\n",
         machine(),
         table::aligned(&cells)
     );
@@ -69,6 +69,17 @@ fn date(days: i64) -> (i64, i64, i64) {
 const COMMAND: &str = "cargo build --release --workspace && cargo run --release -p fanwire-bench --";
 const ABOUT: &str = "Server and load share the machine. `measured` is the median of the rounds with the lowest and the highest; a ratio is of two turns of the same
 round. [README.md](README.md) says what each measure is, and what it leaves out.";
+/// True of every run; the figures are in its tables.
+const NOTES: &str = "Where a goal isn't met, the tables say what is in the way:
+
+- **TLS.** `send-loop-tls` is the send loop through rustls and nothing besides, a record for each event and socket. HTTP/2 adds frames, and a task for each
+  stream and one for each connection, which hyper wakes.
+- **WebTransport.** `quinn` is plain quinn, on as many threads as there are cores: what packets, their encryption and their acknowledgements take
+  before anything is a hub.
+- **Saturated.** Deliveries a second times bytes a delivery is the same for `sse-h1` and `axum-batched`: the machine copies so many bytes a second, and an event of
+  the hub's has an id, by which its reader can come back.
+- **Two shards on two cores.** The hub writes from two threads and the send loop from one, to one client. With `--hub-argument=--shards=1` the hub takes less for
+  a delivery, and the last subscriber has it later.";
 
 #[cfg(test)]
 mod tests {

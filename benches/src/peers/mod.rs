@@ -24,6 +24,8 @@ use fanwire_bench::{
 pub(crate) enum Kind {
     /// The floor: a loop of send() over sockets, HTTP/1.1 in the clear, nothing else
     SendLoop,
+    /// The floor under TLS: the same loop, through rustls
+    SendLoopTls,
     /// The floor under QUIC: a loop of sendto() of datagrams, each of which is acknowledged
     UdpLoop,
     /// nginx with nchan, as Debian has it
@@ -58,7 +60,7 @@ impl Kind {
             Self::Axum | Self::AxumBatched | Self::BetterSse => (true, false),
             Self::Quinn => (true, true),
             Self::Nchan => (false, true),
-            Self::SendLoop | Self::UdpLoop => (false, false),
+            Self::SendLoop | Self::SendLoopTls | Self::UdpLoop => (false, false),
             Self::Hyper => return false,
         };
         scenario.topics == 1
@@ -87,6 +89,7 @@ impl Kind {
     pub(crate) fn serve(self) -> Result<()> {
         match self {
             Self::SendLoop => send_loop::serve(),
+            Self::SendLoopTls => send_loop::serve_tls(),
             Self::UdpLoop => udp_loop::serve(),
             Self::Nchan | Self::BetterSse => anyhow::bail!("it is no part of this program"),
             Self::Axum => axum_sse::serve(axum_sse::Form::Plain),
@@ -106,6 +109,7 @@ impl Contestant for Kind {
         match self {
             Self::UdpLoop => Way::Udp,
             Self::Quinn => Way::WebTransport,
+            Self::SendLoopTls => Way::SseH1Tls,
             _ => Way::SseH1,
         }
     }
