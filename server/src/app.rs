@@ -25,7 +25,7 @@ use crate::{
     config::Config,
     demo,
     fanout::{self, Feeds, Gate, LocalShard, Shards},
-    http::{Access, Discovery, Edge, metrics_router, router, router_of_mercure0},
+    http::{Access, Discovery, Edge, Site, metrics_router},
     hub::{Hub, Refused, now_ms},
     local,
     log::{DiskLog, MemoryLog, SharedLog, admin::ServedLog},
@@ -131,7 +131,7 @@ impl App {
         let shards = Arc::new(shards);
         let hub = Hub::new(log.clone(), config.limits, config.auth.hub_url(), metrics.clone());
         let hub = Arc::new(hub.telling(subscriptions.clone()));
-        let edge = Edge {
+        let edge = Arc::new(Edge {
             hub: hub.clone(),
             auth: auth.clone(),
             access: access.clone(),
@@ -140,12 +140,12 @@ impl App {
                 quic_port: https_address.map(|address| address.port()),
                 certificate: certificate.clone(),
             }),
-        };
-        let router = |speaks_0x| if speaks_0x { router_of_mercure0(edge.clone()) } else { router(edge.clone()) };
+        });
+        let site = |speaks_0x| if speaks_0x { Site::of_mercure0(edge.clone()) } else { Site::new(edge.clone()) };
         let limits = within_descriptors(config.admission);
         let admission = Arc::new(Admission::new(limits, metrics.clone()));
         let cleartext = tcp::Service {
-            router: router(config.mercure0.http),
+            site: site(config.mercure0.http),
             tls: None,
             alt_svc: None,
             limits: config.tcp,
@@ -153,12 +153,12 @@ impl App {
             turned_away: None,
         };
         if let (Some(listener), Some(address)) = (metrics_listener, metrics_address) {
-            let router = metrics_router(metrics.clone(), address.ip().is_loopback());
+            let site = Site::from(metrics_router(metrics.clone(), address.ip().is_loopback()));
             // Whoever looks after the hub is let in however full it is.
             let limits = admission::Limits { connections_max: SCRAPES_MAX, ..admission::Limits::default() };
             let admission = Arc::new(Admission::new(limits, Arc::default()));
             let listener = TcpListener::from_std(listener)?;
-            let service = tcp::Service { router, ..cleartext.clone() };
+            let service = tcp::Service { site, ..cleartext.clone() };
             tasks.spawn(accept_tcp(listener, shards.clone(), admission, service));
         }
         if let Some(listener) = http {
@@ -171,12 +171,12 @@ impl App {
             let tls = tcp_server_config(certificate.clone(), fanwire_certs::ALPN_TCP)?;
             let alt_svc = format!("h3=\":{}\"; ma=86400", address.port());
             let alt_svc = HeaderValue::from_str(&alt_svc).ok();
-            let router = router(config.mercure0.https);
-            let service = tcp::Service { router: router.clone(), tls: Some(Arc::new(tls)), alt_svc, ..cleartext };
+            let site = site(config.mercure0.https);
+            let service = tcp::Service { site: site.clone(), tls: Some(Arc::new(tls)), alt_svc, ..cleartext };
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
             let quic = open_endpoint(socket, certificate, &config.quic_endpoint)?;
-            let service = http3::Service { router, edge, limits: config.quic };
+            let service = http3::Service { site, edge, limits: config.quic };
             tasks.spawn(accept_quic(quic.clone(), shards.clone(), admission.clone(), service));
             endpoint = Some(quic);
         }

@@ -15,7 +15,7 @@ use std::{
 
 use fanwire_protocol::{Matchers, message::Bye};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     task::{JoinSet, LocalSet},
     time::Instant,
 };
@@ -42,6 +42,8 @@ pub struct LocalShard {
     counters: Arc<ShardCounters>,
     subscriptions: Option<Arc<Subscriptions>>,
     log: SharedLog,
+    /// Told when there is a first feed.
+    opened: Notify,
     reads: Semaphore,
     tasks: TaskTracker,
     drain: CancellationToken,
@@ -73,6 +75,8 @@ pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands:
 
 async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mpsc::Receiver<Command>) {
     let Setup { log, gate, counters, subscriptions, tail, limits, seed, drain, drain_spread_ms, stop } = setup;
+    // Asked for each request, and shards don't wait for each other.
+    let drain = drain.child_token();
     let shard = Rc::new(LocalShard {
         core: RefCell::new(Shard::new(log.epoch(), tail.position(), seed, limits)),
         wakers: RefCell::default(),
@@ -81,6 +85,7 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
         counters,
         subscriptions,
         log,
+        opened: Notify::new(),
         reads: Semaphore::new(READS_MAX),
         tasks: TaskTracker::new(),
         drain: drain.clone(),
@@ -143,14 +148,19 @@ async fn pump(shard: Rc<LocalShard>, mut tail: Tail, drain_spread_ms: u64) {
         tokio::select! {
             biased;
             () = shard.drain.cancelled(), if !draining => draining = true,
-            step = tail.next(&mut batch) => match step {
-                Some(step) => ingest(&shard, step, &batch).await,
-                None => return,
-            },
+            step = next(&shard, &mut tail, &mut batch) => ingest(&shard, step, &batch).await,
         }
         batch.clear();
         tokio::task::yield_now().await;
     }
+}
+
+/// The next step along the tail, which a shard without feeds lets pass: to be woken for each event would cost as much as publishing it.
+async fn next(shard: &LocalShard, tail: &mut Tail, batch: &mut Vec<Arc<Committed>>) -> TailStep {
+    while shard.core.borrow().is_empty() && !shard.drain.is_cancelled() {
+        shard.opened.notified().await;
+    }
+    tail.next(batch).await
 }
 
 async fn ingest(shard: &Rc<LocalShard>, step: TailStep, batch: &[Arc<Committed>]) {
@@ -189,6 +199,12 @@ impl LocalShard {
         let now = self.now();
         if let Some(subscriptions) = &self.subscriptions {
             subscriptions.join(&holder, &subscription.matchers);
+        }
+        if self.core.borrow().is_empty() {
+            // Nobody has followed the tail: what it had is history.
+            let head = self.log.head().seq;
+            self.with_core(|core| core.skip_to(head));
+            self.opened.notify_one();
         }
         let id = self.with_core(|core| core.open(subscription, now));
         self.hold(id, holder);

@@ -8,8 +8,6 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use axum::{
     body::Body,
-    extract::State,
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -116,11 +114,14 @@ pub fn is_loopback_host(host: &str) -> bool {
 pub struct TurnedAway(pub Refused);
 
 /// Refuses the foreign, turns away who is one too many, answers preflights, and marks answers for the origin that may read them. [WHATWG Fetch, CORS protocol]
-pub(super) async fn guard(State(edge): State<Edge>, request: Request<Body>, next: Next) -> Response {
+pub(super) async fn guard<F>(edge: &Edge, request: Request<Body>, answer: impl FnOnce(Request<Body>) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let path = request.uri().path();
     if matches!(path, "/livez" | "/readyz") {
         // A load balancer asks by address, and learns nothing but that the process lives.
-        return next.run(request).await;
+        return answer(request).await;
     }
     if let Err(refused) = edge.access.load().check(request.uri(), request.headers()) {
         tracing::debug!(code = refused.code, path, "refused");
@@ -133,7 +134,7 @@ pub(super) async fn guard(State(edge): State<Edge>, request: Request<Body>, next
     let mut response = match turned_away {
         _ if preflight => StatusCode::NO_CONTENT.into_response(),
         Some(TurnedAway(refused)) => subscribe::refuse(&request, refused),
-        None => next.run(request).await,
+        None => answer(request).await,
     };
     if let Some(RefusedCode(code)) = response.extensions().get() {
         edge.hub.metrics().refused(code);

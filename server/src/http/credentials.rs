@@ -24,8 +24,7 @@ impl Edge {
     /// Lets in whoever made a request.
     pub async fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Pass, Refused> {
         let mode = AuthMode::of(uri)?;
-        let name = self.auth.cookie();
-        let shown = if self.auth.has_keys() { shown(headers, uri, &name)? } else { None };
+        let shown = if self.auth.has_keys() { shown(headers, uri, &self.auth.cookie())? } else { None };
         let shown = match &shown {
             None => Shown::Nothing,
             Some(Credential::Header(token)) => Shown::Token(token),

@@ -19,7 +19,7 @@ pub struct Discovery {
     pub certificate: Option<Arc<CertResolver>>,
 }
 
-pub(super) async fn get(State(edge): State<Edge>, uri: Uri, headers: HeaderMap) -> Json<Value> {
+pub(super) async fn get(State(edge): State<Arc<Edge>>, uri: Uri, headers: HeaderMap) -> Json<Value> {
     let host = uri
         .authority()
         .cloned()

@@ -1,5 +1,7 @@
 //! `POST /events/ticket` and `POST /events/revocations`. [PROTOCOL §2.5, §2.6]
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     body::Body,
@@ -17,7 +19,7 @@ use crate::{
 };
 
 /// Turns a header or a cookie into a ticket.
-pub(super) async fn ticket(State(edge): State<Edge>, request: Request<Body>) -> Result<Response, Refused> {
+pub(super) async fn ticket(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();
     let pass = edge.admit(&head.method, &head.uri, &head.headers).await?;
     let ticket = edge.auth.issue_ticket(pass, now_ms())?;
@@ -25,7 +27,7 @@ pub(super) async fn ticket(State(edge): State<Edge>, request: Request<Body>) -> 
 }
 
 /// Makes tokens of the caller's own issuer invalid, and closes the feeds that they let in.
-pub(super) async fn revoke(State(edge): State<Edge>, request: Request<Body>) -> Result<Response, Refused> {
+pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Result<Response, Refused> {
     #[derive(Deserialize)]
     struct Order {
         jti: Option<String>,

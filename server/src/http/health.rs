@@ -1,5 +1,7 @@
 //! Whether the hub lives, and whether it takes new subscribers.
 
+use std::sync::Arc;
+
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
@@ -12,7 +14,7 @@ pub(super) async fn live() -> &'static str {
     "live\n"
 }
 
-pub(super) async fn ready(State(edge): State<Edge>) -> Response {
+pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Response {
     if edge.hub.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }

@@ -1,5 +1,7 @@
 //! The hub as a protected resource: what a client has to know to get a token for it. [RFC 9728; Mercure, Protected Resource Metadata]
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     body::Body,
@@ -20,7 +22,7 @@ use crate::{
 /// Where it is, before the path of the resource.
 pub(super) const PREFIX: &str = "/.well-known/oauth-protected-resource";
 
-pub(super) async fn get(State(edge): State<Edge>, request: Request<Body>) -> Response {
+pub(super) async fn get(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Response {
     let resource = edge.auth.resource();
     let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default();
     let derived = Url::parse(&resource).ok().map(|url| url.path().trim_end_matches('/').to_owned());

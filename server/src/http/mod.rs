@@ -24,10 +24,10 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    middleware,
     routing::{MethodFilter, get, on, post},
 };
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
+use tower::ServiceExt;
 
 use crate::{
     auth::Auth,
@@ -45,7 +45,7 @@ pub use publish::PeerAddress;
 pub use subscribe::OpenFeed;
 
 /// What the handlers work with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Edge {
     /// The hub.
     pub hub: Arc<Hub>,
@@ -67,19 +67,58 @@ pub fn is_events_path(path: &str) -> bool {
     EVENTS_PATHS.contains(&path)
 }
 
-/// Every path of the hub.
-pub fn router(edge: Edge) -> Router {
-    paths(resource(EVENTS_PATHS[0]).merge(resource(EVENTS_PATHS[1])), edge)
+/// What is served: each path, on every HTTP version.
+#[derive(Debug, Clone)]
+pub struct Site {
+    router: Router,
+    /// None: whoever comes is answered.
+    edge: Option<Arc<Edge>>,
+    /// Where what is posted is published, without asking the router.
+    published: &'static [&'static str],
 }
 
-/// The same, but what Mercure's clients ask for under its own name is answered as Mercure 0.x has it.
-pub fn router_of_mercure0(edge: Edge) -> Router {
-    paths(resource(EVENTS_PATHS[0]).merge(mercure0::resource()), edge)
+impl Site {
+    /// The hub.
+    pub fn new(edge: Arc<Edge>) -> Self {
+        let router = paths(resource(EVENTS_PATHS[0]).merge(resource(EVENTS_PATHS[1])), edge.clone());
+        Self { router, edge: Some(edge), published: &EVENTS_PATHS }
+    }
+
+    /// The same, but what Mercure's clients ask for under its own name is answered as Mercure 0.x has it.
+    pub fn of_mercure0(edge: Arc<Edge>) -> Self {
+        let router = paths(resource(EVENTS_PATHS[0]).merge(mercure0::resource()), edge.clone());
+        Self { router, edge: Some(edge), published: &EVENTS_PATHS[..1] }
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let Some(edge) = &self.edge else { return self.route(request).await };
+        let answer = async |request: Request<Body>| {
+            if request.method() == Method::POST && self.published.contains(&request.uri().path()) {
+                // What is asked for most often; the router would take longer than the log.
+                return publish::post(edge, request).await;
+            }
+            self.route(request).await
+        };
+        access::guard(edge, request, answer).await
+    }
+
+    async fn route(&self, request: Request<Body>) -> Response<Body> {
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        response
+    }
 }
 
-/// Feeds, publishing, and the list of who is subscribed, under a path.
-fn resource(path: &str) -> Router<Edge> {
-    let events = on(MethodFilter::GET, subscribe::get).post(publish::post).fallback(query_or_not_allowed);
+impl From<Router> for Site {
+    /// Something else, which is for whoever reaches it.
+    fn from(router: Router) -> Self {
+        Self { router, edge: None, published: &[] }
+    }
+}
+
+/// Feeds, and the list of who is subscribed, under a path. Publishing doesn't come this way.
+fn resource(path: &str) -> Router<Arc<Edge>> {
+    let events = on(MethodFilter::GET, subscribe::get).fallback(query_or_not_allowed);
     let mut router = Router::new().route(path, events);
     for below in ["", "/{*rest}"] {
         let list = get(subscriptions::get).delete(subscriptions::delete).fallback(not_allowed);
@@ -88,7 +127,7 @@ fn resource(path: &str) -> Router<Edge> {
     router
 }
 
-fn paths(resources: Router<Edge>, edge: Edge) -> Router {
+fn paths(resources: Router<Arc<Edge>>, edge: Arc<Edge>) -> Router {
     resources
         .route("/events/ticket", post(grants::ticket).fallback(not_allowed))
         .route("/events/revocations", post(grants::revoke).fallback(not_allowed))
@@ -101,7 +140,6 @@ fn paths(resources: Router<Edge>, edge: Edge) -> Router {
         .route("/page/{*path}", get(assets::page).fallback(not_allowed))
         .route("/client/{*path}", get(assets::client).fallback(not_allowed))
         .fallback(not_found)
-        .layer(middleware::from_fn_with_state(edge.clone(), access::guard))
         .with_state(edge)
 }
 
@@ -111,7 +149,7 @@ async fn not_found(request: Request<Body>) -> Refused {
 }
 
 /// `QUERY` is none of the methods that the router tells apart.
-async fn query_or_not_allowed(State(edge): State<Edge>, request: Request<Body>) -> Response<Body> {
+async fn query_or_not_allowed(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Response<Body> {
     if request.method().as_str() == "QUERY" {
         return subscribe::query(&edge, request).await;
     }

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use axum::{
     Json,
     body::Body,
-    extract::State,
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, request::Parts};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde::Serialize;
 use tokio::sync::SemaphorePermit;
@@ -25,7 +26,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub IpAddr);
 
-pub(super) async fn post(State(edge): State<Edge>, request: Request<Body>) -> Response {
+pub(super) async fn post(edge: &Edge, request: Request<Body>) -> Response {
     let (head, body) = request.into_parts();
     let published = match edge.admit(&head.method, &head.uri, &head.headers).await {
         Ok(pass) => publish(&edge.hub, &pass, &head, body).await,
@@ -180,10 +181,25 @@ pub(super) fn content_type(headers: &HeaderMap) -> String {
 /// Reads a body, within the hub's limits of size, time, and what all bodies together may take.
 pub(super) async fn read(hub: &Hub, mut body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
     let too_large = || Refused::too_large(format!("the body has more than {bytes_max} bytes"));
+    let broken = |error| Refused::bad_request("malformed", format!("the body ended early: {error}"));
+    let mut here = body.frame().now_or_never();
+    if let Some(Some(Ok(frame))) = &mut here
+        && let Some(data) = frame.data_mut()
+        && data.len() <= bytes_max
+        && body.is_end_stream()
+    {
+        // As most do, it came whole with its head: nothing is waited for, and nothing held meanwhile.
+        hub.check_body(data.len())?;
+        return Ok(std::mem::take(data));
+    }
     let collect = async {
         let (mut bytes, mut held) = (BytesMut::new(), None::<SemaphorePermit<'_>>);
-        while let Some(frame) = body.frame().await {
-            let broken = |error| Refused::bad_request("malformed", format!("the body ended early: {error}"));
+        loop {
+            let frame = match here.take() {
+                Some(frame) => frame,
+                None => body.frame().await,
+            };
+            let Some(frame) = frame else { break };
             let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
             if bytes.len() + data.len() > bytes_max {
                 return Err(too_large());

@@ -1,6 +1,6 @@
 //! `GET /events`: a feed as Server-Sent Events.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
@@ -33,7 +33,7 @@ pub struct OpenFeed {
     pub retry_ms: u64,
 }
 
-pub(super) async fn get(State(edge): State<Edge>, request: Request<Body>) -> Response {
+pub(super) async fn get(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Response {
     let (head, _) = request.into_parts();
     answer(&edge, &head, None).await
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Tells who is subscribed.
-pub(super) async fn get(State(edge): State<Edge>, request: Request<Body>) -> Result<Response, Refused> {
+pub(super) async fn get(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();
     let Some(subscriptions) = edge.hub.subscriptions() else { return Err(not_there()) };
     let pass = edge.admit(&head.method, &head.uri, &head.headers).await?;
@@ -82,7 +82,7 @@ pub(super) fn answer(
 }
 
 /// Ends the feed that a subscription is of.
-pub(super) async fn delete(State(edge): State<Edge>, request: Request<Body>) -> Result<Response, Refused> {
+pub(super) async fn delete(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();
     let Some(subscriptions) = edge.hub.subscriptions() else { return Err(not_there()) };
     let pass = edge.admit(&head.method, &head.uri, &head.headers).await?;

@@ -1,9 +1,12 @@
 //! What publishers send, made into publications or refused.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use fanwire_protocol::{Data, Draft, EventId, EventType, Topic};
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::{Limits, Publication, PublicationKey, Refused, form_pairs, reserved::is_reserved};
@@ -129,11 +132,42 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawVa
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a topic is a string, or a list of strings")]
 enum OneOrMany<'a> {
     One(Cow<'a, str>),
     Many(Vec<Cow<'a, str>>),
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for OneOrMany<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Topics)
+    }
+}
+
+/// Reads a [`OneOrMany`] as it comes; serde's own way would keep a copy of it to try each form.
+struct Topics;
+
+impl<'de> Visitor<'de> for Topics {
+    type Value = OneOrMany<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a topic that is a string, or a list of strings")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(OneOrMany::One(text.into()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(OneOrMany::One(text.to_owned().into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Self::Value, A::Error> {
+        let mut topics = Vec::new();
+        while let Some(text) = texts.next_element()? {
+            topics.push(text);
+        }
+        Ok(OneOrMany::Many(topics))
+    }
 }
 
 #[derive(Default)]

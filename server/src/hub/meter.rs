@@ -36,6 +36,11 @@ impl Meter {
         Self { token, bucket, began: now, full_at: Mutex::default() }
     }
 
+    /// Whether anything is metered.
+    pub(super) fn is_on(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// Takes tokens for some events, all or none. Else it says in how long there will be enough.
     pub(super) fn take(&self, publisher: &str, events: usize, now: Instant) -> Result<(), Duration> {
         let Some(token) = self.token else { return Ok(()) };

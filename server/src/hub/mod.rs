@@ -246,9 +246,17 @@ impl Hub {
         room.ok_or_else(Refused::too_busy)
     }
 
+    /// Whether there is room for a body that is there already.
+    pub fn check_body(&self, bytes: usize) -> Result<(), Refused> {
+        if self.bodies.available_permits() >= bytes { Ok(()) } else { Err(Refused::too_busy()) }
+    }
+
     /// Lets somebody publish so many events, unless that is more than one publisher may in this time. `publisher` is the name of
     /// [`Pass::publisher`]; who has none is known by the address that it publishes from.
     pub fn meter(&self, publisher: &str, from: Source, events: usize) -> Result<(), Refused> {
+        if !self.meter.is_on() {
+            return Ok(());
+        }
         let taken = self.meter.take(&name_of_client(publisher, from), events, Instant::now());
         taken.map_err(|after| Refused::rate_limited(self.limits.publish_rate_max, after))
     }

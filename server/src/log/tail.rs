@@ -2,11 +2,13 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use fanwire_protocol::Seq;
-use tokio::sync::watch;
 
 use crate::core::Committed;
 
@@ -17,19 +19,26 @@ use crate::core::Committed;
 #[derive(Debug)]
 pub struct TailBuffer {
     recent: Mutex<Recent>,
-    head: watch::Sender<Seq>,
 }
 
 #[derive(Debug)]
 struct Recent {
     events: VecDeque<Arc<Committed>>,
+    /// When the first of them was taken; whatever, if there is none. Kept here since that event itself may be far away in memory.
+    oldest_ms: u64,
     bytes: usize,
     /// The buffer holds every event above this one.
     floor: Seq,
     head: Seq,
+    /// Readers that wait for more.
+    waiting: Vec<Waker>,
 }
 
 impl Recent {
+    fn new(head: Seq) -> Self {
+        Self { events: VecDeque::new(), oldest_ms: 0, bytes: 0, floor: head, head, waiting: Vec::new() }
+    }
+
     /// Where the events after a position begin. Looked for from the end: a reader is near it, and each event that is looked at may be
     /// far away in memory.
     fn first_after(&self, position: Seq) -> usize {
@@ -47,14 +56,14 @@ impl Recent {
 
     fn trim(&mut self) {
         let newest_ms = self.events.back().map_or(0, |event| event.at_ms);
-        while let Some(oldest) = self.events.front()
-            && (self.events.len() > EVENTS_MAX
-                || self.bytes > BYTES_MAX && self.events.len() > 1
-                || newest_ms.saturating_sub(oldest.at_ms) > AGE_MS_MAX)
+        while self.events.len() > EVENTS_MAX
+            || self.bytes > BYTES_MAX && self.events.len() > 1
+            || newest_ms.saturating_sub(self.oldest_ms) > AGE_MS_MAX
         {
+            let Some(oldest) = self.events.pop_front() else { return };
             self.bytes -= oldest.draft.cost();
             self.floor = oldest.seq();
-            self.events.pop_front();
+            self.oldest_ms = self.events.front().map_or(newest_ms, |event| event.at_ms);
         }
     }
 }
@@ -63,7 +72,6 @@ impl Recent {
 #[derive(Debug)]
 pub struct Tail {
     buffer: Arc<TailBuffer>,
-    head: watch::Receiver<Seq>,
     position: Seq,
 }
 
@@ -79,36 +87,42 @@ pub enum TailStep {
 impl TailBuffer {
     /// A tail that begins after `head`.
     pub fn new(head: Seq) -> Arc<Self> {
-        let recent = Recent { events: VecDeque::new(), bytes: 0, floor: head, head };
-        Arc::new(Self { recent: Mutex::new(recent), head: watch::Sender::new(head) })
+        Arc::new(Self { recent: Mutex::new(Recent::new(head)) })
     }
 
     /// Adds what was committed, in order. The caller makes sure that calls are in order too.
     pub fn push(&self, events: impl IntoIterator<Item = Arc<Committed>>) {
-        let head = {
+        let waiting = {
             let mut recent = self.lock();
             for event in events {
+                if recent.events.is_empty() {
+                    recent.oldest_ms = event.at_ms;
+                }
                 recent.bytes += event.draft.cost();
                 recent.head = event.seq();
                 recent.events.push_back(event);
             }
             recent.trim();
-            recent.head
+            mem::take(&mut recent.waiting)
         };
-        self.head.send_replace(head);
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// The log has got to `head` by another way: whoever reads the tail catches up from history.
     pub fn jump(&self, head: Seq) {
-        *self.lock() = Recent { events: VecDeque::new(), bytes: 0, floor: head, head };
-        self.head.send_replace(head);
+        let waiting = {
+            let mut recent = self.lock();
+            let waiting = mem::take(&mut recent.waiting);
+            *recent = Recent::new(head);
+            waiting
+        };
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// A reader of what is committed from now on.
     pub fn reader(self: &Arc<Self>) -> Tail {
-        let head = self.head.subscribe();
         let position = self.lock().head;
-        Tail { buffer: self.clone(), head, position }
+        Tail { buffer: self.clone(), position }
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent> {
@@ -123,19 +137,28 @@ impl Tail {
         self.position
     }
 
-    /// Waits until there is something, and puts a bounded batch of it into `batch`. `None` when the log is gone.
-    pub async fn next(&mut self, batch: &mut Vec<Arc<Committed>>) -> Option<TailStep> {
-        let position = self.position;
-        self.head.wait_for(|&head| head > position).await.ok()?;
-        let recent = self.buffer.lock();
+    /// Waits until there is something, and puts a bounded batch of it into `batch`.
+    pub async fn next(&mut self, batch: &mut Vec<Arc<Committed>>) -> TailStep {
+        poll_fn(|cx| self.poll_next(cx, batch)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>, batch: &mut Vec<Arc<Committed>>) -> Poll<TailStep> {
+        let mut recent = self.buffer.lock();
+        if recent.head <= self.position {
+            // A reader that gave up waiting may be in there still.
+            if !recent.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                recent.waiting.push(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
         if self.position < recent.floor {
             self.position = recent.head;
-            return Some(TailStep::Skipped(self.position));
+            return Poll::Ready(TailStep::Skipped(self.position));
         }
-        let start = recent.first_after(position);
+        let start = recent.first_after(self.position);
         batch.extend(recent.events.range(start..).take(BATCH_MAX).cloned());
         self.position = batch.last().map_or(recent.head, |event| event.seq());
-        Some(TailStep::Upto(self.position))
+        Poll::Ready(TailStep::Upto(self.position))
     }
 }
 
@@ -165,7 +188,7 @@ mod tests {
         for count in 0..40 {
             // Numbers may skip.
             let events: VecDeque<_> = (1..=count).map(|number| event(number * 2)).collect();
-            let recent = Recent { events, bytes: 0, floor: Seq(0), head: Seq(count * 2) };
+            let recent = Recent { events, ..Recent::new(Seq(count * 2)) };
             for position in 0..=count * 2 + 1 {
                 let all = recent.events.partition_point(|event| event.seq() <= Seq(position));
                 assert_eq!(recent.first_after(Seq(position)), all, "{position} of {count}");
@@ -179,16 +202,16 @@ mod tests {
         let (mut quick, mut slow) = (buffer.reader(), buffer.reader());
         let mut batch = vec![];
         buffer.push([event(1), event(2)]);
-        assert_eq!((quick.next(&mut batch).await, batch.len()), (Some(TailStep::Upto(Seq(2))), 2));
+        assert_eq!((quick.next(&mut batch).await, batch.len()), (TailStep::Upto(Seq(2)), 2));
         buffer.jump(Seq(9));
-        assert_eq!(quick.next(&mut batch).await, Some(TailStep::Skipped(Seq(9))));
+        assert_eq!(quick.next(&mut batch).await, TailStep::Skipped(Seq(9)));
         buffer.push((10..=200).map(event));
-        assert_eq!(slow.next(&mut batch).await, Some(TailStep::Skipped(Seq(200))));
+        assert_eq!(slow.next(&mut batch).await, TailStep::Skipped(Seq(200)));
         batch.clear();
-        assert_eq!(quick.next(&mut batch).await, Some(TailStep::Upto(Seq(9 + BATCH_MAX as u64))));
+        assert_eq!(quick.next(&mut batch).await, TailStep::Upto(Seq(9 + BATCH_MAX as u64)));
         assert_eq!(batch[0].seq(), Seq(10));
         let last = EVENTS_MAX as u64 + 300;
         buffer.push((201..=last).map(event));
-        assert_eq!(slow.next(&mut batch).await, Some(TailStep::Skipped(Seq(last))));
+        assert_eq!(slow.next(&mut batch).await, TailStep::Skipped(Seq(last)));
     }
 }

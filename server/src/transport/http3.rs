@@ -1,12 +1,11 @@
 //! What comes over QUIC: ordinary requests, feeds over SSE, and WebTransport sessions, on one connection.
 
-use std::{future::poll_fn, net::SocketAddr, rc::Rc};
+use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc};
 
-use axum::{Router, body::Body};
+use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, header};
 use http_body_util::BodyExt;
-use tower::ServiceExt;
 
 use super::{
     quic::{
@@ -18,7 +17,7 @@ use super::{
 use crate::{
     core::Taken,
     fanout::{Feed, LocalShard},
-    http::{Edge, OpenFeed, PeerAddress},
+    http::{Edge, OpenFeed, PeerAddress, Site},
     telemetry::{Limit, Transport},
 };
 
@@ -26,9 +25,9 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Service {
     /// What each path does.
-    pub router: Router,
+    pub site: Site,
     /// What WebTransport sessions work with.
-    pub edge: Edge,
+    pub edge: Arc<Edge>,
     /// What a connection may do.
     pub limits: quic::connection::Limits,
 }
@@ -100,8 +99,7 @@ async fn answer(
     request: Request<RequestBody>,
     response: ResponseSender,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let Ok(answer) = service.router.clone().oneshot(request.map(Body::new)).await;
-    let (mut head, mut body) = answer.into_parts();
+    let (mut head, mut body) = service.site.answer(request.map(Body::new)).await.into_parts();
     let open = head.extensions.remove::<OpenFeed>();
     // Malformed here, and browsers drop the whole response for it. [RFC 9114 §4.2]
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, HeaderName::from_static("keep-alive")] {

@@ -3,8 +3,8 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use fanwire_protocol::Cursor;
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::Value;
 
 /// An event to be published. Nothing is checked here: the hub is the judge. [PROTOCOL §6]
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -50,31 +50,6 @@ impl Publication {
         Self { topics: vec![topic.into()], body: Body::Binary(bytes.into()), ..Self::default() }
     }
 
-    /// As the hub takes it in JSON. [PROTOCOL §6.2]
-    pub fn to_json(&self) -> Map<String, Value> {
-        let mut json = Map::new();
-        let topic = match &*self.topics {
-            [one] => one.as_str().into(),
-            topics => topics.into(),
-        };
-        json.insert("topic".to_owned(), topic);
-        let (name, body) = match &self.body {
-            Body::Empty => ("data", None),
-            Body::Text(text) => ("data", Some(text.as_str().into())),
-            // A string would be taken for text: what it is published as is its JSON text, too.
-            Body::Json(Value::String(_)) => ("data", Some(self.json_text().into())),
-            Body::Json(value) => ("data", Some(value.clone())),
-            Body::Binary(bytes) => ("data_base64", Some(BASE64_STANDARD.encode(bytes).into())),
-        };
-        json.extend(body.map(|body| (name.to_owned(), body)));
-        json.extend(self.id.as_ref().map(|id| ("id".to_owned(), id.as_str().into())));
-        json.extend(self.kind.as_ref().map(|kind| ("type".to_owned(), kind.as_str().into())));
-        json.extend(self.retry_ms.map(|ms| ("retry".to_owned(), ms.into())));
-        json.extend(self.private.then(|| ("private".to_owned(), true.into())));
-        json.extend(self.idempotency_key.as_ref().map(|key| ("idempotency_key".to_owned(), key.as_str().into())));
-        json
-    }
-
     /// As the hub takes it as a form; none if the content is binary. [PROTOCOL §6.1]
     pub fn to_form(&self) -> Option<String> {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
@@ -111,6 +86,37 @@ impl Publication {
     }
 }
 
+/// As the hub takes it in JSON. [PROTOCOL §6.2]
+impl Serialize for Publication {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut json = serializer.serialize_map(None)?;
+        match &*self.topics {
+            [one] => json.serialize_entry("topic", one)?,
+            topics => json.serialize_entry("topic", topics)?,
+        }
+        match &self.body {
+            Body::Empty => {}
+            Body::Text(text) => json.serialize_entry("data", text)?,
+            // A string would be taken for text: what it is published as is its JSON text, too.
+            Body::Json(Value::String(_)) => json.serialize_entry("data", &self.json_text())?,
+            Body::Json(value) => json.serialize_entry("data", value)?,
+            Body::Binary(bytes) => json.serialize_entry("data_base64", &BASE64_STANDARD.encode(bytes))?,
+        }
+        for (name, value) in [("id", &self.id), ("type", &self.kind), ("idempotency_key", &self.idempotency_key)] {
+            if let Some(value) = value {
+                json.serialize_entry(name, value)?;
+            }
+        }
+        if let Some(ms) = self.retry_ms {
+            json.serialize_entry("retry", &ms)?;
+        }
+        if self.private {
+            json.serialize_entry("private", &true)?;
+        }
+        json.end()
+    }
+}
+
 /// The hub took an event.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Published {
@@ -126,6 +132,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn to_json(publication: &Publication) -> Value {
+        serde_json::to_value(publication).unwrap()
+    }
+
     #[test]
     fn publications_are_written_as_the_hub_reads_them() {
         let mut event = Publication::text("a b", "x&y=ü\n");
@@ -133,17 +143,17 @@ mod tests {
         (event.id, event.kind, event.retry_ms, event.private) = (Some("i".into()), Some("k".into()), Some(5), true);
         let expected =
             json!({"topic": ["a b", "c"], "data": "x&y=ü\n", "id": "i", "type": "k", "retry": 5, "private": true});
-        assert_eq!(Value::from(event.to_json()), expected);
+        assert_eq!(to_json(&event), expected);
         let form = "topic=a+b&topic=c&data=x%26y%3D%C3%BC%0A&id=i&type=k&retry=5&private=on";
         assert_eq!(event.to_form().as_deref(), Some(form));
 
         let binary = Publication::binary("t", &b"\0\xff"[..]);
-        assert_eq!(Value::from(binary.to_json()), json!({"topic": "t", "data_base64": "AP8="}));
+        assert_eq!(to_json(&binary), json!({"topic": "t", "data_base64": "AP8="}));
         assert_eq!(binary.to_form(), None);
 
         let json = |value| Publication { topics: vec!["t".into()], body: Body::Json(value), ..Publication::default() };
-        assert_eq!(json(json!({"a": 1})).to_json()["data"], json!({"a": 1}));
-        assert_eq!(json(json!("a")).to_json()["data"], json!("\"a\""));
+        assert_eq!(to_json(&json(json!({"a": 1})))["data"], json!({"a": 1}));
+        assert_eq!(to_json(&json(json!("a")))["data"], json!("\"a\""));
         assert_eq!(json(json!("a")).to_form().as_deref(), Some("topic=t&data=%22a%22"));
     }
 }

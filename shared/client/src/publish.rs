@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fanwire_protocol::message::Refusal;
+use fanwire_protocol::{Cursor, message::Refusal};
 use http_body_util::Full;
 use hyper::{HeaderMap, Request, StatusCode, header};
 
@@ -54,7 +54,7 @@ impl Publisher {
 
     /// Publishes an event as JSON.
     pub async fn publish(&mut self, publication: &Publication) -> Result<Published, PublishError> {
-        let body = serde_json::Value::from(publication.to_json()).to_string();
+        let body = json(publication);
         let answer = self.accepted("application/json", body.into()).await?;
         self.read(&answer.body)
     }
@@ -72,15 +72,18 @@ impl Publisher {
         &mut self,
         publications: &[Publication],
     ) -> Result<Vec<Result<Published, Refusal>>, PublishError> {
-        let mut lines = String::new();
+        let mut lines = Vec::new();
         for publication in publications {
-            lines.push_str(&serde_json::Value::from(publication.to_json()).to_string());
-            lines.push('\n');
+            write_json(&mut lines, publication);
+            lines.push(b'\n');
         }
         let answer = self.accepted("application/x-ndjson", lines.into()).await?;
         let lines = answer.body.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        let results =
-            lines.map(|line| self.read::<Line>(line).map(Line::into_result)).collect::<Result<Vec<_>, _>>()?;
+        let result = |line: &[u8]| {
+            let neither = || self.unreadable("a line has neither an id nor an error");
+            self.read::<Line>(line)?.into_result().ok_or_else(neither)
+        };
+        let results = lines.map(result).collect::<Result<Vec<_>, _>>()?;
         if results.len() != publications.len() {
             let (got, sent) = (results.len(), publications.len());
             return Err(self.unreadable(format!("it has {got} lines for {sent} events")));
@@ -177,6 +180,16 @@ impl Publisher {
     }
 }
 
+fn json(publication: &Publication) -> Vec<u8> {
+    let mut json = Vec::new();
+    write_json(&mut json, publication);
+    json
+}
+
+fn write_json(out: &mut Vec<u8>, publication: &Publication) {
+    serde_json::to_writer(out, publication).expect("plain data with string keys, into memory");
+}
+
 /// Whether another try may have another outcome, and how long the hub wants to be left alone.
 fn may_work_later(answer: &Result<HttpAnswer, PublishError>) -> Option<Option<Duration>> {
     match answer {
@@ -190,19 +203,21 @@ fn may_work_later(answer: &Result<HttpAnswer, PublishError>) -> Option<Option<Du
     }
 }
 
-/// One line of the answer to a batch.
+/// One line of the answer to a batch: an error, or what was published.
 #[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Refused { error: Refusal },
-    Published(Published),
+struct Line {
+    error: Option<Refusal>,
+    id: Option<String>,
+    cursor: Option<Cursor>,
 }
 
 impl Line {
-    fn into_result(self) -> Result<Published, Refusal> {
-        match self {
-            Self::Published(published) => Ok(published),
-            Self::Refused { error } => Err(error),
+    /// None for a line that is neither.
+    fn into_result(self) -> Option<Result<Published, Refusal>> {
+        match (self.error, self.id) {
+            (Some(error), _) => Some(Err(error)),
+            (None, Some(id)) => Some(Ok(Published { id, cursor: self.cursor })),
+            (None, None) => None,
         }
     }
 }

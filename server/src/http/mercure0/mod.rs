@@ -7,6 +7,8 @@
 mod credentials;
 mod subscribe;
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     body::Body,
@@ -24,7 +26,7 @@ use super::{
 use crate::{auth::Action, hub::Refused, subscriptions::Dialect};
 
 /// Feeds, publishing, and the list of who is subscribed.
-pub(super) fn resource() -> Router<Edge> {
+pub(super) fn resource() -> Router<Arc<Edge>> {
     let path = EVENTS_PATHS[1];
     let list = || get(list).fallback(async |request: Request<Body>| not_allowed(request, "GET, HEAD, OPTIONS"));
     let events = get(subscribe::get).post(post);
@@ -35,7 +37,7 @@ pub(super) fn resource() -> Router<Edge> {
 }
 
 /// Publishes a form, which 1.0 has taken over as it was.
-async fn post(State(edge): State<Edge>, request: Request<Body>) -> Response {
+async fn post(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Response {
     let (head, body) = request.into_parts();
     let published = match credentials::admit(&edge, Action::Publish, &head).await {
         Ok(pass) => publish(&edge.hub, &pass, &head, body).await,
@@ -45,7 +47,7 @@ async fn post(State(edge): State<Edge>, request: Request<Body>) -> Response {
 }
 
 /// Tells who is subscribed, as JSON-LD. [Mercure 0.x, Subscription API]
-async fn list(State(edge): State<Edge>, request: Request<Body>) -> Result<Response, Refused> {
+async fn list(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();
     let Some(subscriptions) = edge.hub.subscriptions() else { return Err(not_there()) };
     let pass = credentials::admit(&edge, Action::Subscribe, &head).await?;

@@ -1,5 +1,7 @@
 //! Feeds as Mercure 0.x has them. [Mercure 0.x, Subscription; Reconnection]
 
+use std::sync::Arc;
+
 use axum::{body::Body, extract::State, response::Response};
 use fanwire_protocol::{LastEventId, Matchers};
 use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
@@ -14,7 +16,7 @@ use crate::{
     hub::{COMPILED_A_TURN, FeedRequest, Patterns, Refused, form_pairs, insert},
 };
 
-pub(super) async fn get(State(edge): State<Edge>, request: Request<Body>) -> Response {
+pub(super) async fn get(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Response {
     let (head, _) = request.into_parts();
     let browser = is_event_source(&head.headers);
     subscribe(&edge, browser, &head).await.unwrap_or_else(|refused| refuse_feed(browser, refused))

@@ -36,7 +36,7 @@ where
     let limits = requests.service.limits;
     let granted: Rc<RefCell<Option<Granted>>> = Rc::default();
     let answer = {
-        let granted = granted.clone();
+        let (requests, granted) = (Rc::new(requests), granted.clone());
         service_fn(move |request: Request<Incoming>| Box::pin(answer(requests.clone(), request, granted.clone())))
     };
     let mut connection = http1::Builder::new()
@@ -91,7 +91,7 @@ async fn linger(mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
 
 /// Answers a request, unless it is granted a feed: then it is left pending, and hyper writes nothing.
 async fn answer(
-    requests: Requests,
+    requests: Rc<Requests>,
     request: Request<Incoming>,
     granted: Rc<RefCell<Option<Granted>>>,
 ) -> Result<Response<Body>, Infallible> {

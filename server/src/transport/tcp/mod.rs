@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, response::Response};
+use axum::{body::Body, response::Response};
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, Request, Version, header};
 use hyper::body::Incoming;
@@ -24,11 +24,10 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 
 use crate::{
     fanout::LocalShard,
-    http::{PeerAddress, TurnedAway},
+    http::{PeerAddress, Site, TurnedAway},
     hub::Refused,
     telemetry::{Limit, Metrics},
 };
@@ -37,7 +36,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Service {
     /// What each path does.
-    pub router: Router,
+    pub site: Site,
     /// TLS, or cleartext.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Where the same is to be had over HTTP/3, told in each answer. [RFC 7838 §3]
@@ -171,7 +170,7 @@ impl Requests {
         if let Some(refused) = &self.service.turned_away {
             request.extensions_mut().insert(TurnedAway(refused.clone()));
         }
-        let Ok(mut response) = self.service.router.clone().oneshot(request.map(Body::new)).await;
+        let mut response = self.service.site.answer(request.map(Body::new)).await;
         if let Some(alt_svc) = &self.service.alt_svc {
             response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
         }

@@ -82,13 +82,14 @@ impl Control {
 
     /// Publishes an event.
     pub async fn publish(&self, publication: &Publication) -> Result<Published, ControlError> {
-        let done = self
-            .request(|request_id| {
-                let mut json = publication.to_json();
-                json.insert("request_id".to_owned(), request_id.into());
-                frame::json(frame::PUBLISH, &json)
-            })
-            .await?;
+        #[derive(serde::Serialize)]
+        struct Numbered<'a> {
+            request_id: u64,
+            #[serde(flatten)]
+            publication: &'a Publication,
+        }
+        let numbered = |request_id| frame::json(frame::PUBLISH, &Numbered { request_id, publication });
+        let done = self.request(numbered).await?;
         match done {
             Done::Published { id, cursor } => Ok(Published { id, cursor: Some(cursor) }),
             _ => Err(ControlError::Malformed("an answer to another kind of request")),

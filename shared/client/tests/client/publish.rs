@@ -108,7 +108,7 @@ async fn a_connection_is_kept_and_replaced_when_it_has_ended() {
             let (mut tcp, _) = listener.accept().await.unwrap();
             for _ in 0..2 {
                 let mut request = Vec::new();
-                while !request.ends_with(b"\"topic\":\"a\"}") {
+                while !request.ends_with(b"\"data\":\"\"}") {
                     assert_ne!(tcp.read_buf(&mut request).await.unwrap(), 0);
                 }
                 tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"id\":\"x\"}").await.unwrap();
