@@ -69,7 +69,12 @@ impl Chunk {
 
     /// As it is.
     pub fn text(&self) -> Bytes {
-        self.framed.slice(self.head_bytes..self.framed.len() - 2)
+        self.framed.slice_ref(self.as_text())
+    }
+
+    /// As it is, where it lies.
+    pub fn as_text(&self) -> &[u8] {
+        &self.framed[self.head_bytes..self.framed.len() - 2]
     }
 }
 

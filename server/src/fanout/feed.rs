@@ -2,14 +2,14 @@
 
 use std::{
     future::poll_fn,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     task::{Context, Poll},
 };
 
 use fanwire_protocol::{Matchers, Seq, message::Bye};
 
-use super::LocalShard;
+use super::{LocalShard, outlet::Walked};
 use crate::{
     auth::Pass,
     core::{ChangeError, FeedId, Item, Lease, Taken},
@@ -40,6 +40,12 @@ impl Feed {
         }
         self.shard.counters().taken(self.transport, &out[before..]);
         Poll::Ready(taken)
+    }
+
+    /// From now on `outlet` is given what is committed, on the walk over the feeds, and tells its task itself of everything else: wakers that are
+    /// left here are forgotten.
+    pub(super) fn deliver_to(&self, outlet: Weak<dyn Walked>) {
+        self.shard.set_outlet(self.id, outlet);
     }
 
     /// Takes up to `items_max` items, waiting for at least one.

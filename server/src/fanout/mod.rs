@@ -5,6 +5,7 @@
 
 mod feed;
 mod feeds;
+mod outlet;
 mod shard;
 
 use std::{
@@ -27,6 +28,7 @@ use feeds::{COMMANDS_MAX, Command};
 
 pub use feed::Feed;
 pub use feeds::{Feeds, Gate};
+pub use outlet::{Connection, Joined, Outlet, Room};
 pub use shard::{Counted, LocalShard};
 
 /// Every shard of a hub.
@@ -163,3 +165,101 @@ impl Remote {
 
 /// The most connections that wait for a shard to begin with them.
 const JOBS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Poll};
+
+    use fanwire_protocol::{Data, Draft, Epoch, Matcher, Seq, Topic, message::Verdict};
+
+    use super::*;
+    use crate::{
+        auth::{self, Auth, Holder, Shown},
+        core::{Item, Start, Subscription},
+        log::{MemoryLog, Retention, Stamped},
+        telemetry::Transport,
+    };
+
+    type Told = mpsc::UnboundedSender<&'static str>;
+
+    /// A connection that says what becomes of it.
+    struct Reader {
+        feed: Feed,
+        panics: bool,
+        told: Told,
+    }
+
+    impl Connection for Reader {
+        fn feed(&self) -> &Feed {
+            &self.feed
+        }
+
+        fn poll_deliver(&mut self, cx: &mut std::task::Context<'_>, room: &mut Room) -> Poll<()> {
+            assert!(!self.panics, "as it was told to");
+            assert!(self.feed.poll_take(cx, 64, &mut room.items).is_ready());
+            assert!(matches!(room.items[..], [Item::Event { .. }]));
+            let _ = self.told.send("event");
+            Poll::Pending
+        }
+    }
+
+    impl Drop for Reader {
+        fn drop(&mut self) {
+            let _ = self.told.send("ended");
+        }
+    }
+
+    async fn read(feed: Feed, panics: bool, told: Told) {
+        let outlet = Outlet::new(Reader { feed, panics, told });
+        poll_fn(|cx| {
+            outlet.poll(cx, |reader, cx| {
+                let mut items = Vec::new();
+                if reader.feed.poll_take(cx, 64, &mut items).is_ready() {
+                    let _ = reader.told.send("hello");
+                }
+                Poll::Pending::<()>
+            })
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_the_walk_ends_its_connection_and_no_other() {
+        let log: SharedLog = Arc::new(MemoryLog::new(Epoch::from_bits(1), Retention::default(), 1));
+        let config = Config { count: 1, limits: core::Limits::default(), drain_spread_ms: 0, subscriptions: None };
+        let shards = Shards::start(&config, &log, &Gate::new(|_| None), &Metrics::new(), || 7).unwrap();
+        let pass = Auth::new(auth::Config::default()).admit(Shown::Nothing, 0).await.unwrap();
+        let (told, mut tellings) = mpsc::unbounded_channel();
+        for (id, panics) in [(1, true), (2, false)] {
+            let subscription = Subscription {
+                matchers: [Matcher::Any].into_iter().collect(),
+                rights: pass.feed_rights(),
+                start: Start {
+                    after: Seq(0),
+                    verdict: Verdict::Live,
+                    gap: None,
+                    told: None,
+                    complete: true,
+                    latest: None,
+                },
+                heartbeat_ms: 60_000,
+                lease: None,
+                newest_above: None,
+            };
+            let (holder, told) = (Holder { id, pass: Arc::new(pass.clone()) }, told.clone());
+            let serve = move |shard: Rc<LocalShard>, counted: Counted| {
+                let feed = shard.open(subscription, holder, Transport::SseH1);
+                shard.spawn_connection(counted, read(feed, panics, told));
+            };
+            shards.deal(serve).await;
+            assert_eq!(tellings.recv().await, Some("hello"));
+        }
+        let draft = Draft::new(vec![Topic::new("a").unwrap()], Data::text("x")).unwrap();
+        log.append(vec![Stamped::new(draft, 0)]).await.unwrap();
+        let mut both = [tellings.recv().await, tellings.recv().await];
+        both.sort_unstable();
+        assert_eq!(both, [Some("ended"), Some("event")]);
+        shards.stop().await;
+        assert_eq!(tellings.recv().await, Some("ended"));
+    }
+}

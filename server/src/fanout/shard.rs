@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,15 +13,15 @@ use std::{
     time::Duration,
 };
 
-use fanwire_protocol::{Matchers, message::Bye};
+use fanwire_protocol::{Matchers, Seq, message::Bye};
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
-    task::{JoinSet, LocalSet},
+    task::{JoinSet, LocalSet, unconstrained},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Command, Feed, Gate, Job};
+use super::{Command, Feed, Gate, Job, Room, outlet::Walked};
 use crate::{
     auth::{Holder, Pass},
     core::{Committed, Effect, FeedId, Limits, ReadRequest, Shard, Subscription, Time},
@@ -34,8 +34,8 @@ use crate::{
 #[derive(Debug)]
 pub struct LocalShard {
     core: RefCell<Shard>,
-    /// By the feeds' index: whom to wake when there is something to take.
-    wakers: RefCell<Vec<Option<Waker>>>,
+    /// By the feeds' index: who is told when there is something to take.
+    readers: RefCell<Vec<Reader>>,
     /// Whom each open feed is for.
     holders: RefCell<HashMap<FeedId, Holder>>,
     gate: Gate,
@@ -48,6 +48,17 @@ pub struct LocalShard {
     tasks: TaskTracker,
     drain: CancellationToken,
     began: Instant,
+}
+
+/// Who reads a feed.
+#[derive(Debug, Default, Clone)]
+enum Reader {
+    #[default]
+    Nobody,
+    /// A task, which is told once.
+    Task(Waker),
+    /// A connection that is written to on the walk.
+    Outlet(Weak<dyn Walked>),
 }
 
 pub(super) struct Setup {
@@ -79,7 +90,7 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
     let drain = drain.child_token();
     let shard = Rc::new(LocalShard {
         core: RefCell::new(Shard::new(log.epoch(), tail.position(), seed, limits)),
-        wakers: RefCell::default(),
+        readers: RefCell::default(),
         holders: RefCell::default(),
         gate,
         counters,
@@ -92,7 +103,8 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
         began: Instant::now(),
     });
     let mut background = JoinSet::new();
-    background.spawn_local(pump(shard.clone(), tail, drain_spread_ms));
+    // It yields by itself; a budget would have it write to sockets that it finds unready.
+    background.spawn_local(unconstrained(pump(shard.clone(), tail, drain_spread_ms)));
     background.spawn_local(tick(shard.clone()));
     background.spawn_local(obey(shard.clone(), commands));
     background.spawn_local(begin_connections(shard.clone(), inbox));
@@ -140,6 +152,7 @@ async fn obey(shard: Rc<LocalShard>, mut commands: mpsc::Receiver<Command>) {
 /// Feeds the core with the log's committed tail. When the hub drains, the feeds are ended once they have all of it.
 async fn pump(shard: Rc<LocalShard>, mut tail: Tail, drain_spread_ms: u64) {
     let (mut batch, mut draining, mut drained) = (Vec::new(), false, false);
+    let mut due = Due::default();
     loop {
         if draining && !drained && tail.position() >= shard.log.head().seq {
             drained = true;
@@ -148,7 +161,7 @@ async fn pump(shard: Rc<LocalShard>, mut tail: Tail, drain_spread_ms: u64) {
         tokio::select! {
             biased;
             () = shard.drain.cancelled(), if !draining => draining = true,
-            step = next(&shard, &mut tail, &mut batch) => ingest(&shard, step, &batch).await,
+            step = next(&shard, &mut tail, &mut batch) => ingest(&shard, step, &batch, &mut due).await,
         }
         batch.clear();
         tokio::task::yield_now().await;
@@ -163,24 +176,48 @@ async fn next(shard: &LocalShard, tail: &mut Tail, batch: &mut Vec<Arc<Committed
     tail.next(batch).await
 }
 
-async fn ingest(shard: &Rc<LocalShard>, step: TailStep, batch: &[Arc<Committed>]) {
+async fn ingest(shard: &Rc<LocalShard>, step: TailStep, batch: &[Arc<Committed>], due: &mut Due) {
     let head = match step {
         TailStep::Skipped(head) => return shard.with_core(|core| core.skip_to(head)),
         TailStep::Upto(head) => head,
     };
     let mut looked_at = 0;
     for event in batch {
-        looked_at += shard.with_core(|core| core.ingest(std::slice::from_ref(event), event.seq()));
+        looked_at += shard.ingest(std::slice::from_ref(event), event.seq(), due);
         if looked_at >= FEEDS_A_TURN {
             looked_at = 0;
+            due.deliver(shard).await;
             tokio::task::yield_now().await;
         }
     }
-    let losses = shard.with_core(|core| {
-        core.ingest(&[], head);
-        core.losses()
-    });
+    shard.ingest(&[], head, due);
+    let losses = shard.with_core(|core| core.losses());
     shard.counters.let_go(losses);
+    due.deliver(shard).await;
+}
+
+/// The feeds that have got something on a walk and whose connections are written to at its end.
+#[derive(Debug, Default)]
+struct Due {
+    feeds: Vec<FeedId>,
+    room: Room,
+}
+
+impl Due {
+    async fn deliver(&mut self, shard: &LocalShard) {
+        for (count, id) in self.feeds.drain(..).enumerate() {
+            if count % WRITES_A_TURN == WRITES_A_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            // If it is another feed's by now, that one takes what it has, or nothing.
+            let Some(outlet) = shard.outlet(id) else { continue };
+            // What goes wrong in a connection ends that one, here as in a task of its own.
+            if catch_unwind(AssertUnwindSafe(|| outlet.deliver(&mut self.room))).is_err() {
+                outlet.fail();
+            }
+            self.room.items.clear();
+        }
+    }
 }
 
 async fn tick(shard: Rc<LocalShard>) {
@@ -266,6 +303,8 @@ impl LocalShard {
 
     /// Runs a connection on this shard; it counts as one until it ends, however it does.
     pub fn spawn_connection(&self, counted: impl Sized + 'static, task: impl Future<Output = ()> + 'static) {
+        // Boxed: a future that is moved into another and awaited there has its memory twice.
+        let task = Box::pin(task);
         self.spawn(async move {
             task.await;
             drop(counted);
@@ -286,14 +325,31 @@ impl LocalShard {
     }
 
     pub(super) fn set_waker(&self, id: FeedId, waker: &Waker) {
-        let mut wakers = self.wakers.borrow_mut();
-        if wakers.len() <= id.index() {
-            wakers.resize(id.index() + 1, None);
+        self.with_reader(id, |reader| match reader {
+            // It knows its task.
+            Reader::Outlet(outlet) if outlet.strong_count() > 0 => {}
+            Reader::Task(known) => known.clone_from(waker),
+            reader => *reader = Reader::Task(waker.clone()),
+        });
+    }
+
+    pub(super) fn set_outlet(&self, id: FeedId, outlet: Weak<dyn Walked>) {
+        self.with_reader(id, |reader| *reader = Reader::Outlet(outlet));
+    }
+
+    fn outlet(&self, id: FeedId) -> Option<Rc<dyn Walked>> {
+        match self.readers.borrow().get(id.index()) {
+            Some(Reader::Outlet(outlet)) => outlet.upgrade(),
+            _ => None,
         }
-        match &mut wakers[id.index()] {
-            Some(known) => known.clone_from(waker),
-            slot => *slot = Some(waker.clone()),
+    }
+
+    fn with_reader(&self, id: FeedId, act: impl FnOnce(&mut Reader)) {
+        let mut readers = self.readers.borrow_mut();
+        if readers.len() <= id.index() {
+            readers.resize(id.index() + 1, Reader::Nobody);
         }
+        act(&mut readers[id.index()]);
     }
 
     pub(super) fn forget(&self, id: FeedId) {
@@ -301,27 +357,51 @@ impl LocalShard {
         if let (Some(subscriptions), Some(holder)) = (&self.subscriptions, holder) {
             subscriptions.leave(holder.id);
         }
-        if let Some(slot) = self.wakers.borrow_mut().get_mut(id.index()) {
-            *slot = None;
+        if let Some(reader) = self.readers.borrow_mut().get_mut(id.index()) {
+            *reader = Reader::Nobody;
         }
     }
 
     /// Lets the core do something, and does what it asks for.
     pub(super) fn with_core<T>(self: &Rc<Self>, act: impl FnOnce(&mut Shard) -> T) -> T {
         let result = act(&mut self.core.borrow_mut());
+        self.carry_out(|_, outlet| {
+            if let Some(outlet) = outlet.upgrade() {
+                outlet.wake();
+            }
+        });
+        result
+    }
+
+    /// Lets the core take in what was committed. Who is to be written to on the walk is added to `due`, all others are told.
+    /// Returns how many feeds were looked at.
+    fn ingest(self: &Rc<Self>, events: &[Arc<Committed>], head: Seq, due: &mut Due) -> usize {
+        let looked_at = self.core.borrow_mut().ingest(events, head);
+        self.carry_out(|id, _| due.feeds.push(id));
+        looked_at
+    }
+
+    fn carry_out(self: &Rc<Self>, mut has_something: impl FnMut(FeedId, &Weak<dyn Walked>)) {
         loop {
             let effect = self.core.borrow_mut().next_effect();
             match effect {
                 Some(Effect::Wake(id)) => {
-                    let waker = self.wakers.borrow_mut().get_mut(id.index()).and_then(Option::take);
-                    if let Some(waker) = waker {
+                    let waker = match self.readers.borrow_mut().get_mut(id.index()) {
+                        Some(Reader::Outlet(outlet)) => {
+                            has_something(id, outlet);
+                            continue;
+                        }
+                        Some(reader) => std::mem::take(reader),
+                        None => continue,
+                    };
+                    if let Reader::Task(waker) = waker {
                         waker.wake();
                     }
                 }
                 Some(Effect::Read(request)) => {
                     self.spawn(read(self.clone(), request));
                 }
-                None => return result,
+                None => return,
             }
         }
     }
@@ -360,6 +440,8 @@ impl Drop for Counted {
 /// How many feeds are looked at before other tasks get a turn, which takes some hundred microseconds; the feeds of one event aren't
 /// split. The fewer, the fewer events of a burst go out in one write: each costs as much as looking at a hundred feeds.
 const FEEDS_A_TURN: usize = 8192;
+/// How many connections are written to before others get their turn, a few microseconds each.
+const WRITES_A_TURN: usize = 64;
 /// How many reads of history a shard has under way; further ones wait. Bounds the pages in memory to some 16 MiB.
 const READS_MAX: usize = 64;
 /// How exact heartbeats are.

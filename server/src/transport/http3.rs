@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     core::Taken,
-    fanout::{Feed, LocalShard},
+    fanout::{Feed, Joined, LocalShard},
     http::{Edge, OpenFeed, PeerAddress, Site},
     telemetry::{Limit, Transport},
 };
@@ -35,24 +35,38 @@ pub struct Service {
 impl Service {
     /// Serves a connection on this thread's shard, from its handshake to its end.
     /// `under_way` is dropped once the handshake is over.
-    pub async fn serve(self, shard: Rc<LocalShard>, incoming: quinn::Incoming, under_way: impl Sized) {
+    pub fn serve(
+        self,
+        shard: Rc<LocalShard>,
+        incoming: quinn::Incoming,
+        under_way: impl Sized + 'static,
+    ) -> impl Future<Output = ()> + 'static {
         let peer: SocketAddr = incoming.remote_address();
-        let (limits, drain) = (self.limits, shard.draining().clone());
-        let connection = async move {
+        // Boxed, and out of what follows: it is soon past.
+        let connection = Box::pin(async move {
             let connection = incoming.await;
             drop(under_way);
             connection
-        };
-        let metrics = self.edge.hub.metrics().clone();
+        });
         let handler = Connection { shard, service: Rc::new(self) };
-        if let Err(error) = quic::serve(connection, handler, limits, drain).await {
-            match error {
-                ConnectionError::HandshakeTimeout => metrics.reached(Limit::HandshakeTime),
-                ConnectionError::Http3(_) => metrics.reached(Limit::Frames),
-                _ => {}
-            }
-            tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
+        serve_connection(peer, connection, handler)
+    }
+}
+
+async fn serve_connection(
+    peer: SocketAddr,
+    connection: impl Future<Output = Result<quinn::Connection, quinn::ConnectionError>>,
+    handler: Connection,
+) {
+    let (limits, drain) = (handler.service.limits, handler.shard.draining().clone());
+    let metrics = handler.service.edge.hub.metrics().clone();
+    if let Err(error) = quic::serve(connection, handler, limits, drain).await {
+        match error {
+            ConnectionError::HandshakeTimeout => metrics.reached(Limit::HandshakeTime),
+            ConnectionError::Http3(_) => metrics.reached(Limit::Frames),
+            _ => {}
         }
+        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
     }
 }
 
@@ -80,7 +94,7 @@ impl Handler for Connection {
 
     fn webtransport(&self, peer: Peer, offer: SessionOffer) -> impl Future<Output = ()> + 'static + use<> {
         let Self { shard, service } = self.clone();
-        async move { webtransport::serve(shard, &service.edge, peer.address, offer).await }
+        webtransport::serve(shard, service.edge.clone(), peer.address, offer)
     }
 
     fn reached(&self, limit: quic::Limit) {
@@ -99,7 +113,8 @@ async fn answer(
     request: Request<RequestBody>,
     response: ResponseSender,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let (mut head, mut body) = service.site.answer(request.map(Body::new)).await.into_parts();
+    // Boxed: a feed isn't to take the memory that its request's handler would.
+    let (mut head, mut body) = Box::pin(service.site.answer(request.map(Body::new))).await.into_parts();
     let open = head.extensions.remove::<OpenFeed>();
     // Malformed here, and browsers drop the whole response for it. [RFC 9114 §4.2]
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, HeaderName::from_static("keep-alive")] {
@@ -115,11 +130,15 @@ async fn answer(
         return Ok(stream.finish().await?);
     };
     head.headers.remove(header::CONTENT_LENGTH);
-    let feed = shard.open(open.grant.subscription.clone(), open.grant.holder.clone(), Transport::SseH3);
+    let writer = Writer::new(&open, false);
+    let opening = writer.opening(&open);
+    let (subscription, holder, _seat) = open.grant.into_feed();
+    let feed = shard.open(subscription, holder, Transport::SseH3);
     let gone = response.closed();
     let write = async {
         let mut stream = response.send_response(Response::from_parts(head, ())).await?;
-        write_feed(&mut stream, &open, &feed).await?;
+        stream.send_data(opening).await?;
+        write_feed(&mut stream, writer, &feed).await?;
         Ok(stream.finish().await?)
     };
     tokio::select! {
@@ -130,13 +149,11 @@ async fn answer(
     }
 }
 
-async fn write_feed(stream: &mut ResponseStream, open: &OpenFeed, feed: &Feed) -> Result<(), BodyError> {
-    let writer = Writer::new(open, false);
-    stream.send_data(writer.opening(open)).await?;
+async fn write_feed(stream: &mut ResponseStream, writer: Writer, feed: &Feed) -> Result<(), BodyError> {
     let (mut items, mut texts) = (Vec::new(), Vec::<Bytes>::new());
     loop {
         let taken = feed.take(ITEMS_A_TURN, &mut items).await;
-        writer.items(&mut items, &mut texts);
+        writer.items(&mut items, &mut Joined::default(), &mut texts);
         if !texts.is_empty() {
             stream.send_chunks(&mut texts).await?;
             texts.clear();

@@ -1,6 +1,6 @@
 //! A feed as the text of an event stream.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fanwire_protocol::{
     message::Message,
     sse::{comment, control_message, id_block},
@@ -8,7 +8,8 @@ use fanwire_protocol::{
 
 use super::pieces::Pieces;
 use crate::{
-    core::{Chunk, Item},
+    core::{Chunk, Committed, Item},
+    fanout::Joined,
     http::OpenFeed,
 };
 
@@ -37,9 +38,14 @@ impl Writer {
     }
 
     /// The texts of items that came together, as few pieces as may be. Leaves `items` empty.
-    pub(super) fn items(self, items: &mut Vec<Item>, out: &mut impl Extend<Bytes>) {
+    pub(super) fn items(self, items: &mut Vec<Item>, joined: &mut Joined, out: &mut impl Extend<Bytes>) {
         if items.len() <= 1 {
             return out.extend(items.pop().and_then(|item| self.item(item)));
+        }
+        let form = u8::from(self.control) << 1 | u8::from(self.chunked);
+        if let Some(text) = joined.text(form, items, |items| self.join(items)) {
+            items.clear();
+            return out.extend([text]);
         }
         let mut pieces = Pieces::with_capacity(items.len() * EVENT_BYTES_USUAL);
         for item in items.drain(..) {
@@ -49,6 +55,34 @@ impl Writer {
             }
         }
         pieces.flush(out);
+    }
+
+    /// Events as one text, if they are small.
+    fn join(self, items: &[Item]) -> Option<Bytes> {
+        let chunks = || {
+            items.iter().filter_map(|item| match item {
+                Item::Event { event, .. } => Some(event.sse(self.control)),
+                _ => None,
+            })
+        };
+        let bytes: usize = chunks().map(|chunk| chunk.as_text().len()).sum();
+        if bytes > JOINED_BYTES_MAX {
+            return None;
+        }
+        let mut joined = BytesMut::with_capacity(bytes + CHUNK_BYTES_MAX);
+        if self.chunked {
+            joined.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
+        }
+        chunks().for_each(|chunk| joined.extend_from_slice(chunk.as_text()));
+        if self.chunked {
+            joined.extend_from_slice(b"\r\n");
+        }
+        Some(joined.freeze())
+    }
+
+    /// An event's text.
+    pub(super) fn chunk(self, event: &Committed) -> &Chunk {
+        event.sse(self.control)
     }
 
     /// The text of an item; none where this client isn't told of such a thing.
@@ -81,6 +115,10 @@ impl Writer {
     }
 }
 
+/// The longest text that several events become. The readers of a shard share it, and one that reads slowly holds it.
+const JOINED_BYTES_MAX: usize = 64 * 1024;
+/// What a chunk takes besides its text: a length, and two ends of lines.
+const CHUNK_BYTES_MAX: usize = 20;
 /// What is set aside for each event that is copied; more is got where it is needed.
 pub(super) const EVENT_BYTES_USUAL: usize = 192;
 /// How many items are taken from a feed at a time.

@@ -2,10 +2,10 @@
 
 mod datagrams;
 mod lanes;
+mod ordered;
 
 use std::{cell::RefCell, future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use fanwire_protocol::{
     Delivery, Matcher, Matchers, Seq,
     frame::{self, Decoder, Frame},
@@ -16,52 +16,78 @@ use serde::Deserialize;
 
 use datagrams::Datagrams;
 use lanes::Lanes;
+use ordered::Ordered;
 
-use super::{
-    pieces::Pieces,
-    quic::{Close, RecvStream, SendStream, Session, SessionOffer, WriteError},
-    sse::{EVENT_BYTES_USUAL, ITEMS_A_TURN},
-};
+use super::quic::{Close, RecvStream, SendStream, Session, SessionOffer};
 use crate::{
     admission::Source,
     auth::{Denied, PageOrigin, Pass, Shown},
-    core::{ChangeError, Item, Taken},
-    fanout::{Feed, LocalShard},
+    core::ChangeError,
+    fanout::{Feed, LocalShard, Outlet},
     http::{AuthMode, Edge, is_events_path, page_origin},
     hub::{Asked, FeedRequest, Grant, Hub, Refused, now_ms, publication_from_json},
     telemetry::{Limit, Transport},
 };
 
 /// Serves a session, from its CONNECT to its end.
-pub(super) async fn serve(shard: Rc<LocalShard>, edge: &Edge, peer: SocketAddr, offer: SessionOffer) {
+pub(super) fn serve(
+    shard: Rc<LocalShard>,
+    edge: Arc<Edge>,
+    peer: SocketAddr,
+    offer: SessionOffer,
+) -> impl Future<Output = ()> + 'static {
+    // Boxed, like all steps that are soon past or that few sessions take: a session's memory is that of its largest step otherwise, and
+    // what comes from one step to the next has it twice.
+    let opening = Box::pin(open(edge.clone(), peer, offer));
+    async move {
+        let Some((session, begun)) = opening.await else { return };
+        let bye = match begun {
+            Ok((grant, control)) => Box::pin(serve_feed(shard, (&edge, peer), &session, grant, control)).await,
+            Err(bye) => {
+                Box::pin(say_bye(&session, &bye)).await;
+                Some(bye)
+            }
+        };
+        if let Some(bye) = bye {
+            Box::pin(end(&session, bye)).await;
+        }
+    }
+}
+
+/// Accepts a session and grants it its feed, or says why not. None if there is no session to go on with.
+async fn open(
+    edge: Arc<Edge>,
+    peer: SocketAddr,
+    offer: SessionOffer,
+) -> Option<(Session, Result<(Grant, Option<Control>), Bye>)> {
     let request = offer.request();
     if !is_events_path(request.uri().path()) {
-        return offer.refuse(StatusCode::NOT_FOUND).await;
+        offer.refuse(StatusCode::NOT_FOUND).await;
+        return None;
     }
     if let Err(refused) = edge.access.load().check(request.uri(), request.headers()) {
         tracing::debug!(%peer, code = refused.code, "session refused");
         edge.hub.metrics().refused(refused.code);
-        return offer.refuse(refused.status).await;
+        offer.refuse(refused.status).await;
+        return None;
     }
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
-    // Boxed, like other steps that are soon past: a session's memory is that of its largest step otherwise.
-    let session = match Box::pin(offer.accept(None)).await {
+    let session = match offer.accept(None).await {
         Ok(session) => session,
-        Err(error) => return tracing::debug!(%peer, %error, "session not opened"),
-    };
-    let bye = match Box::pin(begin((edge, peer), &session, &uri, &headers)).await {
-        Ok(Some((grant, control))) => serve_feed(shard, (edge, peer), &session, grant, control).await,
-        Ok(None) => return,
-        Err(bye) => {
-            Box::pin(say_bye(&session, &bye)).await;
-            Some(bye)
+        Err(error) => {
+            tracing::debug!(%peer, %error, "session not opened");
+            return None;
         }
     };
-    if let Some(bye) = bye {
-        // That a browser has the bye doesn't mean that its page has read it, and the close throws away what wasn't.
-        let _ = tokio::time::timeout(LAST_WORD, session.closed()).await;
-        session.close(Close::new(bye.code, &bye.reason)).await;
-    }
+    let begun = begin((&edge, peer), &session, &uri, &headers).await.transpose()?;
+    Some((session, begun))
+}
+
+/// Closes a session whose feed has ended with this bye.
+async fn end(session: &Session, bye: Bye) {
+    // That a browser has the bye doesn't mean that its page has read it, and the close throws away what wasn't.
+    let _ = tokio::time::timeout(LAST_WORD, session.closed()).await;
+    session.close(Close::new(bye.code, &bye.reason)).await;
 }
 
 /// The stream of the client's requests.
@@ -171,26 +197,30 @@ async fn serve_feed(
     grant: Grant,
     control: Option<Control>,
 ) -> Option<Bye> {
-    let feed = shard.open(grant.subscription.clone(), grant.holder.clone(), Transport::WebTransport);
-    let client = Client { edge, from: peer.ip().into(), feed: &feed, pass: RefCell::new(grant.holder.pass.clone()) };
+    let (delivery, start) = (grant.delivery, grant.cursor.seq);
+    let (subscription, holder, _seat) = grant.into_feed();
+    let pass = RefCell::new(holder.pass.clone());
+    let feed = Rc::new(shard.open(subscription, holder, Transport::WebTransport));
+    let client = Client { edge, from: peer.ip().into(), feed: &feed, pass };
     let feed_stream = async {
-        let mut stream = session.open_uni().await.ok()?;
-        match grant.delivery {
+        let stream = session.open_uni().await.ok()?;
+        match delivery {
             Delivery::Ordered => {
-                let bye = write_feed(&mut stream, &feed).await?;
-                end_streams([stream]).await;
+                let outlet = Outlet::new(Ordered::new(feed.clone(), stream));
+                let bye = poll_fn(|cx| outlet.poll(cx, Ordered::poll)).await?;
+                Box::pin(end_streams(outlet.into_connection().map(Ordered::into_stream))).await;
                 Some(bye)
             }
             Delivery::PerTopic => {
-                let mut lanes = Lanes::new(session, stream, grant.cursor.seq);
-                let bye = lanes.write_feed(&feed).await?;
-                end_streams(lanes.into_streams()).await;
+                let mut lanes = Lanes::new(session, stream, start);
+                let bye = Box::pin(lanes.write_feed(&feed)).await?;
+                Box::pin(end_streams(lanes.into_streams())).await;
                 Some(bye)
             }
             Delivery::Datagram => {
-                let mut datagrams = Datagrams::new(session, stream, grant.cursor.seq);
-                let bye = datagrams.write_feed(&feed).await?;
-                end_streams([datagrams.into_stream()]).await;
+                let mut datagrams = Datagrams::new(session, stream, start);
+                let bye = Box::pin(datagrams.write_feed(&feed)).await?;
+                Box::pin(end_streams([datagrams.into_stream()])).await;
                 Some(bye)
             }
         }
@@ -203,45 +233,6 @@ async fn serve_feed(
             Some(Bye::retry(ByeCode::Stalled, "nothing was read for too long", edge.hub.limits().retry.as_millis() as u64))
         }
         bye = serve_client_streams(&client, session, control) => bye,
-    }
-}
-
-/// Writes the feed as frames, until its bye, which is returned, or until nobody reads it.
-async fn write_feed(stream: &mut SendStream, feed: &Feed) -> Option<Bye> {
-    let (mut items, mut chunks) = (Vec::new(), Vec::<Bytes>::new());
-    loop {
-        let taken = feed.take(ITEMS_A_TURN, &mut items).await;
-        let mut pieces = Pieces::with_capacity(items.len() * EVENT_BYTES_USUAL);
-        let mut said = None;
-        for item in items.drain(..) {
-            let encoded = match item {
-                Item::Event { prev, event, .. } => {
-                    let body = event.frame_body();
-                    frame::put_event_head(pieces.own(), prev, body.len());
-                    pieces.put(body, &mut chunks);
-                    continue;
-                }
-                Item::Hello(hello) => frame::json(frame::HELLO, &hello),
-                Item::Gap(gap) => frame::json(frame::GAP, &gap),
-                Item::Changed(changed) => frame::json(frame::CHANGED, &changed),
-                Item::Ping(ping) => frame::json(frame::PING, &ping),
-                Item::Bye(bye) => {
-                    let encoded = frame::json(frame::BYE, &bye);
-                    said = Some(*bye);
-                    encoded
-                }
-            };
-            pieces.put(&encoded, &mut chunks);
-        }
-        pieces.flush(&mut chunks);
-        match stream.write_all_chunks(&mut chunks).await {
-            Ok(()) => chunks.clear(),
-            Err(WriteError::Stopped(_)) => return Some(Bye::terminal(ByeCode::Closed, "the feed was stopped")),
-            Err(_) => return None,
-        }
-        if said.is_some() || taken == Taken::Ended {
-            return said;
-        }
     }
 }
 
@@ -273,35 +264,14 @@ async fn end_streams(streams: impl IntoIterator<Item = SendStream>) {
 /// ended, and the bye returned if the feed's stream hasn't got to it in a while: then the close alone tells it.
 async fn serve_client_streams(client: &Client<'_>, session: &Session, control: Option<Control>) -> Option<Bye> {
     let control = async {
-        let mut control = match control {
+        let control = match control {
             Some(control) => control,
             None => {
                 let (answers, requests) = session.accept_bi().await?;
                 Control::new(answers, requests)
             }
         };
-        let more = async {
-            while let Some((send, recv)) = session.accept_bi().await {
-                send.reset(0);
-                recv.stop(0);
-            }
-        };
-        let serve = async {
-            match client.answer_requests(&mut control).await {
-                Some(bye) => {
-                    client.edge.hub.metrics().reached(Limit::Frames);
-                    client.feed.end(bye.clone());
-                    tokio::time::sleep(DELIVERY).await;
-                    Some(bye)
-                }
-                // The control stream has ended in order, and the feed goes on.
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            bye = serve => bye,
-            () = more => None,
-        }
+        Box::pin(serve_control(client, session, control)).await
     };
     let uni = async {
         while let Some(stream) = session.accept_uni().await {
@@ -311,6 +281,32 @@ async fn serve_client_streams(client: &Client<'_>, session: &Session, control: O
     tokio::select! {
         bye = control => bye,
         () = uni => None,
+    }
+}
+
+/// Answers the requests of the control stream, and refuses further streams like it, for as long as the session lives.
+async fn serve_control(client: &Client<'_>, session: &Session, mut control: Control) -> Option<Bye> {
+    let more = async {
+        while let Some((send, recv)) = session.accept_bi().await {
+            send.reset(0);
+            recv.stop(0);
+        }
+    };
+    let serve = async {
+        match client.answer_requests(&mut control).await {
+            Some(bye) => {
+                client.edge.hub.metrics().reached(Limit::Frames);
+                client.feed.end(bye.clone());
+                tokio::time::sleep(DELIVERY).await;
+                Some(bye)
+            }
+            // The control stream has ended in order, and the feed goes on.
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        bye = serve => bye,
+        () = more => None,
     }
 }
 

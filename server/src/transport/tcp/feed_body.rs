@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -11,9 +12,9 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::{
-    core::{Item, Taken},
+    core::Taken,
     fanout::Feed,
-    http::OpenFeed,
+    hub::Seat,
     transport::sse::{ITEMS_A_TURN, Writer},
 };
 
@@ -29,28 +30,30 @@ pin_project_lite::pin_project! {
 pub(super) struct FeedBody {
     feed: Rc<Feed>,
     writer: Writer,
-    open: OpenFeed,
-    items: Vec<Item>,
-    opened: bool,
+    /// None once the stream has begun with it.
+    opening: Option<Bytes>,
     ended: bool,
+    _seat: Arc<Seat>,
 }
 
 impl ResponseBody {
-    pub(super) fn feed(open: OpenFeed, feed: Rc<Feed>) -> Self {
-        let writer = Writer::new(&open, false);
-        Self::Feed { feed: FeedBody { feed, writer, open, items: Vec::new(), opened: false, ended: false } }
+    /// A feed that begins with `opening`; the seat is kept for as long as it is open.
+    pub(super) fn feed(feed: Rc<Feed>, writer: Writer, opening: Bytes, seat: Arc<Seat>) -> Self {
+        Self::Feed { feed: FeedBody { feed, writer, opening: Some(opening), ended: false, _seat: seat } }
     }
 }
 
 impl FeedBody {
     fn poll_text(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if !std::mem::replace(&mut self.opened, true) {
-            return Poll::Ready(Some(self.writer.opening(&self.open)));
+        if let Some(opening) = self.opening.take() {
+            return Poll::Ready(Some(opening));
         }
+        // An idle feed keeps no buffer.
+        let mut items = Vec::new();
         while !self.ended {
-            let taken = ready!(self.feed.poll_take(cx, ITEMS_A_TURN, &mut self.items));
+            let taken = ready!(self.feed.poll_take(cx, ITEMS_A_TURN, &mut items));
             self.ended = taken == Taken::Ended;
-            let mut texts = self.items.drain(..).filter_map(|item| self.writer.item(item));
+            let mut texts = items.drain(..).filter_map(|item| self.writer.item(item));
             let Some(first) = texts.next() else { continue };
             // One DATA frame for what came together: a frame's way through HTTP/2 costs more than a copy.
             let Some(second) = texts.next() else { return Poll::Ready(Some(first)) };

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     core::{Item, Taken},
-    fanout::{Feed, LocalShard},
+    fanout::{self, Feed, Joined, LocalShard, Outlet, Room},
     http::OpenFeed,
     hub::Seat,
     telemetry::Transport,
@@ -45,9 +45,10 @@ where
     let unwritten = VecDeque::from([head, writer.opening(&open)]);
     let (subscription, holder, seat) = open.grant.into_feed();
     let feed = shard.open(subscription, holder, Transport::SseH1);
-    let (items, state) = (Vec::new(), State::Open);
-    let mut connection = Connection { stream, feed, writer, chunked, unwritten, items, state, _seat: seat };
-    poll_fn(move |cx| connection.poll(cx))
+    let (state, failed) = (State::Open, None);
+    let connection = Connection { stream, feed, writer, chunked, unwritten, state, failed, _seat: seat };
+    let outlet = Outlet::new(connection);
+    poll_fn(move |cx| outlet.poll(cx, Connection::poll))
 }
 
 struct Connection<S> {
@@ -56,9 +57,9 @@ struct Connection<S> {
     writer: Writer,
     chunked: bool,
     unwritten: VecDeque<Bytes>,
-    /// Kept empty between turns.
-    items: Vec<Item>,
     state: State,
+    /// What became of writing on the walk over the feeds, for the task to end with.
+    failed: Option<io::Error>,
     _seat: Arc<Seat>,
 }
 
@@ -71,18 +72,35 @@ enum State {
     Closing,
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> fanout::Connection for Connection<S> {
+    fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    fn poll_deliver(&mut self, cx: &mut Context<'_>, room: &mut Room) -> Poll<()> {
+        self.poll_write_feed(cx, room).map(|written| self.failed = written.err())
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         if self.poll_gone(cx)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
+        let mut items = Vec::new();
         loop {
             if self.poll_write(cx)?.is_pending() {
                 // A peer that reads nothing for too long is cut off; all others are waited for.
                 return self.feed.poll_cut(cx).map(Ok);
             }
             match self.state {
-                State::Open => ready!(self.poll_feed(cx)),
+                State::Open => {
+                    let taken = ready!(self.feed.poll_take(cx, ITEMS_A_TURN, &mut items));
+                    self.put(&mut items, &mut Joined::default(), taken);
+                }
                 State::Ending => {
                     if self.chunked {
                         self.unwritten.push_back(Bytes::from_static(b"0\r\n\r\n"));
@@ -94,16 +112,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Takes what the feed has, as text to be written.
-    fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let taken = ready!(self.feed.poll_take(cx, ITEMS_A_TURN, &mut self.items));
-        self.writer.items(&mut self.items, &mut self.unwritten);
-        // An idle connection keeps no buffers.
-        self.items = Vec::new();
+    /// Writes what the feed has. Ready when the task is to go on, which waits for everything else.
+    fn poll_write_feed(&mut self, cx: &mut Context<'_>, Room { items, joined }: &mut Room) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_write(cx))?;
+            if self.state != State::Open {
+                return Poll::Ready(Ok(()));
+            }
+            let taken = ready!(self.feed.poll_take(cx, ITEMS_A_TURN, items));
+            if let ([Item::Event { event, .. }], true) = (&**items, self.chunked) {
+                // As it is most of the time: no reference is counted.
+                let chunk = self.writer.chunk(event).framed();
+                let written = match Pin::new(&mut self.stream).poll_write(cx, chunk) {
+                    Poll::Ready(written) => written?,
+                    Poll::Pending => 0,
+                };
+                if written < chunk.len() {
+                    self.unwritten.push_back(chunk.slice(written..));
+                }
+                items.clear();
+            }
+            self.put(items, joined, taken);
+            if taken == Taken::All {
+                // There is nothing more to take, and the task needn't know.
+                ready!(self.poll_write(cx))?;
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Makes what was taken text that is to be written.
+    fn put(&mut self, items: &mut Vec<Item>, joined: &mut Joined, taken: Taken) {
+        self.writer.items(items, joined, &mut self.unwritten);
         if taken == Taken::Ended {
             self.state = State::Ending;
         }
-        Poll::Ready(())
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -24,6 +24,7 @@ use crate::{
     fanout::{Feed, LocalShard},
     http::OpenFeed,
     telemetry::{Limit, Metrics, Transport},
+    transport::sse::Writer,
 };
 
 pub(super) async fn serve<S>(requests: Requests, shard: Rc<LocalShard>, stream: S) -> Result<(), Error>
@@ -40,7 +41,8 @@ where
     });
     let answer = {
         let shard = shard.clone();
-        service_fn(move |request: Request<Incoming>| answer(requests.clone(), shard.clone(), request))
+        // Boxed: a stream with a feed isn't to take the memory that its request's handler would.
+        service_fn(move |request: Request<Incoming>| Box::pin(answer(requests.clone(), shard.clone(), request)))
     };
     let mut connection = pin!(
         http2::Builder::new(ShardExecutor { shard: shard.clone(), streams: streams.clone() })
@@ -77,10 +79,12 @@ async fn answer(
         return Ok(Response::from_parts(head, ResponseBody::Plain { body }));
     };
     head.headers.remove(header::CONTENT_LENGTH);
-    let feed = shard.open(open.grant.subscription.clone(), open.grant.holder.clone(), Transport::SseH2);
-    let feed = Rc::new(feed);
+    let writer = Writer::new(&open, false);
+    let opening = writer.opening(&open);
+    let (subscription, holder, seat) = open.grant.into_feed();
+    let feed = Rc::new(shard.open(subscription, holder, Transport::SseH2));
     FEED.with(|slot| *slot.borrow_mut() = Rc::downgrade(&feed));
-    Ok(Response::from_parts(head, ResponseBody::feed(open, feed)))
+    Ok(Response::from_parts(head, ResponseBody::feed(feed, writer, opening, seat)))
 }
 
 tokio::task_local! {

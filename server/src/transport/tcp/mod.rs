@@ -6,6 +6,7 @@ mod h1_feed;
 mod h2;
 mod limit;
 mod preface;
+mod socket;
 
 use std::{
     io,
@@ -24,6 +25,8 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::TlsAcceptor;
+
+use socket::Socket;
 
 use crate::{
     fanout::LocalShard,
@@ -108,14 +111,14 @@ impl Service {
         Self { limits, turned_away: Some(refused), ..self }
     }
 
-    fn prepare(&self, stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    fn prepare(&self, stream: std::net::TcpStream) -> io::Result<Socket> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(self.limits.unacknowledged))?;
-        TcpStream::from_std(stream)
+        TcpStream::from_std(stream).map(Socket)
     }
 
-    async fn serve_stream(self, shard: Rc<LocalShard>, stream: TcpStream, peer: IpAddr) -> Result<Option<Rest>, Error> {
+    async fn serve_stream(self, shard: Rc<LocalShard>, stream: Socket, peer: IpAddr) -> Result<Option<Rest>, Error> {
         match &self.tls {
             Some(tls) => {
                 let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
