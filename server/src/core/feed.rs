@@ -1,13 +1,16 @@
 //! One subscriber's feed: a cursor on the log, and the little that waits to be taken.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{collections::VecDeque, mem, rc::Rc, sync::Arc};
 
 use fanwire_protocol::{
     Cursor, Matchers, Seq,
     message::{Bye, Changed, Gap, GapReason, Ping},
 };
 
-use super::{Committed, Floors, Item, Latest, LeaseOf, Limits, Losses, Page, PageItem, Rights, Time, newest::Newest};
+use super::{
+    Committed, Floors, Item, Latest, LeaseOf, Limits, Losses, Page, PageItem, Rights, Shared, Time, newest::Newest,
+    queue::Queue,
+};
 
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -22,7 +25,7 @@ pub(super) struct Feed {
     pub(super) position: Seq,
     /// The last event queued, or what the feed started at or was set to by a gap.
     prev: Seq,
-    queue: VecDeque<Item>,
+    queue: Queue,
     queue_bytes: usize,
     /// Live events wait here, and not in the queue, where the newest of a topic wins.
     pub(super) newest: Option<Box<Newest>>,
@@ -73,7 +76,7 @@ pub(super) struct Reading {
     /// It ends where the shard was, so that what came later is all that follows.
     joins: bool,
     /// Live events above `upto`.
-    later: VecDeque<Arc<Committed>>,
+    later: VecDeque<Shared>,
     later_bytes: usize,
     overflowed: bool,
 }
@@ -107,7 +110,7 @@ impl Feed {
             phase: Phase::Behind,
             position: start,
             prev: start,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             queue_bytes: 0,
             newest: None,
             untold_gap: None,
@@ -128,7 +131,7 @@ impl Feed {
     }
 
     /// Looks at a live event that the matchers take. True if it was queued.
-    pub(super) fn offer(&mut self, event: &Arc<Committed>, limits: &Limits, losses: &mut Losses) -> bool {
+    pub(super) fn offer(&mut self, event: &Shared, limits: &Limits, losses: &mut Losses) -> bool {
         if event.seq() <= self.prev || !self.rights.allow(event) {
             return false;
         }
@@ -172,7 +175,7 @@ impl Feed {
             match item {
                 PageItem::Event(event) if self.rights.allow(&event) => {
                     self.tell_gap(epoch);
-                    self.push_event(event);
+                    self.push_event(Rc::new(event));
                 }
                 PageItem::Event(_) => {}
                 PageItem::Gap { from, to } => {
@@ -270,7 +273,7 @@ impl Feed {
 
     /// Ends the feed, and drops what is queued: its reader may not have it any more.
     pub(super) fn dismiss(&mut self, bye: Bye) {
-        self.queue = VecDeque::new();
+        self.queue = Queue::default();
         self.queue_bytes = 0;
         self.newest = None;
         self.phase = Phase::Behind;
@@ -284,23 +287,15 @@ impl Feed {
     }
 
     pub(super) fn push(&mut self, item: Item) {
-        self.queue.push_back(item);
+        self.queue.push(item);
     }
 
     /// Takes up to `items_max` items off the queue.
     pub(super) fn take(&mut self, items_max: usize, now: Time, out: &mut Vec<Item>) {
-        let count = items_max.min(self.queue.len());
-        for item in self.queue.drain(..count) {
-            self.queue_bytes -= item.cost();
+        for _ in 0..items_max {
+            let queued = self.queue.pop().inspect(|item| self.queue_bytes -= item.cost());
+            let Some(item) = queued.or_else(|| self.take_newest()) else { break };
             out.push(item);
-        }
-        for _ in count..items_max {
-            let Some(item) = self.take_newest() else { break };
-            out.push(item);
-        }
-        if self.queue.is_empty() {
-            // An idle feed keeps no buffer: there may be tens of thousands.
-            self.queue = VecDeque::new();
         }
         self.unstalled_at = now;
     }
@@ -345,7 +340,7 @@ impl Feed {
                 && self.queue_bytes + event.draft.cost() <= limits.queue_bytes_max
     }
 
-    fn push_event(&mut self, event: Arc<Committed>) {
+    fn push_event(&mut self, event: Shared) {
         self.queue_bytes += event.draft.cost();
         let prev = mem::replace(&mut self.prev, event.seq());
         self.push(Item::Event { prev, event, lossy: false });
@@ -359,7 +354,7 @@ impl Item {
 }
 
 impl Reading {
-    fn offer(&mut self, event: &Arc<Committed>, limits: &Limits) {
+    fn offer(&mut self, event: &Shared, limits: &Limits) {
         let known = self.later.back().map_or(self.upto, |last| last.seq());
         if event.seq() <= known || self.overflowed {
             return;

@@ -8,12 +8,13 @@ mod feed;
 mod newest;
 #[cfg(test)]
 mod newest_simulation;
+mod queue;
 mod rights;
 mod shard;
 #[cfg(test)]
 mod simulation;
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use fanwire_protocol::{
     Matchers, Seq,
@@ -29,6 +30,10 @@ pub use shard::{ChangeError, FeedId, Shard, Taken};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Time(pub u64);
 
+/// An event among the feeds of one shard. They count their references by themselves: a count that cores share, up and down for each
+/// feed, would cost more than the rest of the walk.
+pub type Shared = Rc<Arc<Committed>>;
+
 /// What a subscriber gets, in order.
 #[derive(Debug, Clone)]
 pub enum Item {
@@ -39,7 +44,7 @@ pub enum Item {
         /// The event before it in this feed, or the cursor that the feed started at or was set to by a gap.
         prev: Seq,
         /// The event.
-        event: Arc<Committed>,
+        event: Shared,
         /// Better lost than late: the newest of a topic wins in this feed ([`Subscription::newest_above`]), and this is no history.
         lossy: bool,
     },

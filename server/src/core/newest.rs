@@ -1,13 +1,10 @@
 //! What waits in a feed where the newest event of a topic wins.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use fanwire_protocol::{Seq, Topic};
 
-use super::{Committed, Limits};
+use super::{Limits, Shared};
 
 /// Events that were committed and not taken yet, in the order of the log, of each topic the newest only.
 ///
@@ -33,7 +30,7 @@ pub(super) struct Newest {
 struct Waiting {
     /// None: whatever history ends with.
     prev: Option<Seq>,
-    event: Arc<Committed>,
+    event: Shared,
 }
 
 /// Events that feeds let go of, since others were newer.
@@ -52,7 +49,7 @@ impl Newest {
     }
 
     /// Takes an event in, unless it is known already.
-    pub(super) fn offer(&mut self, event: &Arc<Committed>, limits: &Limits, losses: &mut Losses) -> bool {
+    pub(super) fn offer(&mut self, event: &Shared, limits: &Limits, losses: &mut Losses) -> bool {
         // The tail may bring later what history has had.
         if event.seq() <= self.upto().max(self.last.unwrap_or_default()) {
             return false;
@@ -80,7 +77,7 @@ impl Newest {
     }
 
     /// The first that waits, with what comes before it in the feed.
-    pub(super) fn take(&mut self) -> Option<(Seq, Arc<Committed>)> {
+    pub(super) fn take(&mut self) -> Option<(Seq, Shared)> {
         let Waiting { prev, event } = self.pop()?;
         // Nothing is taken before history has ended, and then it is known: see `live_after`.
         Some((prev.unwrap_or_default(), event))

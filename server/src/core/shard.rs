@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -396,6 +397,7 @@ impl Shard {
     }
 
     fn fan_out(&mut self, event: &Arc<Committed>) -> usize {
+        let event = &Rc::new(event.clone());
         let Self { feeds, exact, any, patterns, effects, limits, losses, .. } = self;
         let mut looked_at = 0;
         let mut offer = |ids: &[FeedId]| {

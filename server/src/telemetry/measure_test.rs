@@ -2,7 +2,7 @@
 //!
 //! `cargo test --release -p fanwire --lib counting_costs -- --ignored --nocapture`
 
-use std::{hint::black_box, sync::Arc, time::Instant};
+use std::{hint::black_box, rc::Rc, sync::Arc, time::Instant};
 
 use fanwire_protocol::{Cursor, Data, Draft, Epoch, Event, Seq, Topic};
 
@@ -16,7 +16,7 @@ fn what_counting_costs() {
     let shard = metrics.shard();
     let draft = Draft::new(vec![Topic::new("a").unwrap()], Data::text(&"x".repeat(128))).unwrap();
     let cursor = Cursor { epoch: Epoch::from_bits(1), seq: Seq(2) };
-    let event = Arc::new(Committed::new(Event { cursor, at_ms: 0, draft }));
+    let event = Rc::new(Arc::new(Committed::new(Event { cursor, at_ms: 0, draft })));
     for count in [1, 4, 64] {
         let items: Vec<Item> =
             (0..count).map(|_| Item::Event { prev: Seq(1), event: event.clone(), lossy: false }).collect();
