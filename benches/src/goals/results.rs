@@ -76,8 +76,8 @@ const NOTES: &str = "Where a goal isn't met, the tables say what is in the way:
   stream and one for each connection, which hyper wakes.
 - **WebTransport.** `quinn` is plain quinn, on as many threads as there are cores: what packets, their encryption and their acknowledgements take
   before anything is a hub.
-- **Saturated.** Deliveries a second times bytes a delivery is the same for `sse-h1` and `axum-batched`: the machine copies so many bytes a second, and an event of
-  the hub's has an id, by which its reader can come back.
+- **Saturated.** An event of the hub's has an id, by which its reader can come back, and a third more bytes than `axum-batched`'s: of bytes a second the two have
+  nearly the same, and the rest of the difference isn't explained.
 - **Two shards on two cores.** The hub writes from two threads and the send loop from one, to one client. With `--hub-argument=--shards=1` the hub takes less for
   a delivery, and the last subscriber has it later.";
 
