@@ -30,6 +30,18 @@ impl Way {
     pub const ALL: [Self; 6] =
         [Self::WebTransport, Self::SseH1, Self::SseH1Tls, Self::SseH2c, Self::SseH2Tls, Self::SseH3];
 
+    /// Those, and the ways that keep order within a topic only.
+    pub const EVERY: [Self; 8] = [
+        Self::WebTransport,
+        Self::PerTopic,
+        Self::Datagram,
+        Self::SseH1,
+        Self::SseH1Tls,
+        Self::SseH2c,
+        Self::SseH2Tls,
+        Self::SseH3,
+    ];
+
     /// The transport.
     pub fn transport(self) -> Transport {
         match self {
@@ -38,6 +50,11 @@ impl Way {
             Self::SseH2c | Self::SseH2Tls => Transport::SseH2,
             Self::SseH3 => Transport::SseH3,
         }
+    }
+
+    /// Whether it is a WebTransport session.
+    pub fn is_session(self) -> bool {
+        self.transport() == Transport::WebTransport
     }
 
     /// Whether it goes to the port without TLS.

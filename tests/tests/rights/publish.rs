@@ -56,6 +56,28 @@ async fn a_line_of_a_batch_is_refused_alone() {
 }
 
 #[tokio::test]
+async fn a_subject_that_is_too_fast_is_alone_in_that() {
+    let hub = TestHub::with_keys(|config| {
+        (config.limits.publish_rate_max, config.limits.batch_lines_max) = (1, 20);
+    });
+    let publish = async |subject: &str, id: &str, version| {
+        let mut claims = ISSUER.claims(&["a"], &[]);
+        (claims["sub"], claims["jti"]) = (subject.into(), id.into());
+        let ask = Ask::post("application/x-ndjson", "{\"topic\": \"a\"}\n".repeat(20));
+        ask.header("authorization", format!("Bearer {}", ISSUER.sign(&claims).as_str())).whole(version, &hub).await
+    };
+    assert_eq!(publish("fast", "1", Version::H1).await.status.as_u16(), 200, "as many as a batch may have");
+    for (version, id) in Version::ALL.into_iter().zip(2..) {
+        // Another token, of the same subject.
+        let refused = publish("fast", &id.to_string(), version).await;
+        assert_eq!((refused.status.as_u16(), refused.code().as_str()), (429, "rate_limited"), "{version:?}");
+        assert!(refused.headers.contains_key("retry-after"));
+        // From the same address.
+        assert_eq!(publish(&format!("slow {id}"), "1", version).await.status.as_u16(), 200, "{version:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_session_publishes_what_its_token_grants() {
     let hub = TestHub::with_keys(|config| config.auth.allow_anonymous = true);
     let refusal = |result: Result<_, ControlError>| match result {

@@ -2,8 +2,11 @@
 //!
 //! A failure prints its seed: `TESTS_SEED=… cargo test -p fanwire-tests --test rights reference`.
 
-use fanwire_client::{ControlError, Publication, PublishError};
-use fanwire_tests::{ISSUER, Story, TestHub, Way, soon};
+use std::{collections::BTreeMap, time::Duration};
+
+use fanwire_client::{Connection, ControlError, Item, Publication, PublishError};
+use fanwire_protocol::Seq;
+use fanwire_tests::{ISSUER, TestHub, Way, soon};
 
 const TOPICS: [&str; 6] = ["a", "b", "c", "orders/1", "orders/2", "https://example.com/books/1"];
 /// URL patterns, and the topics that they take.
@@ -14,7 +17,7 @@ const PATTERNS: [(&str, &[&str]); 3] = [
 ];
 const ROUNDS: usize = 4;
 const EVENTS: usize = 40;
-const SUBSCRIBERS: usize = 21;
+const SUBSCRIBERS: usize = 24;
 
 /// What a subscriber wants, and what its token grants: none where it shows none.
 #[derive(Debug, Clone)]
@@ -65,7 +68,7 @@ async fn round(rng: &mut fastrand::Rng, totals: &mut [usize; 4]) {
     for number in 0..SUBSCRIBERS {
         let granted = if rng.u8(..) < 40 { None } else { Some(some_topics(rng, 0)) };
         let subscriber = Subscriber { matchers: some_topics(rng, 1), granted };
-        let way = Way::ALL[number % Way::ALL.len()];
+        let way = Way::EVERY[number % Way::EVERY.len()];
         let feed = connect(&hub, way, rng.bool(), &subscriber, None).await;
         live.push((way, subscriber, feed));
     }
@@ -82,42 +85,80 @@ async fn round(rng: &mut fastrand::Rng, totals: &mut [usize; 4]) {
         }
     }
     let mut last = hub.publisher_with(ISSUER.token(&["end"], &[]));
-    last.publish(&Publication::text("end", "end")).await.unwrap();
+    let end = last.publish(&Publication::text("end", "end")).await.unwrap().cursor.unwrap().seq;
     for (way, subscriber, mut feed) in live {
         let expected = expected(&subscriber, &published, totals);
-        assert_eq!(delivered(&mut feed).await, expected, "{way:?}, live: {subscriber:?}");
+        if way == Way::Datagram {
+            newest(&mut feed, &expected).await;
+        } else {
+            assert_eq!(delivered(way, &mut feed, end).await, expected, "{way:?}, live: {subscriber:?}");
+        }
         // The same again, from the log, over another way.
-        let other = rng.choice(Way::ALL).unwrap();
+        let other = rng.choice(Way::EVERY).unwrap();
         let mut replay = connect(&hub, other, rng.bool(), &subscriber, Some("earliest")).await;
-        assert_eq!(delivered(&mut replay).await, expected, "{other:?}, replayed: {subscriber:?}");
+        assert_eq!(delivered(other, &mut replay, end).await, expected, "{other:?}, replayed: {subscriber:?}");
     }
 }
 
-fn expected(subscriber: &Subscriber, published: &[Event], totals: &mut [usize; 4]) -> Vec<String> {
+/// What a subscriber is to be told: the first topic and the text of each event.
+fn expected(subscriber: &Subscriber, published: &[Event], totals: &mut [usize; 4]) -> Vec<(String, String)> {
     for event in published.iter().filter(|event| event.private) {
         totals[usize::from(!subscriber.sees(event))] += 1;
     }
     let seen = published.iter().filter(|event| subscriber.sees(event));
-    seen.map(|event| event.text.clone()).chain(["end".to_owned()]).collect()
+    let seen = seen.map(|event| (event.topics[0].to_owned(), event.text.clone()));
+    seen.chain([("end".to_owned(), "end".to_owned())]).collect()
 }
 
-async fn delivered(feed: &mut fanwire_client::Connection) -> Vec<String> {
-    let mut story = Story::default();
-    while story.texts().last() != Some(&"end") {
-        let count = story.events.len() + 1;
-        story.read_more(feed, count).await;
+/// Everything up to the end, in the order of the log.
+async fn delivered(way: Way, feed: &mut Connection, end: Seq) -> Vec<(String, String)> {
+    let mut events = vec![];
+    if way == Way::PerTopic {
+        // The end of one topic may overtake the others: the cursor says when all have come.
+        while feed.cursor().is_none_or(|cursor| cursor.seq < end) {
+            events.extend(next(feed).await);
+        }
+        let mut newest = BTreeMap::new();
+        for event in &events {
+            let before = newest.insert(event.draft.canonical().clone(), event.seq());
+            assert!(before < Some(event.seq()), "a topic is in order");
+        }
+        events.sort_by_key(fanwire_protocol::Event::seq);
+    } else {
+        while events.last().is_none_or(|event: &fanwire_protocol::Event| event.seq() < end) {
+            events.extend(next(feed).await);
+        }
     }
-    assert_eq!(story.gaps, []);
-    story.texts().into_iter().map(str::to_owned).collect()
+    events.iter().map(told).collect()
 }
 
-async fn connect(
-    hub: &TestHub,
-    way: Way,
-    in_band: bool,
-    subscriber: &Subscriber,
-    from: Option<&str>,
-) -> fanwire_client::Connection {
+/// Live datagrams: the newest of each topic, and of what is older nothing but what may be seen.
+async fn newest(feed: &mut Connection, expected: &[(String, String)]) {
+    let mut newest: BTreeMap<&String, &String> = expected.iter().map(|(topic, text)| (topic, text)).collect();
+    while !newest.is_empty() {
+        let Some(event) = next(feed).await else { continue };
+        let (topic, text) = told(&event);
+        assert!(expected.contains(&(topic.clone(), text.clone())), "{text} on {topic}, which isn't in {expected:?}");
+        if newest.get(&topic).is_some_and(|newest| **newest == text) {
+            newest.remove(&topic);
+        }
+    }
+}
+
+async fn next(feed: &mut Connection) -> Option<fanwire_protocol::Event> {
+    match soon(feed.next()).await.unwrap() {
+        Item::Event(event) => Some(event.event),
+        Item::Ping(_) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn told(event: &fanwire_protocol::Event) -> (String, String) {
+    let text = std::str::from_utf8(event.draft.data.bytes()).unwrap();
+    (event.draft.canonical().as_str().to_owned(), text.to_owned())
+}
+
+async fn connect(hub: &TestHub, way: Way, in_band: bool, subscriber: &Subscriber, from: Option<&str>) -> Connection {
     let (topics, patterns) = split(&subscriber.matchers);
     let options = topics.iter().chain([&"end"]).fold(way.options(hub), |options, topic| options.topic(topic).unwrap());
     let mut options = patterns.iter().fold(options, |options, pattern| options.pattern(pattern).unwrap());
@@ -126,10 +167,12 @@ async fn connect(
         ISSUER.token_with_patterns((&[], &[]), (&topics, &patterns))
     });
     options.auth_in_band = in_band;
+    // A ping tells a feed by topic how far all of them are.
+    options.heartbeat = (way == Way::PerTopic).then_some(Duration::from_millis(100));
     options.last_event_id = from.map(|id| fanwire_protocol::LastEventId::parse(id).unwrap().unwrap());
     let mut feed = way.connect(&options).await;
     // It has begun, and what is published from here on is in it.
-    assert!(matches!(soon(feed.next()).await.unwrap(), fanwire_client::Item::Hello(_)));
+    assert!(matches!(soon(feed.next()).await.unwrap(), Item::Hello(_)));
     feed
 }
 

@@ -29,8 +29,8 @@ pub(crate) async fn refusal(way: Way, options: &Options) -> u32 {
 async fn without_a_token_there_is_no_feed_or_a_public_one() {
     let closed = TestHub::with_keys(|_| ());
     let open = TestHub::with_keys(|config| config.auth.allow_anonymous = true);
-    for way in Way::ALL {
-        let expected = if way == Way::WebTransport { ByeCode::Unauthorized as u32 } else { 401 };
+    for way in Way::EVERY {
+        let expected = if way.is_session() { ByeCode::Unauthorized as u32 } else { 401 };
         let options = way.options(&closed).topic("a").unwrap();
         assert_eq!(refusal(way, &options).await, expected, "{way:?}");
         // A client that had a token and lost it isn't let in as a stranger.
@@ -74,7 +74,7 @@ async fn a_cookie_lets_a_page_subscribe() {
 #[tokio::test]
 async fn a_feed_ends_with_its_token() {
     let hub = TestHub::with_keys(|_| ());
-    let feeds = Way::ALL.map(|way| {
+    let feeds = Way::EVERY.map(|way| {
         let hub = &hub;
         async move {
             let mut claims = ISSUER.claims(&[], &["a"]);
@@ -97,7 +97,7 @@ async fn a_feed_ends_with_its_token() {
             // The hub's own margin is 100 ms; the rest is for a machine that has more to do.
             assert!((-1_000..=500).contains(&late), "{way:?} ended {late} ms after its token");
             // It doesn't go on as anybody's.
-            let expected = if way == Way::WebTransport { ByeCode::Unauthorized as u32 } else { 401 };
+            let expected = if way.is_session() { ByeCode::Unauthorized as u32 } else { 401 };
             tokio::time::sleep(Duration::from_millis(500)).await;
             assert_eq!(refusal(way, &options).await, expected, "{way:?}");
         }
@@ -111,7 +111,7 @@ async fn a_feed_has_a_longest_life() {
         config.auth.allow_anonymous = true;
         config.auth.feed_lifetime_max = Some(Duration::from_secs(1));
     });
-    let feeds = Way::ALL.map(|way| {
+    let feeds = Way::EVERY.map(|way| {
         let hub = &hub;
         async move {
             let mut feed = way.subscribe(hub, &["a"]).await;
@@ -130,7 +130,7 @@ async fn a_feed_has_a_longest_life() {
 }
 
 /// All of them at the same time.
-async fn futures<F: Future<Output = ()>>(futures: [F; 6]) {
-    let [a, b, c, d, e, f] = futures;
-    tokio::join!(a, b, c, d, e, f);
+async fn futures<F: Future<Output = ()>>(futures: [F; 8]) {
+    let [a, b, c, d, e, f, g, h] = futures;
+    tokio::join!(a, b, c, d, e, f, g, h);
 }

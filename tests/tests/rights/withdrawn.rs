@@ -67,7 +67,7 @@ async fn a_revoked_token_and_a_revoked_subject_lose_their_feeds() {
             issuer.sign(&claims)
         };
         let (mut bad, mut good) = (vec![], vec![]);
-        for way in Way::ALL {
+        for way in Way::EVERY {
             let options = |token| way.options(&hub).topic("a").unwrap().token(token);
             let revoked = options(with(&ISSUER, "bad", "bad"));
             bad.push((way, feed(&revoked, way).await, revoked));
@@ -80,11 +80,11 @@ async fn a_revoked_token_and_a_revoked_subject_lose_their_feeds() {
         assert_eq!(revoke(&hub, format!("Bearer {}", all.as_str()), body).await.0, 403);
         assert_eq!(revoke(&hub, "Bearer x".to_owned(), body).await.0, 401);
         assert_eq!(revoke(&hub, revoker(&ISSUER), "{}").await.0, 400);
-        assert_eq!(revoke(&hub, revoker(&ISSUER), body).await, (200, json!({"closed": Way::ALL.len()})));
+        assert_eq!(revoke(&hub, revoker(&ISSUER), body).await, (200, json!({"closed": Way::EVERY.len()})));
         for (way, mut feed, options) in bad {
             let bye = bye(&mut feed).await;
             assert_eq!((bye.code, bye.retry_ms), (ByeCode::Revoked as u32, None), "{way:?}");
-            let expected = if way == Way::WebTransport { ByeCode::Unauthorized as u32 } else { 401 };
+            let expected = if way.is_session() { ByeCode::Unauthorized as u32 } else { 401 };
             assert_eq!(refusal(way, &options).await, expected, "{way:?}");
         }
         for mut feed in good {
@@ -101,6 +101,32 @@ async fn a_revoked_token_and_a_revoked_subject_lose_their_feeds() {
 }
 
 #[tokio::test]
+async fn a_feed_that_loses_its_token_does_not_go_on_as_a_strangers() {
+    let hub = TestHub::with_keys(|config| config.auth.allow_anonymous = true);
+    let mut stranger = feed(&Way::SseH1.options(&hub).topic("a").unwrap(), Way::SseH1).await;
+    let mut lost = vec![];
+    for way in Way::EVERY {
+        for (id, life_ms, code) in [("revoked", 3_600_000, ByeCode::Revoked), ("expires", 3_000, ByeCode::Expired)] {
+            let mut claims = ISSUER.claims(&[], &["a"]);
+            (claims["jti"], claims["exp"]) = (json!(id), json!((now_ms() + life_ms) as f64 / 1000.0));
+            let options = way.options(&hub).topic("a").unwrap().token(ISSUER.sign(&claims));
+            lost.push((way, code, feed(&options, way).await));
+        }
+    }
+    let closed = revoke(&hub, revoker(&ISSUER), r#"{"jti": "revoked"}"#).await;
+    assert_eq!(closed, (200, json!({"closed": Way::EVERY.len()})));
+    for (way, code, feed) in &mut lost {
+        assert_eq!(bye(feed).await.code, *code as u32, "{way:?}");
+    }
+    // What is public is for whoever shows nothing, and still not for them.
+    is_open(&hub, &mut stranger).await;
+    for (way, code, mut feed) in lost {
+        let next = soon(feed.next()).await;
+        assert!(next.is_err(), "{way:?} after {code:?}: {next:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_reload_closes_what_it_wouldnt_let_in() {
     let mut config = None;
     let hub = TestHub::with(|with| {
@@ -112,7 +138,7 @@ async fn a_reload_closes_what_it_wouldnt_let_in() {
     });
     let mut config = config.unwrap();
     let (mut bad, mut good) = (vec![], vec![]);
-    for way in Way::ALL {
+    for way in Way::EVERY {
         let options = || way.options(&hub).topic("a").unwrap();
         let from = |origin: &str| {
             let mut options = options().token(ISSUER.token(&[], &[]));
@@ -146,7 +172,7 @@ async fn a_ticket_is_good_for_one_feed() {
     let ask = Ask { path: "/events/ticket".to_owned(), ..Ask::post(JSON, "") };
     assert_eq!(ask.clone().whole(Version::H1, &hub).await.status.as_u16(), 401, "a stranger gets none");
     let bearer = format!("Bearer {}", ISSUER.token(&["a"], &["a"]).as_str());
-    for way in Way::ALL {
+    for way in Way::EVERY {
         let answer = ask.clone().header("authorization", &bearer).whole(Version::H2Tls, &hub).await;
         assert_eq!((answer.status.as_u16(), answer.header("cache-control")), (200, "no-store"));
         let answer = answer.json();
@@ -168,7 +194,7 @@ async fn a_ticket_is_good_for_one_feed() {
         };
         assert!(matches!(event, Item::Event(event) if event.event.draft.data.bytes() == "for you"), "{way:?}");
         // Not again, though strangers are let in; nor one that was changed.
-        let expected = if way == Way::WebTransport { ByeCode::Unauthorized as u32 } else { 401 };
+        let expected = if way.is_session() { ByeCode::Unauthorized as u32 } else { 401 };
         assert_eq!(refusal(way, &options).await, expected, "{way:?}");
         options.url.set_query(Some(&format!("ticket={}x", ticket)));
         assert_eq!(refusal(way, &options).await, expected, "{way:?}");
