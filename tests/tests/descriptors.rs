@@ -12,7 +12,7 @@ use std::{
 #[test]
 fn a_hub_without_descriptors_tells_newcomers_and_keeps_the_old() {
     let identity = tempfile::tempdir().unwrap();
-    let hub = Hub::start(identity.path(), 256);
+    let hub = Hub::start(identity.path(), "-n 256");
     let ask = |request: &str| {
         let mut stream = TcpStream::connect(hub.http.as_str()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -67,6 +67,17 @@ fn a_hub_without_descriptors_tells_newcomers_and_keeps_the_old() {
     }
 }
 
+#[test]
+fn a_hub_takes_as_many_descriptors_as_it_may() {
+    let identity = tempfile::tempdir().unwrap();
+    let hub = Hub::start(identity.path(), "-Sn 256; ulimit -Hn 1024");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", hub.child.id())).unwrap();
+    let line =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_else(|| panic!("{limits}"));
+    let soft_and_hard: Vec<&str> = line.split_whitespace().take(2).collect();
+    assert_eq!(soft_and_hard, ["1024", "1024"], "{limits}");
+}
+
 /// What comes until the hub closes.
 fn rest(mut stream: impl Read) -> String {
     let mut bytes = vec![];
@@ -82,10 +93,11 @@ struct Hub {
 }
 
 impl Hub {
-    fn start(identity: &std::path::Path, descriptors: u32) -> Self {
+    /// `limit`: of the files that it may open, as `ulimit` takes it.
+    fn start(identity: &std::path::Path, limit: &str) -> Self {
         let binary = fanwire_tests::hub_binary();
         let mut child = Command::new("sh")
-            .args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")])
+            .args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\"")])
             .arg(binary)
             .args(["serve", "--no-demo", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0"])
             .args(["--metrics", "127.0.0.1:0", "--shards", "2", "--dev-identity-dir"])

@@ -22,7 +22,7 @@ fn hub() -> TestHub {
     })
 }
 
-fn watcher() -> Token {
+pub(crate) fn watcher() -> Token {
     ISSUER.token_with_patterns((&[], &[]), (&[ALL], &[PATTERN]))
 }
 
