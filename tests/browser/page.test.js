@@ -102,9 +102,10 @@ browserTest('the page says that WebTransport goes first, where it is remembered 
   await page.evaluate(favourWebTransport);
   await page.reload();
   await page.waitForFunction(() => globalThis.fanwirePage);
-  await until('the feed began', async () => (await stats(page)).negotiation.entries.length > 1);
-  const { entries } = (await stats(page)).negotiation;
-  assert.deepEqual(entries.slice(0, 2), ['SSE lets WebTransport go first, which was as quick here the last time', 'WebTransport is tried']);
+  const entries = async () => (await stats(page)).negotiation.entries;
+  // On a machine that is busy its modules may take longer than the head start, and SSE is tried meanwhile.
+  await until('it is tried', async () => (await entries()).includes('WebTransport is tried'));
+  assert.equal((await entries())[0], 'SSE lets WebTransport go first, which was as quick here the last time');
 });
 
 browserTest('what is typed into the page comes back over both transports with one id', async (t, tab) => {
