@@ -30,9 +30,9 @@ pub fn cpu_and_latency(all: &[Series]) -> String {
     let latency = bars_at(all, "p99 latency, ms", &p99, 0.0, 300.0);
     let height = height(all.len());
     format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {height}" width="860" height="{height}" role="img">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="-20 0 880 {height}" width="880" height="{height}" role="img">
 <title>Server CPU for a delivery and p99 latency, by transport</title><style>{STYLE}</style>
-<rect width="860" height="{height}" fill="var(--paper)"/>{cpu}<g transform="translate(510 0)">{latency}</g></svg>
+<rect x="-20" width="880" height="{height}" fill="var(--paper)"/>{cpu}<g transform="translate(510 0)">{latency}</g></svg>
 "#
     )
 }
@@ -43,7 +43,7 @@ pub fn bars(all: &[Series], title: &str, measure: &dyn Fn(&Turn) -> Option<f64>)
     any.then(|| {
         let inner = bars_at(all, title, measure, 150.0, 300.0);
         let height = height(all.len());
-        format!(r#"<svg viewBox="0 0 520 {height}" role="img"><title>{title}</title>{inner}</svg>"#)
+        format!(r#"<svg viewBox="-20 0 540 {height}" role="img"><title>{title}</title>{inner}</svg>"#)
     })
 }
 
@@ -99,7 +99,7 @@ fn bars_at(all: &[Series], title: &str, measure: &dyn Fn(&Turn) -> Option<f64>, 
 
 fn kind(name: &str) -> &'static str {
     match name {
-        "send-loop" | "udp-loop" => "floor",
+        "send-loop" | "send-loop-tls" | "udp-loop" => "floor",
         name if name.rsplit(' ').next().is_some_and(|way| way.parse::<Way>().is_ok()) => "ours",
         _ => "peer",
     }
