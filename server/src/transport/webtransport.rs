@@ -2,6 +2,7 @@
 
 mod datagrams;
 mod lanes;
+mod linked;
 mod ordered;
 
 use std::{cell::RefCell, future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};

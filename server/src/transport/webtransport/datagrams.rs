@@ -6,6 +6,7 @@ use fanwire_protocol::{
     message::{Bye, ByeCode},
 };
 
+use super::linked::Linked;
 use crate::{
     core::{Item, Taken},
     fanout::Feed,
@@ -78,10 +79,8 @@ impl<'a> Datagrams<'a> {
         let mut turn = Turn::new(self.session.datagram_bytes_max());
         let is_alone = items.len() == 1;
         for item in items.drain(..) {
-            let prev = self.prev;
-            let linked = match item {
-                Item::Event { prev, event, lossy } => {
-                    self.prev = event.seq();
+            match Linked::take(item, &mut self.prev) {
+                Linked::Event { prev, event, lossy } => {
                     let body = event.frame_body();
                     let bytes = frame::event_bytes(prev, body.len());
                     if lossy && bytes <= turn.room {
@@ -92,22 +91,12 @@ impl<'a> Datagrams<'a> {
                         frame::put_event_head(turn.pieces.own(), prev, body.len());
                         turn.pieces.put(body, &mut turn.chunks);
                     }
-                    continue;
                 }
-                Item::Hello(hello) => frame::json(frame::HELLO, &hello),
-                Item::Gap(gap) => {
-                    self.prev = gap.cursor.seq;
-                    frame::linked_json(frame::GAP, prev, &gap)
+                Linked::Frame(frame, bye) => {
+                    turn.pieces.put(&frame, &mut turn.chunks);
+                    turn.said = turn.said.take().or(bye);
                 }
-                Item::Changed(changed) => frame::linked_json(frame::CHANGED, prev, &changed),
-                Item::Ping(ping) => frame::linked_json(frame::PING, prev, &ping),
-                Item::Bye(bye) => {
-                    let linked = frame::linked_json(frame::BYE, prev, &bye);
-                    turn.said = Some(*bye);
-                    linked
-                }
-            };
-            turn.pieces.put(&linked, &mut turn.chunks);
+            }
         }
         turn.close_datagram();
         turn.pieces.flush(&mut turn.chunks);

@@ -13,6 +13,7 @@ use fanwire_protocol::{
     message::{Bye, ByeCode, Lane},
 };
 
+use super::linked::Linked;
 use crate::{
     core::{Item, Taken},
     fanout::Feed,
@@ -118,32 +119,19 @@ impl<'a> Lanes<'a> {
         let mut heads = BytesMut::with_capacity(items.len() * EVENT_HEAD_BYTES_MAX);
         let mut said = None;
         for item in items.drain(..) {
-            let prev = self.prev;
-            let linked = match item {
-                Item::Event { prev, event, .. } => {
-                    self.prev = event.seq();
+            match Linked::take(item, &mut self.prev) {
+                Linked::Event { prev, event, .. } => {
                     let body = event.frame_body();
                     frame::put_event_head(&mut heads, prev, body.len());
                     let stream = self.stream_of(event.draft.canonical());
                     self.push(stream, heads.split().freeze());
                     self.push(stream, body.clone());
-                    self.taken += 1;
-                    continue;
                 }
-                Item::Hello(hello) => frame::json(frame::HELLO, &hello),
-                Item::Gap(gap) => {
-                    self.prev = gap.cursor.seq;
-                    frame::linked_json(frame::GAP, prev, &gap)
+                Linked::Frame(frame, bye) => {
+                    self.push(FEED_STREAM, frame);
+                    said = said.or(bye);
                 }
-                Item::Changed(changed) => frame::linked_json(frame::CHANGED, prev, &changed),
-                Item::Ping(ping) => frame::linked_json(frame::PING, prev, &ping),
-                Item::Bye(bye) => {
-                    let linked = frame::linked_json(frame::BYE, prev, &bye);
-                    said = Some(*bye);
-                    linked
-                }
-            };
-            self.push(FEED_STREAM, linked);
+            }
             self.taken += 1;
         }
         self.items = items;
