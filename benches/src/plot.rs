@@ -6,7 +6,7 @@ use crate::{
     contest::{Series, Turn},
     link::Link,
     load::SLICE_MS,
-    spread::{middle, quantile, short},
+    spread::{self, middle, short},
     table::Measure,
     way::Way,
 };
@@ -80,7 +80,7 @@ fn bars_at(all: &[Series], title: &str, measure: &dyn Fn(&Turn) -> Option<f64>, 
             let _ = write!(out, r#"<text class="soft" x="{}" y="{}">–</text>"#, label + 4.0, middle + 4.0);
             continue;
         };
-        let median = quantile(values, 0.5);
+        let median = spread::middle(values).unwrap_or_default();
         let _ = write!(
             out,
             r#"<rect x="{label}" y="{}" width="{:.1}" height="{}" rx="2" fill="var(--{})"/>"#,
