@@ -1,12 +1,11 @@
 //! Whole requests and connections, against a hub: each gets its answer, and nobody else notices.
 
-use std::sync::{Mutex, Once};
-
 use fanwire::hub::{Limits, publication_from_json};
 use fanwire_protocol::Cursor;
 use fanwire_tests::{
-    Ask, TestHub, Version,
+    Ask, TestHub, Version, panics,
     raw_http3::{RawHttp3, frame},
+    watch_for_panics,
 };
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -147,23 +146,3 @@ async fn throw(mut http3: RawHttp3, bytes: &[u8], rng: &mut Rng) -> Option<RawHt
     let is_open = tokio::time::timeout(wait, thrown).await.is_ok_and(|thrown| thrown.is_some());
     (is_open && http3.connection.close_reason().is_none()).then_some(http3)
 }
-
-/// Notes every panic on a hub's threads. One there ends only the connection, and would go unseen.
-fn watch_for_panics() {
-    static WATCHING: Once = Once::new();
-    WATCHING.call_once(|| {
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if std::thread::current().name().is_some_and(|name| name.starts_with("shard-")) {
-                PANICS.lock().unwrap().push(info.to_string());
-            }
-            hook(info);
-        }));
-    });
-}
-
-fn panics() -> Vec<String> {
-    PANICS.lock().unwrap().clone()
-}
-
-static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -140,6 +140,13 @@ async fn streams_that_come_to_nothing_are_given_up() {
     witnesses.alone().await;
 }
 
+/// A connection with room on each stream for a head, and for no more.
+async fn that_reads_heads_only(witnesses: &Witnesses) -> RawHttp3 {
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window(quinn::VarInt::from_u32(1000));
+    RawHttp3::with(&witnesses.hub, transport).await
+}
+
 #[tokio::test]
 async fn streams_that_are_never_read_hold_little() {
     let mut witnesses = Witnesses::undisturbed(|config| config.feed_limits.stalled_ms_max = 1_000).await;
@@ -147,10 +154,7 @@ async fn streams_that_are_never_read_hold_little() {
     let memory = Memory::now();
     let mut connections = vec![];
     for _ in 0..10 {
-        let mut transport = quinn::TransportConfig::default();
-        // Room for a head, and for no more.
-        transport.stream_receive_window(quinn::VarInt::from_u32(1000));
-        let http3 = RawHttp3::with(&witnesses.hub, transport).await;
+        let http3 = that_reads_heads_only(&witnesses).await;
         let mut streams = vec![];
         for i in 0..16 {
             let path = if i < 10 { "/events?topic=big" } else { "/client/fanwire.js" };
@@ -178,9 +182,7 @@ async fn sessions_that_are_never_read_hold_little() {
     let memory = Memory::now();
     let mut connections = vec![];
     for _ in 0..10 {
-        let mut transport = quinn::TransportConfig::default();
-        transport.stream_receive_window(quinn::VarInt::from_u32(1000));
-        let http3 = Arc::new(RawHttp3::with(&witnesses.hub, transport).await);
+        let http3 = Arc::new(that_reads_heads_only(&witnesses).await);
         let mut sessions = vec![];
         for _ in 0..5 {
             sessions.push(http3.session("/events?topic=big").await);

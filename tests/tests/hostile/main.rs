@@ -16,7 +16,7 @@ mod witnesses;
 pub(crate) use memory::Memory;
 pub(crate) use witnesses::Witnesses;
 
-use std::{sync::Mutex, sync::Once, time::Duration};
+use std::time::Duration;
 
 use fanwire::config::Config;
 
@@ -38,23 +38,3 @@ fn noise(seed: u64, count: usize) -> Vec<u8> {
     };
     std::iter::repeat_with(next).take(count).collect()
 }
-
-/// Notes every panic on a hub's threads. A panic there would go unseen: it ends only the connection.
-fn watch_for_panics() {
-    static WATCHING: Once = Once::new();
-    WATCHING.call_once(|| {
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if std::thread::current().name().is_some_and(|name| name.starts_with("shard-")) {
-                PANICS.lock().expect("no panic here").push(info.to_string());
-            }
-            hook(info);
-        }));
-    });
-}
-
-fn panics() -> Vec<String> {
-    PANICS.lock().expect("no panic here").clone()
-}
-
-static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());

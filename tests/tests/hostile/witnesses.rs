@@ -5,10 +5,8 @@ use std::time::Duration;
 use fanwire::{config::Config, hub::Publication, telemetry::Limit};
 use fanwire_client::Connection;
 use fanwire_protocol::{Data, Draft, Topic};
-use fanwire_tests::{Story, TestHub, Way};
+use fanwire_tests::{Story, TestHub, Way, panics, watch_for_panics};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-
-use crate::{panics, watch_for_panics};
 
 pub(crate) struct Witnesses {
     pub(crate) hub: TestHub,
