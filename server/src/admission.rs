@@ -69,6 +69,8 @@ pub struct Admission {
     limits: Limits,
     open: Mutex<Open>,
     metrics: Arc<Metrics>,
+    /// They are of whoever asks for metrics, and no clients of the hub.
+    of_metrics: bool,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +88,7 @@ struct Open {
 pub struct Admitted {
     admission: Arc<Admission>,
     place: Place,
-    _open: OpenConnection,
+    _open: Option<OpenConnection>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +129,12 @@ pub enum Handshake {
 impl Admission {
     /// Nobody is in yet.
     pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
-        Self { limits, open: Mutex::default(), metrics }
+        Self { limits, open: Mutex::default(), metrics, of_metrics: false }
+    }
+
+    /// The same for the connections of whoever asks for metrics: they aren't counted among the hub's own, and the limit is another.
+    pub fn of_metrics(self) -> Self {
+        Self { of_metrics: true, ..self }
     }
 
     /// Lets a connection in, unless it is one too many.
@@ -138,7 +145,7 @@ impl Admission {
             self.limits;
         let from_there = open.by_source.get(&source).copied().unwrap_or(0);
         let reached = if open.total >= connections_max {
-            Limit::Connections
+            if self.of_metrics { Limit::MetricsConnections } else { Limit::Connections }
         } else if from_there >= connections_per_address_max {
             Limit::ConnectionsPerAddress
         } else if tcp && open.tcp >= tcp_connections_max {
@@ -187,7 +194,8 @@ impl Admission {
     }
 
     fn admitted(self: &Arc<Self>, place: Place, carrier: Carrier) -> Admitted {
-        Admitted { admission: self.clone(), place, _open: self.metrics.connection(carrier) }
+        let open = (!self.of_metrics).then(|| self.metrics.connection(carrier));
+        Admitted { admission: self.clone(), place, _open: open }
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {

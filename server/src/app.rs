@@ -17,7 +17,7 @@ use fanwire_protocol::{
     message::{Bye, ByeCode},
 };
 use http::HeaderValue;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use crate::{
     admission::{self, Admission, Admittance, Handshake},
@@ -102,7 +102,8 @@ impl App {
                 match local::Listener::bind(directory) {
                     Ok(listener) => {
                         let admin = Arc::new(ServedLog::new(log.clone(), directory));
-                        tasks.spawn(listener.serve(local::router(admin, config.limits)));
+                        let router = local::router(admin, config.limits);
+                        tasks.spawn(listener.serve(router, config.tcp.head, metrics.clone()));
                     }
                     Err(error) => {
                         let path = directory.join(local::SOCKET);
@@ -122,7 +123,7 @@ impl App {
             subscriptions: subscriptions.clone(),
         };
         let ports = [http_address, https_address].into_iter().flatten().map(|address| address.port());
-        let auth = Arc::new(Auth::new(config.auth.clone()));
+        let auth = Arc::new(Auth::counted(config.auth.clone(), metrics.clone()));
         let access = Arc::new(ArcSwap::from_pointee(access(&config, ports.collect())));
         let gate = gate(auth.clone(), access.clone());
         let shards =
@@ -156,7 +157,7 @@ impl App {
             let site = Site::from(metrics_router(metrics.clone(), address.ip().is_loopback()));
             // Whoever looks after the hub is let in however full it is.
             let limits = admission::Limits { connections_max: SCRAPES_MAX, ..admission::Limits::default() };
-            let admission = Arc::new(Admission::new(limits, Arc::default()));
+            let admission = Arc::new(Admission::new(limits, metrics.clone()).of_metrics());
             let listener = TcpListener::from_std(listener)?;
             let service = tcp::Service { site, ..cleartext.clone() };
             tasks.spawn(accept_tcp(listener, shards.clone(), admission, service));
@@ -177,7 +178,8 @@ impl App {
             tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
             let quic = open_endpoint(socket, certificate, &config.quic_endpoint)?;
             let service = http3::Service { site, edge, limits: config.quic };
-            tasks.spawn(accept_quic(quic.clone(), shards.clone(), admission.clone(), service));
+            let waiting = Arc::new(Semaphore::new(config.quic_endpoint.handshakes_waiting_max));
+            tasks.spawn(accept_quic(quic.clone(), shards.clone(), (admission.clone(), waiting), service));
             endpoint = Some(quic);
         }
         tasks.spawn(expire(log.clone()));
@@ -318,7 +320,7 @@ async fn accept_tcp(listener: TcpListener, shards: Arc<Shards>, admission: Arc<A
 async fn accept_quic(
     endpoint: quinn::Endpoint,
     shards: Arc<Shards>,
-    admission: Arc<Admission>,
+    (admission, waiting): (Arc<Admission>, Arc<Semaphore>),
     service: http3::Service,
 ) {
     while let Some(incoming) = endpoint.accept().await {
@@ -339,8 +341,15 @@ async fn accept_quic(
             incoming.refuse();
             continue;
         };
+        // Its client sends the packet again, when there may be room.
+        let Ok(waits) = waiting.clone().try_acquire_owned() else {
+            service.edge.hub.metrics().reached(Limit::HandshakesWaiting);
+            incoming.ignore();
+            continue;
+        };
         let service = service.clone();
         let serve = move |shard: Rc<LocalShard>, counted| {
+            drop(waits);
             shard.spawn_connection((counted, admitted), service.serve(shard.clone(), incoming, under_way));
         };
         shards.deal(serve).await;
@@ -432,7 +441,7 @@ async fn close_the_withdrawn(auth: Arc<Auth>, feeds: Feeds) {
     loop {
         auth.keys_lost().await;
         let closed = feeds.recheck().await;
-        tracing::info!(closed, "an issuer has taken a key back");
+        tracing::info!(closed, "keys of an issuer are good no more");
     }
 }
 

@@ -1,7 +1,7 @@
 //! A hub in a process of its own, to be killed, stopped and started again at the same addresses.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
@@ -19,6 +19,7 @@ use crate::Way;
 #[derive(Debug)]
 pub struct HubProcess {
     arguments: Vec<String>,
+    environment: Vec<(&'static str, OsString)>,
     http: SocketAddr,
     https: SocketAddr,
     /// None while it is down.
@@ -38,6 +39,11 @@ impl HubProcess {
 
     /// The same; if it doesn't serve, what it said.
     pub fn try_start(data_dir: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_in(data_dir, arguments, vec![])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_in(data_dir: &Path, arguments: &[&str], environment: Vec<(&'static str, OsString)>) -> Result<Self> {
         let identity = tempfile::tempdir()?;
         let (http, https) = (free_address(), free_address());
         let text = |path: &Path| path.to_str().expect("text").to_owned();
@@ -47,7 +53,8 @@ impl HubProcess {
         all.extend(["--dev-identity-dir".to_owned(), text(identity.path())]);
         all.extend(["--data-dir".to_owned(), text(data_dir)]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        let mut hub = Self { arguments: all, http, https, child: None, log: Arc::default(), _identity: identity };
+        let mut hub =
+            Self { arguments: all, environment, http, https, child: None, log: Arc::default(), _identity: identity };
         hub.try_again()?;
         Ok(hub)
     }
@@ -63,7 +70,11 @@ impl HubProcess {
     /// The same; if it doesn't serve, what it said.
     pub fn try_again(&mut self) -> Result<()> {
         assert!(self.child.is_none(), "it is running");
-        let mut child = command(&self.arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child = command(&self.arguments)
+            .envs(self.environment.clone())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
         let said = BufReader::new(child.stderr.take().context("its log is piped")?);
         let log = self.log.clone();
         // Ends with the process.

@@ -1,11 +1,11 @@
 //! A connection over TCP on which a test says whatever it likes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, os::fd::AsFd, path::Path, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::TlsConnector;
 
@@ -42,6 +42,18 @@ impl Wire {
     /// To the TLS port, without TLS.
     pub async fn to_tls_port(hub: &TestHub) -> Self {
         let stream = tcp(hub.running().https().expect("it serves https")).await;
+        Self::new(socket(&stream), stream)
+    }
+
+    /// To the port of whoever asks for metrics.
+    pub async fn to_metrics(hub: &TestHub) -> Self {
+        let stream = tcp(hub.running().metrics().expect("it serves metrics")).await;
+        Self::new(socket(&stream), stream)
+    }
+
+    /// To a socket of the operator's.
+    pub async fn to_socket(path: &Path) -> Self {
+        let stream = soon(UnixStream::connect(path)).await.expect("a connection");
         Self::new(socket(&stream), stream)
     }
 
@@ -135,7 +147,7 @@ impl Wire {
     }
 }
 
-fn socket(stream: &TcpStream) -> socket2::Socket {
+fn socket(stream: &impl AsFd) -> socket2::Socket {
     socket2::SockRef::from(stream).try_clone().expect("a descriptor")
 }
 

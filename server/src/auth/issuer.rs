@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use jsonwebtoken::Algorithm;
-use tokio::sync::Notify;
-use url::Url;
-
 use super::{
     Config, Identity, Jwks, Key, Rights, TokenError,
+    jwks::{KeysUrl, Told},
     mercure0::{Action, Actions},
     pass::TokenKind,
     token::{Rules, Unverified},
@@ -29,8 +26,8 @@ pub struct IssuerConfig {
 pub enum KeySource {
     /// They are in the configuration.
     Given(Vec<Arc<Key>>),
-    /// They are published at a URL; algorithms: empty for every one that a key's kind has.
-    Url(Url, Vec<Algorithm>),
+    /// They are published at a URL.
+    Url(KeysUrl),
 }
 
 /// Somebody whose tokens are taken.
@@ -44,7 +41,7 @@ pub struct Issuer {
 impl Issuer {
     /// Puts the keys of each issuer together, and begins to fetch those that are published.
     /// Those of `before` that are still published go on.
-    pub(super) fn start_all(auth: &Config, before: &[Self], keys_lost: &Arc<Notify>) -> Vec<Self> {
+    pub(super) fn start_all(auth: &Config, before: &[Self], told: &Told) -> Vec<Self> {
         let mut issuers: Vec<Self> = Vec::new();
         for config in &auth.issuers {
             let known = issuers.iter().position(|issuer| issuer.name == config.name);
@@ -56,11 +53,11 @@ impl Issuer {
                 KeySource::Given(keys) => {
                     issuers[at].given.extend(keys.iter().map(|key| (key.clone(), config.mercure0)));
                 }
-                KeySource::Url(url, allowed) => {
+                KeySource::Url(published) => {
                     let same_issuer = before.iter().filter(|issuer| issuer.name == config.name);
                     let mut known = same_issuer.flat_map(|issuer| &issuer.published).map(|(set, _)| set);
-                    let known = known.find(|set| set.is_of(url, allowed)).cloned();
-                    let start = || Jwks::start(url.clone(), allowed.clone(), auth.jwks, keys_lost.clone());
+                    let known = known.find(|set| set.is_of(published)).cloned();
+                    let start = || Jwks::start(published.clone(), auth.jwks, told.clone());
                     issuers[at].published.push((known.unwrap_or_else(|| Arc::new(start())), config.mercure0));
                 }
             }

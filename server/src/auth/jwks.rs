@@ -1,7 +1,8 @@
 //! Keys that an issuer publishes at a URL. [RFC 7517]
 //!
 //! They are fetched when the hub starts, at an interval, and when a token has a key that isn't known: at most once in a while, however
-//! many such tokens come. A fetch that fails, or brings nothing that can be used, leaves the keys as they were.
+//! many such tokens come. A fetch that fails, or brings nothing that can be used, leaves the keys as they were, until that is too long
+//! ago.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use jsonwebtoken::{Algorithm, jwk::Jwk};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
@@ -25,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use url::{Host, Url};
 
 use super::Key;
+use crate::telemetry::{Limit, Metrics};
 
 /// How keys are fetched.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +39,8 @@ pub struct Limits {
     pub time_max: Duration,
     /// The largest answer, in bytes.
     pub bytes_max: usize,
+    /// How long keys are good that can't be fetched again: one that was taken back meanwhile would be good for as long.
+    pub stale_max: Duration,
 }
 
 impl Default for Limits {
@@ -46,14 +50,31 @@ impl Default for Limits {
             refetch_min: Duration::from_secs(30),
             time_max: Duration::from_secs(10),
             bytes_max: 256 * 1024,
+            stale_max: Duration::from_secs(24 * 60 * 60),
         }
+    }
+}
+
+/// Where keys are published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysUrl {
+    /// By [`parse_url`].
+    pub url: Url,
+    /// What the keys are for; empty: every algorithm that a key's kind has.
+    pub algorithms: Vec<Algorithm>,
+    /// Who vouches for the server; empty: whom the system trusts.
+    pub authorities: Vec<CertificateDer<'static>>,
+}
+
+impl From<Url> for KeysUrl {
+    fn from(url: Url) -> Self {
+        Self { url, algorithms: vec![], authorities: vec![] }
     }
 }
 
 /// The keys at a URL, kept fresh for as long as this lives.
 pub struct Jwks {
-    url: Url,
-    allowed: Vec<Algorithm>,
+    at: KeysUrl,
     keys: Fetched,
     ask: mpsc::Sender<oneshot::Sender<()>>,
     _task: AbortOnDropHandle<()>,
@@ -61,6 +82,23 @@ pub struct Jwks {
 
 /// None until there were any.
 type Fetched = Arc<ArcSwapOption<Vec<Arc<Key>>>>;
+
+/// Who hears what becomes of keys.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    /// That keys are good no more which were.
+    pub(super) lost: Arc<Notify>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// A set of keys.
+#[derive(Debug)]
+pub struct KeySet {
+    /// Those that can be used, at most [`KeySet::KEYS_MAX`].
+    pub keys: Vec<Key>,
+    /// There were more of them.
+    pub is_cut: bool,
+}
 
 /// A URL that keys can't be fetched from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,34 +120,40 @@ pub fn parse_url(text: &str) -> Result<Url, BadUrl> {
 }
 
 /// The keys of a set that can be used; those that can't are left out, as is what isn't understood. [RFC 7517 §5]
-pub fn parse_set(json: &[u8], allowed: &[Algorithm]) -> Result<Vec<Key>, serde_json::Error> {
+pub fn parse_set(json: &[u8], allowed: &[Algorithm]) -> Result<KeySet, serde_json::Error> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<Value>,
     }
     let Set { keys } = serde_json::from_slice(json)?;
-    let usable = keys.into_iter().filter_map(|key| {
+    let mut usable = keys.into_iter().filter_map(|key| {
         let jwk: Jwk = serde_json::from_value(key).ok()?;
         Key::jwk(&jwk, allowed).inspect_err(|error| tracing::debug!(%error, "a key of a set is left out")).ok()
     });
-    Ok(usable.take(KEYS_MAX).collect())
+    let keys = usable.by_ref().take(KeySet::KEYS_MAX).collect();
+    Ok(KeySet { keys, is_cut: usable.next().is_some() })
+}
+
+impl KeySet {
+    /// The most keys of a set: a token without a `kid` may be tried with each.
+    pub const KEYS_MAX: usize = 32;
 }
 
 impl Jwks {
-    /// Begins to fetch. Must be called on a tokio runtime. `lost` is told when a key isn't published any more.
-    pub fn start(url: Url, allowed: Vec<Algorithm>, limits: Limits, lost: Arc<Notify>) -> Self {
+    /// Begins to fetch. Must be called on a tokio runtime.
+    pub(super) fn start(at: KeysUrl, limits: Limits, told: Told) -> Self {
         let keys = Arc::new(ArcSwapOption::empty());
         let (ask, asked) = mpsc::channel(ASKED_MAX);
-        let task = tokio::spawn(keep_fresh(url.clone(), allowed.clone(), limits, (keys.clone(), lost), asked));
-        Self { url, allowed, keys, ask, _task: AbortOnDropHandle::new(task) }
+        let fetcher = Fetcher { at: at.clone(), limits, keys: keys.clone(), told, confirmed: None };
+        Self { at, keys, ask, _task: AbortOnDropHandle::new(tokio::spawn(fetcher.keep_fresh(asked))) }
     }
 
-    /// Whether these are the keys of a URL, for these algorithms.
-    pub(super) fn is_of(&self, url: &Url, allowed: &[Algorithm]) -> bool {
-        (&self.url, &*self.allowed) == (url, allowed)
+    /// Whether these are the keys that are published there.
+    pub(super) fn is_of(&self, at: &KeysUrl) -> bool {
+        self.at == *at
     }
 
-    /// The keys as they were fetched last; none if they never could be.
+    /// The keys as they were fetched last; none if they never could be, or not for too long.
     pub(super) fn keys(&self) -> Option<Arc<Vec<Arc<Key>>>> {
         self.keys.load_full()
     }
@@ -126,63 +170,105 @@ impl Jwks {
 
 impl fmt::Debug for Jwks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jwks").field("url", &self.url.as_str()).finish_non_exhaustive()
+        f.debug_struct("Jwks").field("url", &self.at.url.as_str()).finish_non_exhaustive()
     }
 }
 
-async fn keep_fresh(
-    url: Url,
-    allowed: Vec<Algorithm>,
+/// Fetches the keys, again and again.
+struct Fetcher {
+    at: KeysUrl,
     limits: Limits,
-    (keys, lost): (Fetched, Arc<Notify>),
-    mut asked: mpsc::Receiver<oneshot::Sender<()>>,
-) {
-    // Those who wait for the fetch that is under way. They are told by being dropped.
-    let mut waiting = Vec::new();
-    loop {
-        let begin = Instant::now();
-        let fetched = tokio::time::timeout(limits.time_max, fetch(&url, limits.bytes_max)).await;
-        let fetched = fetched.unwrap_or_else(|_| Err("it took too long".into()));
-        match fetched.and_then(|json| Ok(parse_set(&json, &allowed)?)) {
-            Ok(mut set) => {
-                // A secret that is published is none.
-                set.retain(|key| !key.is_secret());
-                if set.is_empty() {
-                    tracing::warn!(url = url.as_str(), "no key there can be used; the keys stay as they were");
-                } else {
-                    let before = keys.swap(Some(Arc::new(set.iter().cloned().map(Arc::new).collect())));
-                    if before.is_some_and(|before| before.iter().any(|key| !set.contains(key))) {
-                        lost.notify_one();
-                    }
+    keys: Fetched,
+    told: Told,
+    /// When they were fetched last, if they are there.
+    confirmed: Option<Instant>,
+}
+
+impl Fetcher {
+    async fn keep_fresh(mut self, mut asked: mpsc::Receiver<oneshot::Sender<()>>) {
+        // Those who wait for the fetch that is under way. They are told by being dropped.
+        let mut waiting = Vec::new();
+        loop {
+            let begin = Instant::now();
+            if let Err(error) = self.fetch_keys(begin).await {
+                self.do_without(&*error);
+            }
+            waiting.clear();
+            while asked.try_recv().is_ok() {}
+            let soonest = begin + self.limits.refetch_min;
+            let next =
+                self.confirmed.map_or(soonest, |at| (begin + self.limits.refresh).min(at + self.limits.stale_max));
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep_until(next) => break,
+                    asker = asked.recv() => match asker {
+                        None => return,
+                        // They look again, and find what they knew.
+                        Some(_) if Instant::now() < soonest => {}
+                        Some(asker) => {
+                            waiting.push(asker);
+                            break;
+                        }
+                    },
                 }
             }
-            Err(error) => tracing::warn!(url = url.as_str(), error = &*error, "the keys stay as they were"),
         }
-        waiting.clear();
-        while asked.try_recv().is_ok() {}
-        let soonest = begin + limits.refetch_min;
-        let next = if keys.load().is_some() { begin + limits.refresh } else { soonest };
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(next) => break,
-                asker = asked.recv() => match asker {
-                    None => return,
-                    // They look again, and find what they knew.
-                    Some(_) if Instant::now() < soonest => {}
-                    Some(asker) => {
-                        waiting.push(asker);
-                        break;
-                    }
-                },
+    }
+
+    async fn fetch_keys(&mut self, now: Instant) -> Result<(), FetchError> {
+        let Limits { time_max, bytes_max, .. } = self.limits;
+        let json = match tokio::time::timeout(time_max, fetch(&self.at, bytes_max)).await {
+            Ok(fetched) => fetched.inspect_err(|error| {
+                if error.is::<TooLong>() {
+                    self.told.metrics.reached(Limit::JwksBytes);
+                }
+            })?,
+            Err(_) => {
+                self.told.metrics.reached(Limit::JwksTime);
+                return Err("it took too long".into());
             }
+        };
+        let KeySet { keys: mut set, is_cut } = parse_set(&json, &self.at.algorithms)?;
+        if is_cut {
+            self.told.metrics.reached(Limit::JwksKeys);
+            tracing::warn!(url = self.at.url.as_str(), "of the keys there the first {} are used", KeySet::KEYS_MAX);
+        }
+        // A secret that is published is none.
+        set.retain(|key| !key.is_secret());
+        if set.is_empty() {
+            return Err("no key there can be used".into());
+        }
+        let before = self.keys.swap(Some(Arc::new(set.iter().cloned().map(Arc::new).collect())));
+        self.confirmed = Some(now);
+        if before.is_some_and(|before| before.iter().any(|key| !set.contains(key))) {
+            self.told.lost.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Goes on with the keys that are there, unless they are too old.
+    fn do_without(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
+        let url = self.at.url.as_str();
+        if self.confirmed.is_some_and(|at| at.elapsed() >= self.limits.stale_max) {
+            tracing::error!(url, error, "the keys couldn't be fetched for too long, and are good no more");
+            self.keys.store(None);
+            self.confirmed = None;
+            self.told.lost.notify_one();
+        } else {
+            tracing::warn!(url, error, "the keys stay as they were");
         }
     }
 }
 
 type FetchError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Gets what is there, if it is 200 and not too long. Redirects aren't followed.
-async fn fetch(url: &Url, bytes_max: usize) -> Result<Bytes, FetchError> {
+#[derive(Debug, thiserror::Error)]
+#[error("it has more than {0} bytes")]
+struct TooLong(usize);
+
+/// Gets what is there, if it is 200 and not too long. Redirects aren't followed: whoever they lead to isn't whom the configuration trusts.
+async fn fetch(at: &KeysUrl, bytes_max: usize) -> Result<Bytes, FetchError> {
+    let url = &at.url;
     let host = url.host().ok_or("the url has no host")?;
     let name = match &host {
         Host::Domain(name) => (*name).to_owned(),
@@ -194,15 +280,19 @@ async fn fetch(url: &Url, bytes_max: usize) -> Result<Bytes, FetchError> {
     if url.scheme() == "http" {
         return get(url, stream, bytes_max).await;
     }
-    let config = tokio::task::spawn_blocking(tls_config).await??;
+    let authorities = at.authorities.clone();
+    let config = tokio::task::spawn_blocking(move || tls_config(authorities)).await??;
     let stream = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name)?, stream).await?;
     get(url, stream, bytes_max).await
 }
 
-/// Trusts whom the system trusts.
-fn tls_config() -> Result<rustls::ClientConfig, FetchError> {
+/// Trusts these, or whom the system trusts.
+fn tls_config(mut authorities: Vec<CertificateDer<'static>>) -> Result<rustls::ClientConfig, FetchError> {
+    if authorities.is_empty() {
+        authorities = rustls_native_certs::load_native_certs().certs;
+    }
     let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(authorities);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
@@ -221,6 +311,9 @@ where
         .body(Empty::<Bytes>::new())?;
     let exchange = async {
         let mut response = requests.send_request(request).await?;
+        if response.status().is_redirection() {
+            return Err(format!("it answered {}, and redirects aren't followed", response.status()).into());
+        }
         if response.status() != StatusCode::OK {
             return Err(format!("it answered {}", response.status()).into());
         }
@@ -228,7 +321,7 @@ where
         while let Some(frame) = response.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             if body.len() + data.len() > bytes_max {
-                return Err(format!("it has more than {bytes_max} bytes").into());
+                return Err(TooLong(bytes_max).into());
             }
             body.extend_from_slice(&data);
         }
@@ -247,7 +340,5 @@ where
     }
 }
 
-/// The most keys of a set; a token without a kid may be tried with each.
-const KEYS_MAX: usize = 32;
 /// The most who wait for a fetch.
 const ASKED_MAX: usize = 1024;

@@ -22,12 +22,15 @@ use fanwire_protocol::HubUrl;
 use tokio::sync::Notify;
 use url::Url;
 
-use crate::core::{Lease, LeaseOf};
+use crate::{
+    core::{Lease, LeaseOf},
+    telemetry::Metrics,
+};
 
 pub use details::{DETAIL_TYPE, DetailsError};
 pub use issuer::{Issuer, IssuerConfig, KeySource};
 pub use jsonwebtoken::Algorithm;
-pub use jwks::{BadUrl, Jwks, Limits as JwksLimits, parse_set, parse_url};
+pub use jwks::{BadUrl, Jwks, KeySet, KeysUrl, Limits as JwksLimits, parse_set, parse_url};
 pub use key::{Key, KeyError};
 pub use mercure0::{Action, Actions};
 pub use pass::{Holder, Identity, PageOrigin, Pass, Payload, Rights};
@@ -36,6 +39,7 @@ pub use ticket::TICKET_LIFE;
 pub(crate) use ticket::random_u128;
 pub use token::TokenError;
 
+use jwks::Told;
 use mercure0::Unverified0;
 use pass::Anonymous;
 use revoked::Revoked;
@@ -92,8 +96,7 @@ pub struct Auth {
     rules: ArcSwap<InForce>,
     revoked: Revoked,
     tickets: Tickets,
-    /// An issuer has published keys without one that it had published before.
-    keys_lost: Arc<Notify>,
+    told: Told,
 }
 
 /// The configuration that holds now.
@@ -146,20 +149,25 @@ pub enum Denied {
 impl Auth {
     /// Must be called on a tokio runtime, on which keys are fetched.
     pub fn new(config: Config) -> Self {
-        let keys_lost = Arc::new(Notify::new());
-        let rules = ArcSwap::from_pointee(InForce::new(config, &[], &keys_lost));
-        Self { rules, revoked: Revoked::default(), tickets: Tickets::new(), keys_lost }
+        Self::counted(config, Arc::default())
+    }
+
+    /// The same, with what is counted.
+    pub fn counted(config: Config, metrics: Arc<Metrics>) -> Self {
+        let told = Told { lost: Arc::new(Notify::new()), metrics };
+        let rules = ArcSwap::from_pointee(InForce::new(config, &[], &told));
+        Self { rules, revoked: Revoked::default(), tickets: Tickets::new(), told }
     }
 
     /// Goes on with another configuration. Whom it wouldn't let in any more is [`Auth::withdrawn`]. Must be called on a tokio runtime.
     pub fn replace(&self, config: Config) {
         let before = self.rules.load();
-        self.rules.store(Arc::new(InForce::new(config, &before.issuers, &self.keys_lost)));
+        self.rules.store(Arc::new(InForce::new(config, &before.issuers, &self.told)));
     }
 
     /// Waits until an issuer has taken back a key.
     pub async fn keys_lost(&self) {
-        self.keys_lost.notified().await;
+        self.told.lost.notified().await;
     }
 
     /// Whether what somebody was let in with is good no more: it was revoked, its key or its issuer is gone, or strangers aren't let
@@ -266,8 +274,8 @@ impl Auth {
 }
 
 impl InForce {
-    fn new(config: Config, before: &[Issuer], keys_lost: &Arc<Notify>) -> Self {
-        let issuers = Issuer::start_all(&config, before, keys_lost);
+    fn new(config: Config, before: &[Issuer], told: &Told) -> Self {
+        let issuers = Issuer::start_all(&config, before, told);
         Self { base: config.hub_url(), config, issuers }
     }
 

@@ -3,9 +3,10 @@
 use std::{fmt, fs, path::Path, str::FromStr, sync::Arc};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::Deserialize;
 
-use crate::auth::{Actions, Algorithm, IssuerConfig, Key, KeySource, parse_set, parse_url};
+use crate::auth::{Actions, Algorithm, IssuerConfig, Key, KeySet, KeySource, KeysUrl, parse_set, parse_url};
 
 /// `[[issuer]]` in the file; the keys `token_…` are one more. Several tables with the same `iss` are one issuer with several keys. Without
 /// an `iss` the keys are for tokens of Mercure 0.x alone.
@@ -22,6 +23,9 @@ pub struct IssuerRule {
     pub(super) pem: Option<String>,
     #[serde(default)]
     pub(super) jwks: Option<String>,
+    /// Who vouches for the server of `jwks`, as a file with certificates, instead of whom the system trusts.
+    #[serde(default)]
+    pub(super) jwks_ca: Option<String>,
     #[serde(default)]
     pub(super) algorithms: Vec<String>,
     /// What tokens of Mercure 0.x may be for that these keys have signed: `publish`, `subscribe`.
@@ -61,6 +65,9 @@ impl IssuerRule {
     fn source(&self) -> Result<KeySource> {
         let Self { secret, secret_file, pem, jwks, .. } = self;
         let allowed = self.algorithms.iter().map(|name| algorithm(name)).collect::<Result<Vec<_>>>()?;
+        let ca = self.jwks_ca.as_ref();
+        let is_url = jwks.as_ref().is_some_and(|url| url.starts_with("https://"));
+        ensure!(is_url || ca.is_none(), "jwks_ca is for a jwks at an https URL");
         let key = match (secret, secret_file, pem, jwks) {
             (Some(Secret(secret)), None, None, None) => Key::secret(secret.as_bytes(), &allowed)?,
             (None, Some(path), None, None) => {
@@ -68,10 +75,12 @@ impl IssuerRule {
             }
             (None, None, Some(path), None) => Key::pem(&read(path)?, &allowed).with_context(|| path.clone())?,
             (None, None, None, Some(url)) if url.contains("://") => {
-                return Ok(KeySource::Url(parse_url(url)?, allowed));
+                let authorities = ca.map_or(Ok(vec![]), |path| authorities(path))?;
+                return Ok(KeySource::Url(KeysUrl { url: parse_url(url)?, algorithms: allowed, authorities }));
             }
             (None, None, None, Some(path)) => {
-                let keys = parse_set(&read(path)?, &allowed).with_context(|| path.clone())?;
+                let KeySet { keys, is_cut } = parse_set(&read(path)?, &allowed).with_context(|| path.clone())?;
+                ensure!(!is_cut, "{path}: it has more than {} keys", KeySet::KEYS_MAX);
                 ensure!(!keys.is_empty(), "{path}: no key there can be used");
                 return Ok(KeySource::Given(keys.into_iter().map(Arc::new).collect()));
             }
@@ -94,6 +103,13 @@ fn actions(names: &[String]) -> Result<Actions> {
         }
     }
     Ok(actions)
+}
+
+fn authorities(path: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<Vec<_>, _>>();
+    let certificates = read.with_context(|| path.to_owned())?;
+    ensure!(!certificates.is_empty(), "{path}: there is no certificate in it");
+    Ok(certificates)
 }
 
 fn read(path: &str) -> Result<Vec<u8>> {

@@ -19,6 +19,7 @@ pub(super) fn resolve_auth(layer: &Layer) -> Result<auth::Config> {
             secret_file: None,
             pem: layer.token_pem.clone(),
             jwks: layer.token_jwks.clone(),
+            jwks_ca: None,
             algorithms: layer.token_algorithms.clone().unwrap_or_default(),
             mercure_0x,
         }),

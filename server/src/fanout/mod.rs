@@ -71,7 +71,7 @@ impl Shards {
         config: &Config,
         log: &SharedLog,
         gate: &Gate,
-        metrics: &Metrics,
+        metrics: &Arc<Metrics>,
         mut entropy: impl FnMut() -> u64,
     ) -> io::Result<Self> {
         let drain = CancellationToken::new();
@@ -84,7 +84,7 @@ impl Shards {
                 let setup = shard::Setup {
                     log: log.clone(),
                     gate: gate.clone(),
-                    counters: metrics.shard(),
+                    metrics: metrics.clone(),
                     subscriptions: config.subscriptions.clone(),
                     tail: log.tail(),
                     limits: config.limits,
@@ -227,7 +227,7 @@ mod tests {
     async fn a_panic_on_the_walk_ends_its_connection_and_no_other() {
         let log: SharedLog = Arc::new(MemoryLog::new(Epoch::from_bits(1), Retention::default(), 1));
         let config = Config { count: 1, limits: core::Limits::default(), drain_spread_ms: 0, subscriptions: None };
-        let shards = Shards::start(&config, &log, &Gate::new(|_| None), &Metrics::new(), || 7).unwrap();
+        let shards = Shards::start(&config, &log, &Gate::new(|_| None), &Arc::default(), || 7).unwrap();
         let pass = Auth::new(auth::Config::default()).admit(Shown::Nothing, 0).await.unwrap();
         let (told, mut tellings) = mpsc::unbounded_channel();
         for (id, panics) in [(1, true), (2, false)] {

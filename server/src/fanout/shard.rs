@@ -27,7 +27,7 @@ use crate::{
     core::{Committed, Effect, FeedId, Limits, ReadRequest, Shard, Subscription, Time},
     log::{SharedLog, Tail, TailStep},
     subscriptions::Subscriptions,
-    telemetry::{ShardCounters, Transport},
+    telemetry::{Limit, Metrics, ShardCounters, Transport},
 };
 
 /// The shard of this thread: what a connection that lives here can do.
@@ -40,6 +40,7 @@ pub struct LocalShard {
     holders: RefCell<HashMap<FeedId, Holder>>,
     gate: Gate,
     counters: Arc<ShardCounters>,
+    metrics: Arc<Metrics>,
     subscriptions: Option<Arc<Subscriptions>>,
     log: SharedLog,
     /// Told when there is a first feed.
@@ -64,7 +65,7 @@ enum Reader {
 pub(super) struct Setup {
     pub(super) log: SharedLog,
     pub(super) gate: Gate,
-    pub(super) counters: Arc<ShardCounters>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) subscriptions: Option<Arc<Subscriptions>>,
     pub(super) tail: Tail,
     pub(super) limits: Limits,
@@ -85,7 +86,7 @@ pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands:
 }
 
 async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mpsc::Receiver<Command>) {
-    let Setup { log, gate, counters, subscriptions, tail, limits, seed, drain, drain_spread_ms, stop } = setup;
+    let Setup { log, gate, metrics, subscriptions, tail, limits, seed, drain, drain_spread_ms, stop } = setup;
     // Asked for each request, and shards don't wait for each other.
     let drain = drain.child_token();
     let shard = Rc::new(LocalShard {
@@ -93,7 +94,8 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
         readers: RefCell::default(),
         holders: RefCell::default(),
         gate,
-        counters,
+        counters: metrics.shard(),
+        metrics,
         subscriptions,
         log,
         opened: Notify::new(),
@@ -409,6 +411,9 @@ impl LocalShard {
 
 async fn read(shard: Rc<LocalShard>, request: ReadRequest) {
     let ReadRequest { feed, token, read } = request;
+    if shard.reads.available_permits() == 0 {
+        shard.metrics.reached(Limit::HistoryReads);
+    }
     let Ok(_permit) = shard.reads.acquire().await else { return };
     match shard.log.read(read).await {
         Ok(page) => shard.with_core(|core| core.page(feed, token, page)),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State, response::IntoResponse, routing::get};
+use axum::{Extension, Router, extract::State, response::IntoResponse, routing::get};
 use http::{HeaderMap, Uri, header};
 
-use super::{Access, is_loopback_host};
+use super::{Access, TurnedAway, is_loopback_host};
 use crate::{hub::Refused, telemetry::Metrics};
 
 #[derive(Debug, Clone)]
@@ -20,7 +20,15 @@ pub fn metrics_router(metrics: Arc<Metrics>, loopback_only: bool) -> Router {
     Router::new().route("/metrics", get(answer)).with_state(Desk { metrics, loopback_only })
 }
 
-async fn answer(State(desk): State<Desk>, uri: Uri, headers: HeaderMap) -> Result<impl IntoResponse, Refused> {
+async fn answer(
+    State(desk): State<Desk>,
+    turned_away: Option<Extension<TurnedAway>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Refused> {
+    if let Some(Extension(TurnedAway(refused))) = turned_away {
+        return Err(refused);
+    }
     let host = Access::host_of(&uri, &headers);
     if desk.loopback_only && !host.as_deref().is_some_and(is_loopback_host) {
         return Err(Refused::foreign_host(host));

@@ -12,12 +12,14 @@ use std::{
     time::Duration,
 };
 
+use crate::telemetry::{Limit, Metrics};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::Semaphore,
@@ -47,13 +49,13 @@ impl Listener {
         Ok(Self { listener: UnixListener::from_std(bound?)?, path })
     }
 
-    /// Serves what comes, until it is dropped.
-    pub async fn serve(self, router: Router) {
+    /// Serves what comes, until it is dropped. `head_time_max`: how long the head of a request may take to arrive, and a connection stay without
+    /// one.
+    pub async fn serve(self, router: Router, head_time_max: Duration, metrics: Arc<Metrics>) {
         let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
-            let Ok(seat) = seats.clone().acquire_owned().await else { return };
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -62,11 +64,19 @@ impl Listener {
                     continue;
                 }
             };
-            let service = TowerToHyperService::new(router.clone());
+            if seats.available_permits() == 0 {
+                metrics.reached(Limit::OperatorConnections);
+            }
+            // Further ones wait in the system's queue.
+            let Ok(seat) = seats.clone().acquire_owned().await else { return };
+            let (service, metrics) = (TowerToHyperService::new(router.clone()), metrics.clone());
             connections.spawn(async move {
                 let mut http = http1::Builder::new();
-                http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX);
+                http.timer(TokioTimer::new()).header_read_timeout(head_time_max);
                 if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+                    if error.is_timeout() {
+                        metrics.reached(Limit::HeadTime);
+                    }
                     tracing::debug!(%error, "a connection of the operator's ended");
                 }
                 drop(seat);
@@ -125,7 +135,6 @@ fn short(path: &Path) -> io::Result<Option<(File, PathBuf)>> {
 
 /// Some systems have less than Linux's 108.
 const PATH_BYTES_MAX: usize = 100;
-/// Who asks beyond these waits to be accepted.
+/// Who asks beyond these waits.
 const CONNECTIONS_MAX: usize = 16;
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -89,6 +89,20 @@ pub enum Limit {
     Streams,
     /// A peer flooded its connection with frames, or sent one that can't be.
     Frames,
+    /// So many QUIC handshakes waited to be begun that the first packet of one more was dropped.
+    HandshakesWaiting,
+    /// A connection of whoever asks for metrics was one too many.
+    MetricsConnections,
+    /// A connection of the operator's had to wait for another to end.
+    OperatorConnections,
+    /// A read of history had to wait for another to end.
+    HistoryReads,
+    /// A set of keys had more bytes than are read of one.
+    JwksBytes,
+    /// A set had more keys than are kept of one.
+    JwksKeys,
+    /// A set of keys took too long to come.
+    JwksTime,
 }
 
 /// Counts what the feeds of one shard do. Written by that shard's thread alone.
@@ -278,7 +292,7 @@ impl Transport {
 }
 
 impl Limit {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 19] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::Descriptors,
@@ -291,6 +305,13 @@ impl Limit {
         Self::IdleTime,
         Self::Streams,
         Self::Frames,
+        Self::HandshakesWaiting,
+        Self::MetricsConnections,
+        Self::OperatorConnections,
+        Self::HistoryReads,
+        Self::JwksBytes,
+        Self::JwksKeys,
+        Self::JwksTime,
     ];
 
     /// The label's value.
@@ -308,6 +329,13 @@ impl Limit {
             Self::IdleTime => "idle_time",
             Self::Streams => "streams",
             Self::Frames => "frames",
+            Self::HandshakesWaiting => "handshakes_waiting",
+            Self::MetricsConnections => "metrics_connections",
+            Self::OperatorConnections => "operator_connections",
+            Self::HistoryReads => "history_reads",
+            Self::JwksBytes => "jwks_bytes",
+            Self::JwksKeys => "jwks_keys",
+            Self::JwksTime => "jwks_time",
         }
     }
 }

@@ -165,12 +165,12 @@ async fn a_feed_that_is_never_read_is_reset_and_its_neighbours_go_on() {
     witnesses.alone().await;
 }
 
-struct Http2 {
-    wire: Wire,
+pub(crate) struct Http2 {
+    pub(crate) wire: Wire,
 }
 
 impl Http2 {
-    async fn open(hub: &TestHub) -> Self {
+    pub(crate) async fn open(hub: &TestHub) -> Self {
         let mut wire = Wire::cleartext(hub).await;
         wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
         wire.send(frame(SETTINGS, 0, 0, &[])).await;
@@ -188,7 +188,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn headers(stream: u32, path: &str) -> Vec<u8> {
+pub(crate) fn headers(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_ALL, stream, &block(path))
 }
 

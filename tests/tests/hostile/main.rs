@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "there is no shard in this thread")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod counted;
 mod handshakes;
 mod http2;
 mod http3;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod algorithms;
+mod key_servers;
 mod metadata;
 mod misuse;
 mod publish;

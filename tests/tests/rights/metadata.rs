@@ -10,10 +10,10 @@ const PATH: &str = "/.well-known/oauth-protected-resource/.well-known/mercure";
 #[tokio::test]
 async fn the_metadata_says_what_a_token_needs() {
     let hub = TestHub::with_keys(|config| {
-        let url = "https://127.0.0.1:1/keys".parse().unwrap();
+        let url: url::Url = "https://127.0.0.1:1/keys".parse().unwrap();
         config.auth.issuers.push(IssuerConfig {
             name: "https://login.example".to_owned(),
-            keys: KeySource::Url(url, vec![]),
+            keys: KeySource::Url(url.into()),
             mercure0: Actions::default(),
         });
         config.subscriptions_max = Some(10);

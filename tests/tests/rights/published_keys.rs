@@ -9,66 +9,130 @@ use std::{
 };
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use fanwire::auth::{Actions, IssuerConfig, KeySource, mint::SigningKey, parse_url};
+use fanwire::auth::{Actions, IssuerConfig, JwksLimits, KeySource, KeysUrl, mint::SigningKey, parse_url};
 use fanwire_client::{Item, Token};
 use fanwire_protocol::message::ByeCode;
 use fanwire_tests::{Ask, ISSUER, RESOURCE, TestHub, Version, Way, soon};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
 };
+use tokio_rustls::TlsAcceptor;
 
-/// Something that answers every request with a body that can be changed.
-struct Publisher {
-    url: String,
-    body: Arc<Mutex<String>>,
-    asked: Arc<AtomicUsize>,
+/// Something that answers every request with what it is told to.
+pub(crate) struct Publisher {
+    pub(crate) url: String,
+    answer: Arc<Mutex<Option<String>>>,
+    pub(crate) asked: Arc<AtomicUsize>,
 }
 
 impl Publisher {
-    async fn start(body: Value) -> Self {
+    pub(crate) async fn start(body: Value) -> Self {
+        Self::begin(body, None).await
+    }
+
+    /// The same over https, as `localhost`.
+    pub(crate) async fn start_tls(body: Value, tls: rustls::ServerConfig) -> Self {
+        Self::begin(body, Some(TlsAcceptor::from(Arc::new(tls)))).await
+    }
+
+    async fn begin(body: Value, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/keys", listener.local_addr().unwrap());
-        let (body, asked) = (Arc::new(Mutex::new(body.to_string())), Arc::new(AtomicUsize::new(0)));
-        let (answers, count) = (body.clone(), asked.clone());
+        let port = listener.local_addr().unwrap().port();
+        let url = if tls.is_some() {
+            format!("https://localhost:{port}/keys")
+        } else {
+            format!("http://127.0.0.1:{port}/keys")
+        };
+        let publisher = Self { url, answer: Arc::default(), asked: Arc::default() };
+        publisher.publish(body);
+        let (answer, asked) = (publisher.answer.clone(), publisher.asked.clone());
         tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::SeqCst);
-                let mut request = [0; 4096];
-                let _ = stream.read(&mut request).await;
-                let body = answers.lock().unwrap().clone();
-                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-                let _ = stream.write_all((head + &body).as_bytes()).await;
+            while let Ok((stream, _)) = listener.accept().await {
+                let (answer, asked, tls) = (answer.clone(), asked.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => answer_one(stream, &answer, &asked).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                answer_one(stream, &answer, &asked).await;
+                            }
+                        }
+                    }
+                });
             }
         });
-        Self { url, body, asked }
+        publisher
     }
 
-    fn publish(&self, body: Value) {
-        *self.body.lock().unwrap() = body.to_string();
+    /// From now on these are the keys.
+    pub(crate) fn publish(&self, body: Value) {
+        self.say(&body.to_string());
     }
 
-    fn hub(&self, refetch_min: Duration) -> TestHub {
+    /// From now on this is the body of the answer.
+    fn say(&self, body: &str) {
+        self.answer(&format!("200 OK\r\ncontent-length: {}", body.len()), body);
+    }
+
+    /// From now on it answers so.
+    pub(crate) fn answer(&self, head: &str, body: &str) {
+        *self.answer.lock().unwrap() = Some(format!("HTTP/1.1 {head}\r\nconnection: close\r\n\r\n{body}"));
+    }
+
+    /// From now on it says nothing.
+    pub(crate) fn be_silent(&self) {
+        *self.answer.lock().unwrap() = None;
+    }
+
+    pub(crate) fn times_asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn hub(&self, refetch_min: Duration) -> TestHub {
+        self.hub_with(|_, limits| limits.refetch_min = refetch_min)
+    }
+
+    pub(crate) fn hub_with(&self, change: impl FnOnce(&mut KeysUrl, &mut JwksLimits)) -> TestHub {
         TestHub::with(|config| {
-            let keys = KeySource::Url(parse_url(&self.url).unwrap(), vec![]);
+            let mut at = KeysUrl::from(parse_url(&self.url).unwrap());
+            change(&mut at, &mut config.auth.jwks);
+            let keys = KeySource::Url(at);
             config.auth.issuers =
                 vec![IssuerConfig { name: ISSUER.name.to_owned(), keys, mercure0: Actions::default() }];
             config.auth.resource = RESOURCE.to_owned();
-            config.auth.jwks.refetch_min = refetch_min;
         })
     }
 }
 
-struct Signer {
+async fn answer_one(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answer: &Mutex<Option<String>>,
+    asked: &AtomicUsize,
+) {
+    asked.fetch_add(1, Ordering::SeqCst);
+    let _ = stream.read(&mut [0; 4096]).await;
+    let answer = answer.lock().unwrap().clone();
+    match answer {
+        Some(answer) => {
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+        // Until the hub goes away.
+        None => while stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {},
+    }
+}
+
+pub(crate) struct Signer {
     key: SigningKey,
     kid: &'static str,
-    jwk: Value,
+    pub(crate) jwk: Value,
 }
 
 impl Signer {
-    fn new(kid: &'static str) -> Self {
+    pub(crate) fn new(kid: &'static str) -> Self {
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let point = pair.public_key_raw();
         let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
@@ -76,12 +140,12 @@ impl Signer {
         Self { key: SigningKey::pem(pair.serialize_pem().as_bytes()).unwrap(), kid, jwk }
     }
 
-    fn token(&self) -> Token {
+    pub(crate) fn token(&self) -> Token {
         self.key.sign(&ISSUER.claims(&["*"], &["*"]), Some(self.kid)).unwrap().parse().unwrap()
     }
 }
 
-async fn publishes(hub: &TestHub, signer: &Signer) -> u16 {
+pub(crate) async fn publishes(hub: &TestHub, signer: &Signer) -> u16 {
     let post = Ask::post("application/x-www-form-urlencoded", "topic=a");
     post.header("authorization", format!("Bearer {}", signer.token().as_str()))
         .whole(Version::H1, hub)
@@ -104,12 +168,12 @@ async fn an_unknown_kid_asks_again_once_in_a_while() {
         assert!(begin.elapsed() < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let asked = publisher.asked.load(Ordering::SeqCst);
+    let asked = publisher.times_asked();
     let begin = std::time::Instant::now();
     for _ in 0..20 {
         assert_eq!(publishes(&hub, &stranger).await, 401);
     }
-    let more = publisher.asked.load(Ordering::SeqCst) - asked;
+    let more = publisher.times_asked() - asked;
     assert!(more as u64 <= begin.elapsed().as_secs() + 1, "asked {more} times");
     // What can't be read changes nothing.
     for body in [
@@ -157,7 +221,7 @@ async fn without_the_keys_nobody_is_told_that_a_token_is_bad() {
     let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let publisher = Publisher {
         url: format!("http://{}/keys", nowhere.local_addr().unwrap()),
-        body: Arc::default(),
+        answer: Arc::default(),
         asked: Arc::default(),
     };
     drop(nowhere);

@@ -25,7 +25,8 @@ pub struct Config {
     /// Unidirectional streams that a peer may have open at a time. HTTP/3 itself uses three, a browser's GREASE a
     /// fourth.
     pub uni_streams_max: u32,
-    /// Handshakes that wait to be taken from the endpoint; first packets of more are dropped. Each costs a few KiB.
+    /// Handshakes that wait to be begun, each of which costs a few KiB. Whoever takes them from the endpoint is to drop the first packets of
+    /// more; the endpoint does so itself, and tells nobody, where they are twice as many.
     pub handshakes_waiting_max: usize,
 }
 
@@ -77,7 +78,7 @@ pub fn build(
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     server
         .transport_config(Arc::new(transport(config)?))
-        .max_incoming(config.handshakes_waiting_max)
+        .max_incoming(config.handshakes_waiting_max.saturating_mul(2))
         .incoming_buffer_size(INCOMING_BYTES_MAX)
         .incoming_buffer_size_total(INCOMING_TOTAL_BYTES_MAX);
     let runtime = Arc::new(quinn::TokioRuntime);
