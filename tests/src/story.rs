@@ -42,13 +42,21 @@ impl Story {
     /// Reads until `count` events are there in all.
     pub async fn read_more(&mut self, connection: &mut Connection, count: usize) {
         while self.events.len() < count {
-            match soon(connection.next()).await.expect("the feed goes on") {
+            // Pings come also where no event ever does.
+            soon(self.read_past_pings(connection)).await;
+        }
+    }
+
+    async fn read_past_pings(&mut self, connection: &mut Connection) {
+        loop {
+            match connection.next().await.expect("the feed goes on") {
                 Item::Hello(hello) => self.hello = Some(hello),
                 Item::Event(event) => self.events.push(event.event),
                 Item::Gap(gap) => self.gaps.push(gap),
-                Item::Ping(_) => {}
+                Item::Ping(_) => continue,
                 other => panic!("{other:?} after {} events", self.events.len()),
             }
+            return;
         }
     }
 
