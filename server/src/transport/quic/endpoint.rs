@@ -9,6 +9,8 @@ use quinn::{
 use socket2::SockRef;
 use thiserror::Error;
 
+use super::socket::Socket;
+
 /// What may be tuned of an endpoint. Everything else is a constant below, with its cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -84,7 +86,7 @@ pub fn build(
     let runtime = Arc::new(quinn::TokioRuntime);
     let mut endpoint = quinn::EndpointConfig::default();
     endpoint.cid_generator(|| connection_ids());
-    Ok(quinn::Endpoint::new(endpoint, Some(server), socket, runtime)?)
+    Ok(quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), Arc::new(Socket::new(socket)?), runtime)?)
 }
 
 /// What the system gave, as it reports it: Linux doubles the number for its own bookkeeping.

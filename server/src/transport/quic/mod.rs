@@ -23,6 +23,7 @@ mod frames;
 pub mod fuzzing;
 mod outgoing;
 mod response;
+mod socket;
 mod varint;
 mod webtransport;
 
