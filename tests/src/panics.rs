@@ -16,9 +16,9 @@ pub fn watch_for_panics() {
     });
 }
 
-/// Those that were noted.
+/// Those that were noted since somebody asked last.
 pub fn panics() -> Vec<String> {
-    PANICS.lock().expect("no panic here").clone()
+    std::mem::take(&mut *PANICS.lock().expect("no panic here"))
 }
 
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());

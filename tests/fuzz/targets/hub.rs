@@ -7,10 +7,9 @@ use fanwire_tests::{
     raw_http3::{RawHttp3, frame},
     watch_for_panics,
 };
-use fastrand::Rng;
 use serde_json::{Value, json};
 
-use crate::fuzz;
+use crate::{fuzz, input::Choices};
 
 #[test]
 fn each_line_of_a_batch_is_published_or_refused_alone() {
@@ -22,11 +21,13 @@ fn each_line_of_a_batch_is_published_or_refused_alone() {
         b"{\"topic\": \"/.well-known/mercure/x\"}\n{\"topic\": \"a\\u0000\"}\n\xff\n",
     ];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let hub = runtime.block_on(async { TestHub::start() });
     watch_for_panics();
-    let (limits, mut last) = (Limits::default(), 0);
-    fuzz(&seeds, |body, rng| {
-        let version = if rng.u8(..) < 200 { Version::H1 } else { Version::H2c };
+    let limits = Limits::default();
+    // The hub, and its last event's number. One on which an input failed isn't used again.
+    let mut standing = None;
+    fuzz(bolero::check!(), &seeds, |body, choices| {
+        let (hub, mut last) = standing.take().unwrap_or_else(|| (runtime.block_on(async { TestHub::start() }), 0));
+        let version = if choices.among(0..=3) > 0 { Version::H1 } else { Version::H2c };
         let ask = Ask::post("application/x-ndjson", body.to_vec());
         let answer = runtime.block_on(ask.whole(version, &hub));
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -57,6 +58,7 @@ fn each_line_of_a_batch_is_published_or_refused_alone() {
             }
         }
         assert_eq!(panics(), [] as [&str; 0]);
+        standing = Some((hub, last));
     });
 }
 
@@ -77,13 +79,13 @@ fn whatever_comes_on_a_quic_connection_is_its_own_business() {
     let hub = runtime.block_on(async { TestHub::start() });
     watch_for_panics();
     let mut connection = None;
-    fuzz(&seeds, |bytes, rng| {
+    fuzz(bolero::check!(), &seeds, |bytes, choices| {
         runtime.block_on(async {
             let http3 = match connection.take() {
                 Some(http3) => http3,
                 None => RawHttp3::connect(&hub).await,
             };
-            if let Some(http3) = throw(http3, bytes, rng).await {
+            if let Some(http3) = throw(http3, bytes, choices).await {
                 connection = Some(http3);
             }
             let answer = Ask::get("/livez").whole(Version::H1, &hub).await;
@@ -94,7 +96,7 @@ fn whatever_comes_on_a_quic_connection_is_its_own_business() {
 }
 
 /// Writes bytes somewhere on a connection; gives it back if it is still one.
-async fn throw(mut http3: RawHttp3, bytes: &[u8], rng: &mut Rng) -> Option<RawHttp3> {
+async fn throw(mut http3: RawHttp3, bytes: &[u8], choices: &mut Choices) -> Option<RawHttp3> {
     let wait = std::time::Duration::from_millis(20);
     let session = |http3: &RawHttp3| {
         let authority = http3.authority.clone();
@@ -107,7 +109,7 @@ async fn throw(mut http3: RawHttp3, bytes: &[u8], rng: &mut Rng) -> Option<RawHt
         ]
     };
     let thrown = async {
-        match rng.u8(..6) {
+        match choices.among(0..=5) {
             0 => http3.control.write_all(bytes).await.ok()?,
             1 => {
                 let (mut send, mut recv) = http3.connection.open_bi().await.ok()?;
@@ -118,7 +120,7 @@ async fn throw(mut http3: RawHttp3, bytes: &[u8], rng: &mut Rng) -> Option<RawHt
             2 => {
                 let mut send = http3.connection.open_uni().await.ok()?;
                 send.write_all(bytes).await.ok()?;
-                let _ = if rng.bool() { send.finish() } else { send.reset(quinn::VarInt::from_u32(9)) };
+                let _ = if choices.bool() { send.finish() } else { send.reset(quinn::VarInt::from_u32(9)) };
             }
             3 => http3.connection.send_datagram(bytes.to_vec().into()).ok()?,
             on => {

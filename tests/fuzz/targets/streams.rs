@@ -17,7 +17,7 @@ fn frames_are_the_same_however_they_are_cut() {
         b"\x21\x40\x05hello\x13\x00",
         b"\xc0\0\0\0\0\0\0\x13\x80\0\0\x02{}",
     ];
-    fuzz(&seeds, |bytes, rng| {
+    fuzz(bolero::check!(), &seeds, |bytes, choices| {
         let decode = |cut: &mut dyn FnMut(usize) -> usize| {
             let (mut decoder, mut frames, mut rest) = (Decoder::new(1 << 16), vec![], bytes);
             loop {
@@ -37,7 +37,7 @@ fn frames_are_the_same_however_they_are_cut() {
             }
         };
         let whole = decode(&mut |all| all);
-        assert_eq!(decode(&mut |all| rng.usize(1..=all)), whole);
+        assert_eq!(decode(&mut |all| choices.among(1..=all)), whole);
         for (_, payload) in whole.0 {
             let _ = frame::read_event(Epoch::from_bits(0), Bytes::from(payload));
         }
@@ -55,10 +55,10 @@ fn http3_sees_the_frames_that_it_needs_and_no_others() {
         b"\x40\x41\x04\x41\0\x02\x01x\x09\x00",
         b"\x00\xff\xff\xff\xff\xff\xff\xff\xff",
     ];
-    fuzz(&seeds, |wire, rng| {
-        let is_control = rng.bool();
+    fuzz(bolero::check!(), &seeds, |wire, choices| {
+        let is_control = choices.bool();
         let whole = fuzzing::http3_frames(is_control, wire, |all| all);
-        let cut = fuzzing::http3_frames(is_control, wire, |all| rng.usize(1..=all));
+        let cut = fuzzing::http3_frames(is_control, wire, |all| choices.among(1..=all));
         let text = |seen: &Option<(Vec<Bytes>, bool)>| seen.as_ref().map(|(pieces, end)| (pieces.concat(), *end));
         // What is refused may be refused earlier, or what comes before it may be cut otherwise: the bytes are the same.
         assert_eq!(text(&cut), text(&whole));
@@ -124,9 +124,9 @@ fn a_session_is_closed_by_the_first_capsule_that_says_so() {
         b"\x68\x43\x44\x05\0\0\0\x01",
         b"\x00\x02xy\x00\x00\xc0\0\0\0\0\0\x28\x43\x05\0\0\0\x02!",
     ];
-    fuzz(&seeds, |wire, rng| {
+    fuzz(bolero::check!(), &seeds, |wire, choices| {
         let whole = fuzzing::capsules(wire, |all| all);
-        assert_eq!(fuzzing::capsules(wire, |all| rng.usize(1..=all)), whole);
+        assert_eq!(fuzzing::capsules(wire, |all| choices.among(1..=all)), whole);
         assert_eq!(whole, capsules_by_the_book(wire));
     });
 }

@@ -19,12 +19,12 @@ fn what_a_browser_reads_is_what_was_published() {
         br#"{"topic": ["a", "b"], "data": {"a": [1, "\n"]}, "private": true}"#,
         br#"{"topic": "a", "data_base64": "AAEC/w=="}"#,
     ];
-    fuzz(&bodies, |body, rng| {
+    fuzz(bolero::check!(), &bodies, |body, choices| {
         let limits = Limits::default();
         for published in [publication_from_form(body, &limits), publication_from_json(body, &limits)] {
             let Ok(Publication { draft, .. }) = published else { continue };
-            let cursor = Cursor { epoch: Epoch::from_bits(rng.u64(..)), seq: Seq(rng.u64(1..1 << 53)) };
-            let event = Event { cursor, at_ms: rng.u64(..1 << 50), draft };
+            let cursor = Cursor { epoch: Epoch::from_bits(choices.u64()), seq: Seq(1 + choices.u64() % (1 << 53)) };
+            let event = Event { cursor, at_ms: choices.u64() >> 14, draft };
             let data = event.draft.data.to_sse_text().into_owned();
             let kind = event.draft.kind.as_ref().map_or("message", |kind| kind.as_str());
             let expected = (event.public_id(), kind.to_owned(), data);
@@ -34,7 +34,7 @@ fn what_a_browser_reads_is_what_was_published() {
             let (mut parser, mut blocks) = (Parser::new(8 << 20), vec![]);
             let mut rest = &text[..];
             while !rest.is_empty() {
-                let (part, left) = rest.split_at(rng.usize(1..=rest.len()));
+                let (part, left) = rest.split_at(choices.among(1..=rest.len()));
                 parser.feed(part, |block| blocks.push(block)).unwrap();
                 rest = left;
             }

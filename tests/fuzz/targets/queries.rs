@@ -18,7 +18,7 @@ fn queries_patterns_and_ids_are_taken_or_refused() {
         b"%zz&=&&=%ff+",
         b"https://a.example.com/{b,c*}{/d:3}{?e}",
     ];
-    fuzz(&seeds, |bytes, _| {
+    fuzz(bolero::check!(), &seeds, |bytes, _| {
         let began = Instant::now();
         let text = String::from_utf8_lossy(bytes);
         let _ = form_pairs(bytes).filter_map(Result::ok).count();
