@@ -149,6 +149,11 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_SUBSCRIBERS_PER_CLIENT_MAX", value_name = "COUNT")]
     pub subscribers_per_client_max: Option<usize>,
 
+    /// The most different URL patterns and URI templates that one client has in use at a time, known in the same way
+    /// [default: 2000; on loopback without keys as many as there may be: 10000]
+    #[arg(long, env = "FANWIRE_PATTERNS_PER_CLIENT_MAX", value_name = "COUNT")]
+    pub patterns_per_client_max: Option<usize>,
+
     /// Tell who is subscribed, to those whose tokens grant it: as private events, and as a list
     #[arg(long, env = "FANWIRE_SUBSCRIPTIONS", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub subscriptions: Option<bool>,
@@ -156,6 +161,10 @@ pub struct Layer {
     /// The most subscriptions, one for each matcher of each feed, that are told of; each takes some 400 bytes [default: 250000]
     #[arg(long, env = "FANWIRE_SUBSCRIPTIONS_MAX", value_name = "COUNT")]
     pub subscriptions_max: Option<usize>,
+
+    /// The most of them that one client has, known in the same way [default: a fifth of subscriptions_max]
+    #[arg(long, env = "FANWIRE_SUBSCRIPTIONS_PER_CLIENT_MAX", value_name = "COUNT")]
+    pub subscriptions_per_client_max: Option<usize>,
 
     /// The most events of the default retention class [default: 100000]
     #[arg(long, env = "FANWIRE_HISTORY_EVENTS_MAX", value_name = "COUNT")]
@@ -231,8 +240,10 @@ impl Layer {
             publish_rate_max: self.publish_rate_max.or(lower.publish_rate_max),
             subscribers_max: self.subscribers_max.or(lower.subscribers_max),
             subscribers_per_client_max: self.subscribers_per_client_max.or(lower.subscribers_per_client_max),
+            patterns_per_client_max: self.patterns_per_client_max.or(lower.patterns_per_client_max),
             subscriptions: self.subscriptions.or(lower.subscriptions),
             subscriptions_max: self.subscriptions_max.or(lower.subscriptions_max),
+            subscriptions_per_client_max: self.subscriptions_per_client_max.or(lower.subscriptions_per_client_max),
             history_events_max: self.history_events_max.or(lower.history_events_max),
             history_bytes_max: self.history_bytes_max.or(lower.history_bytes_max),
             history_age_max: self.history_age_max.or(lower.history_age_max),

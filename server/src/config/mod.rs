@@ -225,7 +225,11 @@ impl Config {
         let for_trying = config.is_loopback_only() && config.auth.issuers.is_empty();
         let rate = if for_trying { 0 } else { config.limits.publish_rate_max };
         let seats = if for_trying { config.limits.subscribers_max } else { config.limits.subscribers_per_client_max };
+        let patterns = if for_trying { config.limits.patterns_max } else { config.limits.patterns_per_client_max };
+        let subscriptions = config.subscriptions_max.unwrap_or(SUBSCRIPTIONS_MAX) / 5;
         let limits = hub::Limits {
+            patterns_per_client_max: layer.patterns_per_client_max.unwrap_or(patterns),
+            subscriptions_per_client_max: layer.subscriptions_per_client_max.unwrap_or(subscriptions),
             publish_rate_max: layer.publish_rate_max.unwrap_or(rate),
             subscribers_per_client_max: layer.subscribers_per_client_max.unwrap_or(seats),
             ..config.limits

@@ -41,7 +41,7 @@ pub(super) async fn publish(hub: &Hub, pass: &Pass, head: &Parts, body: Body) ->
     pass.check_publisher()?;
     let limits = hub.limits();
     let from = source_of(head)?;
-    let meter = |events| hub.meter(&pass.publisher(), from, events);
+    let meter = |events| hub.meter(pass, from, events);
     let key = idempotency_key(&head.headers)?;
     let one = async |publication: Publication| {
         pass.check_publish(publication.draft.topics())?;

@@ -79,13 +79,14 @@ async fn subscribe(edge: &Edge, browser: bool, head: &Parts, body: Option<Body>)
         None => Bytes::new(),
     };
     let limits = edge.hub.limits();
+    let seat = edge.hub.seat(&pass, source_of(head)?)?;
     let last_event_id = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
     let asked = Asked { query: uri.query().unwrap_or_default(), form: &form, last_event_id };
-    let mut request = FeedRequest::parse(asked, edge.hub.patterns(), limits).await?;
+    let mut request = FeedRequest::parse(asked, edge.hub.patterns(), limits, &seat).await?;
     // Here there is no other.
     request.delivery = Delivery::Ordered;
     let control = request.control;
-    let grant = edge.hub.subscribe(request, &edge.auth, pass, source_of(head)?).await?;
+    let grant = edge.hub.subscribe(request, &edge.auth, pass, seat).await?;
     let open = OpenFeed { grant, control, browser, retry_ms: limits.retry.as_millis() as u64 };
     Ok(feed(open, method))
 }

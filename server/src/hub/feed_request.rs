@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanwire_protocol::{Delivery, LastEventId, Matcher, Matchers, TopicError};
 
-use super::{Limits, Patterns, Refused, form_pairs, patterns::COMPILED_A_TURN};
+use super::{Limits, Patterns, Refused, Seat, form_pairs, patterns::COMPILED_A_TURN};
 use crate::log::Replay;
 
 /// A feed that is asked for, checked.
@@ -42,8 +42,8 @@ impl FeedRequest {
         Self { matchers, last_event_id, replay, heartbeat: None, control: false, delivery }
     }
 
-    /// Checks what a subscriber asks for. Others get their turn while many patterns are compiled.
-    pub async fn parse(asked: Asked<'_>, patterns: &Patterns, limits: &Limits) -> Result<Self, Refused> {
+    /// Checks what a subscriber asks for who has a seat. Others get their turn while many patterns are compiled.
+    pub async fn parse(asked: Asked<'_>, patterns: &Patterns, limits: &Limits, seat: &Seat) -> Result<Self, Refused> {
         let mut matchers = Matchers::default();
         let (mut last_event_id, mut heartbeat, mut control, mut delivery) = (None, None, None, None);
         let mut replay = None;
@@ -55,7 +55,7 @@ impl FeedRequest {
                     insert(&mut matchers, Matcher::exact(&value).map_err(bad_matcher)?)?;
                 }
                 "match_urlpattern" => {
-                    let (matcher, new) = patterns.matcher(&value)?;
+                    let (matcher, new) = patterns.matcher(&value, seat)?;
                     insert(&mut matchers, matcher)?;
                     compiled += usize::from(new);
                     if new && compiled % COMPILED_A_TURN == 0 {
@@ -133,7 +133,12 @@ fn parse_heartbeat(text: &str, limits: &Limits) -> Result<Duration, Refused> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use super::{
+        super::seats::{Bounds, Seats},
+        *,
+    };
 
     fn parse(query: &str, header: Option<&str>) -> Result<FeedRequest, &'static str> {
         ask(Asked { query, form: b"", last_event_id: header.map(str::as_bytes) })
@@ -142,7 +147,9 @@ mod tests {
     fn ask(asked: Asked<'_>) -> Result<FeedRequest, &'static str> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (patterns, limits) = (Patterns::default(), Limits::default());
-        runtime.block_on(FeedRequest::parse(asked, &patterns, &limits)).map_err(|refused| refused.code)
+        let bounds = Bounds { all_max: 1, of_one_max: 1, patterns_of_one_max: usize::MAX, subscriptions_of_one_max: 0 };
+        let seat = Arc::new(Seats::new(bounds)).take("a").unwrap();
+        runtime.block_on(FeedRequest::parse(asked, &patterns, &limits, &seat)).map_err(|refused| refused.code)
     }
 
     #[test]

@@ -10,7 +10,6 @@ mod reserved;
 mod seats;
 
 use std::{
-    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +17,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use fanwire_protocol::{Cursor, Delivery, Draft, Epoch, HubUrl, LastEventId, Matchers, Pattern, message::Verdict};
+use fanwire_protocol::{
+    Cursor, Delivery, Draft, Epoch, HubUrl, LastEventId, Matcher, Matchers, Pattern, message::Verdict,
+};
 
 use http::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -33,7 +34,7 @@ use crate::{
 };
 
 use meter::Meter;
-use seats::{Full, Seats};
+use seats::{Bounds, Full, Seats};
 
 pub use draft::{publication_from_form, publication_from_json};
 pub(crate) use feed_request::insert;
@@ -70,6 +71,10 @@ pub struct Limits {
     /// The most of them that one client has: the subject of a token, or an address for those who show none. Behind a proxy everybody has the
     /// proxy's.
     pub subscribers_per_client_max: usize,
+    /// The most different URL patterns and URI templates that one client has in use at a time, known in the same way.
+    pub patterns_per_client_max: usize,
+    /// The most subscriptions of one client that are told of, where any are.
+    pub subscriptions_per_client_max: usize,
     /// The most different URL patterns and URI templates that are in use at a time. Each event is compared with each, on each shard:
     /// some 50 ns, or up to 200 µs where both pattern and topic were made to take long. Each costs from 1 KiB to some 100 KiB.
     pub patterns_max: usize,
@@ -104,6 +109,8 @@ impl Default for Limits {
             event,
             subscribers_max: 100_000,
             subscribers_per_client_max: 20_000,
+            patterns_per_client_max: patterns::COUNT_MAX / 5,
+            subscriptions_per_client_max: 50_000,
             patterns_max: patterns::COUNT_MAX,
             query_bytes_max: 3 * Matchers::COUNT_MAX * (Pattern::BYTES_MAX + 32),
             heartbeat_default: Duration::from_secs(15),
@@ -177,7 +184,12 @@ impl Hub {
     pub fn new(log: SharedLog, limits: Limits, url: HubUrl, metrics: Arc<Metrics>) -> Self {
         let bodies = Semaphore::new(limits.bodies_bytes_max);
         let patterns = Patterns::new(url, limits.patterns_max);
-        let seats = Seats::new(limits.subscribers_max, limits.subscribers_per_client_max);
+        let seats = Seats::new(Bounds {
+            all_max: limits.subscribers_max,
+            of_one_max: limits.subscribers_per_client_max,
+            patterns_of_one_max: limits.patterns_per_client_max,
+            subscriptions_of_one_max: limits.subscriptions_per_client_max,
+        });
         // A batch that is as long as it may be can be published at once, however low the rate.
         let burst = limits.publish_rate_max.max(limits.batch_lines_max.try_into().unwrap_or(u32::MAX));
         let meter = Meter::new(limits.publish_rate_max, burst, Instant::now());
@@ -204,10 +216,13 @@ impl Hub {
         self.subscriptions.as_ref()
     }
 
-    /// Whether so many matchers more may be told of.
-    pub fn check_subscriptions(&self, more: usize) -> Result<(), Refused> {
-        let has_room = self.subscriptions.as_ref().is_none_or(|subscriptions| subscriptions.has_room(more));
-        if has_room { Ok(()) } else { Err(Refused::too_many_subscriptions()) }
+    /// Whether so many matchers more of a client's may be told of; where any are, they are its from now on.
+    fn add_subscriptions(&self, seat: &Seat, more: usize) -> Result<(), Refused> {
+        let Some(subscriptions) = &self.subscriptions else { return Ok(()) };
+        if !subscriptions.has_room(more) {
+            return Err(Refused::too_many_subscriptions());
+        }
+        seat.add_subscriptions(more).map_err(|_| Refused::too_many_subscriptions_of_one_client())
     }
 
     /// The newest committed position.
@@ -251,13 +266,13 @@ impl Hub {
         if self.bodies.available_permits() >= bytes { Ok(()) } else { Err(Refused::too_busy()) }
     }
 
-    /// Lets somebody publish so many events, unless that is more than one publisher may in this time. `publisher` is the name of
-    /// [`Pass::publisher`]; who has none is known by the address that it publishes from.
-    pub fn meter(&self, publisher: &str, from: Source, events: usize) -> Result<(), Refused> {
+    /// Lets whoever has this pass and comes from this address publish so many events, unless that is more than one publisher may in this
+    /// time.
+    pub fn meter(&self, pass: &Pass, from: Source, events: usize) -> Result<(), Refused> {
         if !self.meter.is_on() {
             return Ok(());
         }
-        let taken = self.meter.take(&name_of_client(publisher, from), events, Instant::now());
+        let taken = self.meter.take(&name_of_client(pass, from), events, Instant::now());
         taken.map_err(|after| Refused::rate_limited(self.limits.publish_rate_max, after))
     }
 
@@ -313,23 +328,50 @@ impl Hub {
         Ok(published.collect())
     }
 
-    /// Grants a feed to whoever has this pass and comes from this address, or says why not.
-    pub async fn subscribe(
-        &self,
-        request: FeedRequest,
-        auth: &Auth,
-        pass: Pass,
-        from: Source,
-    ) -> Result<Grant, Refused> {
+    /// A seat for whoever has this pass and comes from this address, if it may subscribe at all, and there is one.
+    pub fn seat(&self, pass: &Pass, from: Source) -> Result<Seat, Refused> {
         if self.is_draining() {
             return Err(Refused::draining());
         }
         pass.check_subscribe()?;
-        let seat = self.seats.take(&name_of_client(&pass.publisher(), from)).map_err(|full| match full {
+        self.seats.take(&name_of_client(pass, from)).map_err(|full| match full {
             Full::All => Refused::too_many_subscribers(),
             Full::OfOne => Refused::too_many_of_one_client(),
-        })?;
-        self.check_subscriptions(request.matchers.as_slice().len())?;
+        })
+    }
+
+    /// Changes what is wanted at a seat: `texts` are of patterns, which come on top of `matchers`. What becomes of all of them is up to `change`,
+    /// which gives what is wanted then. Where it fails, all is as it was.
+    pub async fn change<T>(
+        &self,
+        seat: &Seat,
+        (mut matchers, texts): (Vec<Matcher>, &[String]),
+        add: bool,
+        change: impl FnOnce(Vec<Matcher>) -> Result<(T, Matchers), Refused>,
+    ) -> Result<T, Refused> {
+        let before = seat.now();
+        let changed = async {
+            matchers.extend(self.patterns.matchers(texts, seat).await?);
+            if add {
+                self.add_subscriptions(seat, matchers.len())?;
+            }
+            change(matchers)
+        };
+        match changed.await {
+            Ok((done, now)) => {
+                seat.keep(&now);
+                Ok(done)
+            }
+            Err(refused) => {
+                seat.back_to(before);
+                Err(refused)
+            }
+        }
+    }
+
+    /// Grants a feed to whoever has this pass and this seat, or says why not.
+    pub async fn subscribe(&self, request: FeedRequest, auth: &Auth, pass: Pass, seat: Seat) -> Result<Grant, Refused> {
+        self.add_subscriptions(&seat, request.matchers.as_slice().len())?;
         let FeedRequest { matchers, last_event_id, replay, heartbeat, control: _, delivery } = request;
         let rights = pass.feed_rights();
         let start = self.log.resolve(last_event_id.as_ref(), replay, &matchers, &rights).await;
@@ -357,9 +399,11 @@ impl Hub {
     }
 }
 
-/// Whoever has no name is known by where it comes from. No name of [`Pass::publisher`] begins so.
-fn name_of_client(name: &str, from: Source) -> Cow<'_, str> {
-    if name.is_empty() { Cow::Owned(format!("@{from}")) } else { Cow::Borrowed(name) }
+/// A client is known by its token's issuer and subject, or where there is none by where it comes from: tokens of Mercure 0.x needn't have one.
+/// No name of [`Pass::publisher`] begins so.
+fn name_of_client(pass: &Pass, from: Source) -> String {
+    let has_subject = pass.identity.as_ref().is_some_and(|identity| identity.subject.is_some());
+    if has_subject { pass.publisher() } else { format!("@{from}") }
 }
 
 /// A random name as a UUID of version 4. [RFC 9562 §5.4]

@@ -9,7 +9,7 @@ use std::{
 use fanwire_protocol::{HubUrl, Matcher, Pattern, PatternError, SelectorError};
 use http::StatusCode;
 
-use super::Refused;
+use super::{Refused, Seat};
 
 /// Compiles patterns, and gives the same one to all that ask for it.
 #[derive(Debug)]
@@ -44,10 +44,10 @@ impl Patterns {
     }
 
     /// The matchers of many, as [`Patterns::matcher`]; others get their turn while they are compiled.
-    pub async fn matchers(&self, texts: &[String]) -> Result<Vec<Matcher>, Refused> {
+    pub async fn matchers(&self, texts: &[String], seat: &Seat) -> Result<Vec<Matcher>, Refused> {
         let (mut matchers, mut compiled) = (Vec::with_capacity(texts.len()), 0);
         for text in texts {
-            let (matcher, new) = self.matcher(text)?;
+            let (matcher, new) = self.matcher(text, seat)?;
             matchers.push(matcher);
             compiled += usize::from(new);
             if new && compiled % COMPILED_A_TURN == 0 {
@@ -57,27 +57,33 @@ impl Patterns {
         Ok(matchers)
     }
 
-    /// The matcher of a `match_urlpattern`, and whether it had to be compiled, which takes some 20 µs, or up to 200 µs for what was
-    /// made to take long.
-    pub fn matcher(&self, text: &str) -> Result<(Matcher, bool), Refused> {
-        if let Some(known) = self.lock().patterns.get(text) {
-            return Ok((Matcher::Pattern(known.0.clone()), false));
+    /// The matcher of a `match_urlpattern`, for whoever has a seat, and whether it had to be compiled, which takes some 20 µs, or up to
+    /// 200 µs for what was made to take long.
+    pub fn matcher(&self, text: &str, seat: &Seat) -> Result<(Matcher, bool), Refused> {
+        let known = self.lock().patterns.get(text).map(|known| known.0.clone());
+        if let Some(pattern) = known {
+            add_at_seat(&pattern, seat)?;
+            return Ok((Matcher::Pattern(pattern), false));
         }
         // Others needn't wait while it is compiled.
-        self.know(Matcher::pattern(text, &self.base).map_err(|error| refused_pattern(text, &error))?)
+        self.know(Matcher::pattern(text, &self.base).map_err(|error| refused_pattern(text, &error))?, seat)
     }
 
     /// The matcher of a selector of Mercure 0.x, as [`Patterns::matcher`].
-    pub fn selector(&self, text: &str) -> Result<(Matcher, bool), Refused> {
-        if let Some(known) = self.lock().templates.get(text) {
-            return Ok((Matcher::Pattern(known.0.clone()), false));
+    pub fn selector(&self, text: &str, seat: &Seat) -> Result<(Matcher, bool), Refused> {
+        let known = self.lock().templates.get(text).map(|known| known.0.clone());
+        if let Some(template) = known {
+            add_at_seat(&template, seat)?;
+            return Ok((Matcher::Pattern(template), false));
         }
-        self.know(Matcher::selector(text, &self.base).map_err(|error| refused_selector(text, &error))?)
+        self.know(Matcher::selector(text, &self.base).map_err(|error| refused_selector(text, &error))?, seat)
     }
 
     /// Keeps a pattern that was compiled.
-    fn know(&self, matcher: Matcher) -> Result<(Matcher, bool), Refused> {
+    fn know(&self, matcher: Matcher, seat: &Seat) -> Result<(Matcher, bool), Refused> {
         let Matcher::Pattern(pattern) = &matcher else { return Ok((matcher, false)) };
+        // First: who has as many as one may have takes no place of others.
+        add_at_seat(pattern, seat)?;
         let mut known = self.lock();
         if known.count() >= known.sweep_at {
             known.patterns.retain(|pattern| pattern.0.holders() > 1);
@@ -135,6 +141,10 @@ impl Hash for ByText {
     }
 }
 
+fn add_at_seat(pattern: &Pattern, seat: &Seat) -> Result<(), Refused> {
+    seat.add_pattern(pattern).map_err(|_| Refused::too_many_patterns_of_one_client())
+}
+
 fn refused_pattern(text: &str, error: &PatternError) -> Refused {
     Refused::new(StatusCode::BAD_REQUEST, "bad_matcher", format!("the pattern {text:?}: {error}"))
 }
@@ -151,12 +161,21 @@ const SWEEP_AT_LEAST: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use super::{
+        super::seats::{Bounds, Seats},
+        *,
+    };
 
     #[test]
     fn the_same_pattern_is_compiled_once_and_forgotten_when_nobody_has_it() {
         let patterns = Patterns::new(HubUrl::default(), 2);
-        let pattern = |text: &str| match patterns.matcher(text) {
+        let bounds = Bounds { all_max: 9, of_one_max: 9, patterns_of_one_max: usize::MAX, subscriptions_of_one_max: 0 };
+        let seats = Arc::new(Seats::new(bounds));
+        // Given back at once.
+        let seat = || seats.take("a").unwrap();
+        let pattern = |text: &str| match patterns.matcher(text, &seat()) {
             Ok((Matcher::Pattern(pattern), new)) => Ok((pattern, new)),
             Ok((other, _)) => panic!("{other:?}"),
             Err(refused) => Err(refused.code),
@@ -169,14 +188,14 @@ mod tests {
         assert_eq!(pattern("/c").unwrap_err(), "too_many_patterns");
         drop((a, again));
         assert!(pattern("/c").unwrap().1);
-        assert_eq!(patterns.matcher("*").unwrap().0, Matcher::Any);
-        assert_eq!(patterns.matcher("/(").unwrap_err().code, "bad_matcher");
+        assert_eq!(patterns.matcher("*", &seat()).unwrap().0, Matcher::Any);
+        assert_eq!(patterns.matcher("/(", &seat()).unwrap_err().code, "bad_matcher");
         drop(b);
-        let (template, new) = patterns.selector("/{id}").unwrap();
-        assert!(new && !patterns.selector("/{id}").unwrap().1);
-        let (same_text, _) = patterns.matcher("/{id}").unwrap();
+        let (template, new) = patterns.selector("/{id}", &seat()).unwrap();
+        assert!(new && !patterns.selector("/{id}", &seat()).unwrap().1);
+        let (same_text, _) = patterns.matcher("/{id}", &seat()).unwrap();
         assert_ne!(template, same_text, "a URL pattern with a group of its own");
-        assert_eq!(patterns.selector("/{other}").unwrap_err().code, "too_many_patterns");
-        assert_eq!(patterns.selector("a").unwrap(), (Matcher::exact("a").unwrap(), false));
+        assert_eq!(patterns.selector("/{other}", &seat()).unwrap_err().code, "too_many_patterns");
+        assert_eq!(patterns.selector("a", &seat()).unwrap(), (Matcher::exact("a").unwrap(), false));
     }
 }

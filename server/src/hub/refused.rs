@@ -60,9 +60,21 @@ impl Refused {
     }
 
     pub(super) fn too_many_of_one_client() -> Self {
-        let message = "this client has as many feeds as one may have";
-        let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", message);
-        Self { retry_after: Some(RETRY_AFTER), ..refused }
+        Self::too_many("too_many_connections", "this client has as many feeds as one may have")
+    }
+
+    pub(super) fn too_many_patterns_of_one_client() -> Self {
+        Self::too_many(
+            "too_many_patterns",
+            "the feeds of this client have as many different patterns as one's may have",
+        )
+    }
+
+    pub(super) fn too_many_subscriptions_of_one_client() -> Self {
+        Self::too_many(
+            "too_many_subscriptions",
+            "the feeds of this client have as many matchers as may be told of one's",
+        )
     }
 
     pub(super) fn too_many_patterns() -> Self {
@@ -88,8 +100,7 @@ impl Refused {
     pub fn too_many_connections(from_one_address: bool) -> Self {
         if from_one_address {
             let message = "there are as many connections from this address as there may be";
-            let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", message);
-            return Self { retry_after: Some(RETRY_AFTER), ..refused };
+            return Self::too_many("too_many_connections", message);
         }
         Self::later("too_many_connections", "the hub has as many connections as it may have")
     }
@@ -98,6 +109,12 @@ impl Refused {
         let message =
             "this idempotency key was given to another event: a key stands for one event, and for tries to publish it";
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", message)
+    }
+
+    /// One client has as much as one may have.
+    fn too_many(code: &'static str, message: &'static str) -> Self {
+        let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, code, message);
+        Self { retry_after: Some(RETRY_AFTER), ..refused }
     }
 
     fn later(code: &'static str, message: impl Into<String>) -> Self {

@@ -22,11 +22,11 @@ use ordered::Ordered;
 use super::quic::{Close, RecvStream, SendStream, Session, SessionOffer};
 use crate::{
     admission::Source,
-    auth::{Denied, PageOrigin, Pass, Shown},
+    auth::{Denied, Pass, Shown},
     core::ChangeError,
     fanout::{Feed, LocalShard, Outlet},
     http::{AuthMode, Edge, is_events_path, page_origin},
-    hub::{Asked, FeedRequest, Grant, Hub, Refused, now_ms, publication_from_json},
+    hub::{Asked, FeedRequest, Grant, Refused, Seat, now_ms, publication_from_json},
     telemetry::{Limit, Transport},
 };
 
@@ -109,26 +109,36 @@ async fn begin(
     let refused = |refused| to_bye(edge, &refused);
     let in_band = AuthMode::of(uri).map_err(refused)? == AuthMode::InBand;
     let pass = if in_band { None } else { Some(edge.admit(&Method::CONNECT, uri, headers).await.map_err(refused)?) };
-    let last_event_id = headers.get("last-event-id").map(HeaderValue::as_bytes);
-    let asked = Asked { query: uri.query().unwrap_or_default(), form: b"", last_event_id };
-    let request = FeedRequest::parse(asked, edge.hub.patterns(), edge.hub.limits()).await.map_err(refused)?;
     let Some(pass) = pass else {
-        let origin = page_origin(uri, headers);
-        let shown = tokio::time::timeout(AUTH_TIME_MAX, begin_in_band((edge, peer), session, request, origin)).await;
+        let shown = tokio::time::timeout(AUTH_TIME_MAX, begin_in_band((edge, peer), session, uri, headers)).await;
         return shown.unwrap_or_else(|_| {
             edge.hub.metrics().refused("no_token");
             Err(unauthorized(format!("no AUTH came within {} s", AUTH_TIME_MAX.as_secs())))
         });
     };
-    let grant = edge.hub.subscribe(request, &edge.auth, pass, peer.ip().into()).await.map_err(refused)?;
-    Ok(Some((grant, None)))
+    Ok(Some((grant((edge, peer), pass, uri, headers).await.map_err(refused)?, None)))
 }
 
+/// Grants a feed to whoever has this pass.
+async fn grant(
+    (edge, peer): (&Edge, SocketAddr),
+    pass: Pass,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Grant, Refused> {
+    let last_event_id = headers.get("last-event-id").map(HeaderValue::as_bytes);
+    let asked = Asked { query: uri.query().unwrap_or_default(), form: b"", last_event_id };
+    let seat = edge.hub.seat(&pass, peer.ip().into())?;
+    let request = FeedRequest::parse(asked, edge.hub.patterns(), edge.hub.limits(), &seat).await?;
+    edge.hub.subscribe(request, &edge.auth, pass, seat).await
+}
+
+/// What is asked for is looked at once it is known who asks.
 async fn begin_in_band(
     (edge, peer): (&Edge, SocketAddr),
     session: &Session,
-    request: FeedRequest,
-    origin: Option<PageOrigin>,
+    uri: &Uri,
+    headers: &HeaderMap,
 ) -> Result<Option<(Grant, Option<Control>)>, Bye> {
     let Some((answers, requests)) = session.accept_bi().await else { return Ok(None) };
     let mut control = Control::new(answers, requests);
@@ -145,8 +155,8 @@ async fn begin_in_band(
     let Auth { request_id, token } = parse_auth(&auth.payload)?;
     let granted = async {
         let mut pass = edge.auth.admit(Shown::Token(&token), now_ms()).await?;
-        pass.origin = origin;
-        edge.hub.subscribe(request, &edge.auth, pass, peer.ip().into()).await
+        pass.origin = page_origin(uri, headers);
+        grant((edge, peer), pass, uri, headers).await
     };
     let granted = granted.await;
     let outcome = match &granted {
@@ -199,10 +209,10 @@ async fn serve_feed(
     control: Option<Control>,
 ) -> Option<Bye> {
     let (delivery, start) = (grant.delivery, grant.cursor.seq);
-    let (subscription, holder, _seat) = grant.into_feed();
+    let (subscription, holder, seat) = grant.into_feed();
     let pass = RefCell::new(holder.pass.clone());
     let feed = Rc::new(shard.open(subscription, holder, Transport::WebTransport));
-    let client = Client { edge, from: peer.ip().into(), feed: &feed, pass };
+    let client = Client { edge, from: peer.ip().into(), feed: &feed, seat: &seat, pass };
     let feed_stream = async {
         let stream = session.open_uni().await.ok()?;
         match delivery {
@@ -316,6 +326,7 @@ struct Client<'a> {
     edge: &'a Edge,
     from: Source,
     feed: &'a Feed,
+    seat: &'a Seat,
     /// What it has shown last.
     pass: RefCell<Arc<Pass>>,
 }
@@ -346,7 +357,7 @@ impl Client<'_> {
     /// What becomes of a request; none for a frame of a type that isn't known.
     async fn answer_request(&self, request: &Frame) -> Option<Result<Answer, Bye>> {
         let outcome = match request.kind {
-            frame::SUBSCRIBE | frame::UNSUBSCRIBE => change(&self.edge.hub, self.feed, request).await,
+            frame::SUBSCRIBE | frame::UNSUBSCRIBE => self.change(request).await,
             frame::PUBLISH => self.publish(&request.payload).await,
             frame::AUTH => self.renew(&request.payload).await,
             _ => return None,
@@ -368,6 +379,32 @@ impl Client<'_> {
         Some(Ok(Answer { request_id, outcome }))
     }
 
+    async fn change(&self, request: &Frame) -> Result<Done, Refused> {
+        let Subscribe { request_id, matchers, patterns } = serde_json::from_slice(&request.payload)
+            .map_err(|error| Refused::bad_request("malformed", error.to_string()))?;
+        if matchers.len() + patterns.len() > Matchers::COUNT_MAX {
+            // Before any is looked at: comparing them takes the square of their number.
+            return Err(Refused::bad_request("too_many_matchers", ChangeError::TooManyMatchers.to_string()));
+        }
+        let matchers = matchers.iter().map(|text| {
+            Matcher::exact(text).map_err(|error| Refused::bad_request("bad_matcher", format!("{text:?}: {error}")))
+        });
+        let matchers = matchers.collect::<Result<_, _>>()?;
+        let add = request.kind == frame::SUBSCRIBE;
+        let change = |matchers: Vec<Matcher>| {
+            let mut now = Matchers::default();
+            let changed = self.feed.change(request_id, |current| {
+                for matcher in matchers {
+                    let _ = if add { current.insert(matcher) } else { current.remove(&matcher) };
+                }
+                now = current.clone();
+            });
+            let from_seq = changed.map_err(change_refused)?;
+            Ok((Done::Changed { from_seq: from_seq.0 }, now))
+        };
+        self.edge.hub.change(self.seat, (matchers, &patterns), add, change).await
+    }
+
     async fn publish(&self, payload: &[u8]) -> Result<Done, Refused> {
         // Nothing is published for a request that couldn't be answered.
         if request_id(payload).is_err() {
@@ -379,7 +416,7 @@ impl Client<'_> {
             return Err(Denied::InvalidToken.into());
         }
         pass.check_publisher()?;
-        self.edge.hub.meter(&pass.publisher(), self.from, 1)?;
+        self.edge.hub.meter(&pass, self.from, 1)?;
         let publication = publication_from_json(payload, self.edge.hub.limits())?;
         pass.check_publish(publication.draft.topics())?;
         let published = self.edge.hub.publish_one(&pass.publisher(), publication).await?;
@@ -428,30 +465,6 @@ fn parse_auth(payload: &[u8]) -> Result<Auth, Bye> {
 
 fn unauthorized(reason: impl Into<String>) -> Bye {
     Bye::terminal(ByeCode::Unauthorized, reason)
-}
-
-async fn change(hub: &Hub, feed: &Feed, request: &Frame) -> Result<Done, Refused> {
-    let asked: Subscribe = serde_json::from_slice(&request.payload)
-        .map_err(|error| Refused::bad_request("malformed", error.to_string()))?;
-    if asked.matchers.len() + asked.patterns.len() > Matchers::COUNT_MAX {
-        // Before any is looked at: comparing them takes the square of their number.
-        return Err(Refused::bad_request("too_many_matchers", ChangeError::TooManyMatchers.to_string()));
-    }
-    let matchers = asked.matchers.iter().map(|text| {
-        Matcher::exact(text).map_err(|error| Refused::bad_request("bad_matcher", format!("{text:?}: {error}")))
-    });
-    let mut matchers: Vec<Matcher> = matchers.collect::<Result<_, _>>()?;
-    matchers.extend(hub.patterns().matchers(&asked.patterns).await?);
-    let add = request.kind == frame::SUBSCRIBE;
-    if add {
-        hub.check_subscriptions(matchers.len())?;
-    }
-    let changed = feed.change(asked.request_id, |current: &mut Matchers| {
-        for matcher in matchers {
-            let _ = if add { current.insert(matcher) } else { current.remove(&matcher) };
-        }
-    });
-    changed.map(|from_seq| Done::Changed { from_seq: from_seq.0 }).map_err(change_refused)
 }
 
 fn change_refused(error: ChangeError) -> Refused {

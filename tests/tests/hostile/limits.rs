@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use fanwire::{config::Config, telemetry::Limit};
+use fanwire_protocol::{HubUrl, Matcher};
 use fanwire_tests::{
-    Ask, ISSUER, TestHub, Version, Wire,
+    Ask, ISSUER, TestHub, Version, Way, Wire,
     raw_http3::{RawHttp3, frame},
     soon,
 };
@@ -155,6 +156,113 @@ async fn one_client_leaves_seats_to_others() {
         drop((feeds, other, refused));
         witnesses.until(|hub| hub.running().hub().subscribers() == all).await;
     }
+    witnesses.alone().await;
+}
+
+#[tokio::test]
+async fn one_client_leaves_patterns_to_others() {
+    let mut witnesses = Witnesses::with(|config| {
+        config.auth = TestHub::auth_with_keys();
+        config.auth.allow_anonymous = true;
+        (config.limits.patterns_max, config.limits.patterns_per_client_max) = (20, 8);
+    })
+    .await;
+    let greedy = ISSUER.token(&[], &[]);
+    let ask = |patterns: std::ops::Range<usize>| {
+        let texts: Vec<String> = patterns.map(|i| format!("match_urlpattern=/{i}/:id")).collect();
+        Ask::get(format!("/events?{}", texts.join("&")))
+    };
+    for version in [Version::H1, Version::H2c, Version::H2Tls, Version::H3] {
+        let greedily = |ask: Ask| ask.header("authorization", format!("Bearer {}", greedy.as_str()));
+        // The same ones again take no more.
+        let feeds = [greedily(ask(0..6)).over(version, &witnesses.hub).await, {
+            greedily(ask(4..8)).over(version, &witnesses.hub).await
+        }];
+        assert_eq!(feeds.each_ref().map(|feed| feed.status), [StatusCode::OK; 2], "{version:?}");
+        for _ in 0..30 {
+            let refused = greedily(ask(8..9)).whole(version, &witnesses.hub).await;
+            assert_eq!((refused.status, refused.code()), (StatusCode::TOO_MANY_REQUESTS, "too_many_patterns".into()));
+            assert!(refused.headers.contains_key("retry-after"));
+        }
+        // Nor do those that weren't granted.
+        let others = ask(100..108).over(version, &witnesses.hub).await;
+        assert_eq!(others.status, StatusCode::OK, "{version:?}: somebody else");
+        let full = ask(108..109).whole(version, &witnesses.hub).await;
+        assert_eq!(full.status, StatusCode::TOO_MANY_REQUESTS, "{version:?}: nor may they have more");
+        let (all, feeds) = (witnesses.count(), (feeds, others));
+        drop(feeds);
+        witnesses.until(|hub| hub.running().hub().subscribers() == all).await;
+    }
+    // In a session that changes what it wants, too: what is refused leaves nothing, and what is given up is there again.
+    for way in [Way::WebTransport, Way::PerTopic, Way::Datagram] {
+        let feed = way.connect(&way.options(&witnesses.hub).topic("a").unwrap().token(greedy.clone())).await;
+        let control = feed.control().unwrap();
+        let patterns = |range: std::ops::Range<usize>| -> Vec<Matcher> {
+            range.map(|i| Matcher::pattern(&format!("/{i}/:id"), &HubUrl::default()).unwrap()).collect()
+        };
+        soon(control.subscribe(&patterns(0..8))).await.unwrap();
+        for _ in 0..3 {
+            let refused = soon(control.subscribe(&patterns(7..9))).await;
+            assert!(format!("{refused:?}").contains("too_many_patterns"), "{way:?}: {refused:?}");
+        }
+        soon(control.unsubscribe(&patterns(0..1))).await.unwrap();
+        soon(control.subscribe(&patterns(8..9))).await.unwrap();
+        let elsewhere = ask(0..1).header("authorization", format!("Bearer {}", greedy.as_str()));
+        assert_eq!(elsewhere.whole(Version::H1, &witnesses.hub).await.status, StatusCode::TOO_MANY_REQUESTS);
+        let other = ask(9..10).over(Version::H1, &witnesses.hub).await;
+        assert_eq!(other.status, StatusCode::OK, "{way:?}: somebody else");
+        drop((feed, other));
+        let all = witnesses.count();
+        witnesses.until(|hub| hub.running().hub().subscribers() == all).await;
+    }
+    let text = witnesses.hub.running().hub().metrics().to_text();
+    assert!(text.contains("fanwire_refusals_total{code=\"too_many_patterns\"} 136\n"), "{text}");
+    witnesses.alone().await;
+}
+
+#[tokio::test]
+async fn one_client_leaves_subscriptions_that_are_told_of_to_others() {
+    let mut witnesses = Witnesses::with(|config| {
+        config.auth = TestHub::auth_with_keys();
+        config.auth.allow_anonymous = true;
+        config.subscriptions_max = Some(40);
+        // The witnesses have one each, and newcomers.
+        config.limits.subscriptions_per_client_max = 12;
+    })
+    .await;
+    let greedy = ISSUER.token(&[], &[]);
+    let ask = |count: usize| {
+        let texts: Vec<String> = (0..count).map(|i| format!("topic={i}")).collect();
+        Ask::get(format!("/events?{}", texts.join("&")))
+    };
+    let greedily = |count| ask(count).header("authorization", format!("Bearer {}", greedy.as_str()));
+    for version in [Version::H1, Version::H2c, Version::H2Tls, Version::H3] {
+        let feed = greedily(12).over(version, &witnesses.hub).await;
+        assert_eq!(feed.status, StatusCode::OK, "{version:?}");
+        let refused = greedily(1).whole(version, &witnesses.hub).await;
+        let expected = (StatusCode::TOO_MANY_REQUESTS, "too_many_subscriptions".to_owned());
+        assert_eq!((refused.status, refused.code()), expected, "{version:?}");
+        let other = ask(1).over(version, &witnesses.hub).await;
+        assert_eq!(other.status, StatusCode::OK, "{version:?}: somebody else");
+        drop((feed, other));
+        let all = witnesses.count();
+        witnesses.until(|hub| hub.running().hub().subscribers() == all).await;
+    }
+    let way = Way::WebTransport;
+    let feed = way.connect(&way.options(&witnesses.hub).topic("a").unwrap().token(greedy.clone())).await;
+    let control = feed.control().unwrap();
+    let topics = |range: std::ops::Range<usize>| -> Vec<Matcher> {
+        range.map(|i| Matcher::exact(&i.to_string()).unwrap()).collect()
+    };
+    soon(control.subscribe(&topics(0..11))).await.unwrap();
+    let refused = soon(control.subscribe(&topics(11..12))).await;
+    assert!(format!("{refused:?}").contains("too_many_subscriptions"), "{refused:?}");
+    soon(control.unsubscribe(&topics(0..1))).await.unwrap();
+    soon(control.subscribe(&topics(11..12))).await.unwrap();
+    assert_eq!(greedily(1).whole(Version::H1, &witnesses.hub).await.status, StatusCode::TOO_MANY_REQUESTS);
+    drop(feed);
+    let text = witnesses.hub.running().hub().metrics().to_text();
+    assert!(text.contains("fanwire_refusals_total{code=\"too_many_subscriptions\"} 6\n"), "{text}");
     witnesses.alone().await;
 }
 

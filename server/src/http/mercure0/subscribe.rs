@@ -13,7 +13,7 @@ use crate::{
         publish::source_of,
         subscribe::{LAST_EVENT_ID, OpenFeed, SEC_FETCH_DEST, feed, refuse_feed},
     },
-    hub::{COMPILED_A_TURN, FeedRequest, Patterns, Refused, form_pairs, insert},
+    hub::{COMPILED_A_TURN, FeedRequest, Patterns, Refused, Seat, form_pairs, insert},
 };
 
 pub(super) async fn get(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Response {
@@ -24,8 +24,9 @@ pub(super) async fn get(State(edge): State<Arc<Edge>>, request: Request<Body>) -
 
 async fn subscribe(edge: &Edge, browser: bool, head: &Parts) -> Result<Response, Refused> {
     let pass = credentials::admit(edge, Action::Subscribe, head).await?;
-    let request = parse(head.uri.query().unwrap_or_default(), &head.headers, edge.hub.patterns()).await?;
-    let grant = edge.hub.subscribe(request, &edge.auth, pass, source_of(head)?).await?;
+    let seat = edge.hub.seat(&pass, source_of(head)?)?;
+    let request = parse(head.uri.query().unwrap_or_default(), &head.headers, edge.hub.patterns(), &seat).await?;
+    let grant = edge.hub.subscribe(request, &edge.auth, pass, seat).await?;
     let retry_ms = edge.hub.limits().retry.as_millis() as u64;
     let preceding = HeaderValue::from_bytes(grant.preceding_id.as_bytes());
     let mut response = feed(OpenFeed { grant, control: false, browser, retry_ms }, &head.method);
@@ -37,14 +38,14 @@ async fn subscribe(edge: &Edge, browser: bool, head: &Parts) -> Result<Response,
 }
 
 /// Checks what a subscriber asks for: `topic`s that are selectors, and the last event's id under its names of all versions.
-async fn parse(query: &str, headers: &HeaderMap, patterns: &Patterns) -> Result<FeedRequest, Refused> {
+async fn parse(query: &str, headers: &HeaderMap, patterns: &Patterns, seat: &Seat) -> Result<FeedRequest, Refused> {
     let (mut matchers, mut last_event_id, mut of_today) = (Matchers::default(), None, false);
     let mut compiled = 0;
     for pair in form_pairs(query.as_bytes()) {
         let (name, value) = pair?;
         match &*name {
             "topic" => {
-                let (matcher, new) = patterns.selector(&value)?;
+                let (matcher, new) = patterns.selector(&value, seat)?;
                 insert(&mut matchers, matcher)?;
                 compiled += usize::from(new);
                 // Others get their turn.
