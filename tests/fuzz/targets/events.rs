@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fanwire::hub::{Limits, Publication, publication_from_form, publication_from_json};
 use fanwire_protocol::{
     Cursor, Epoch, Event, Seq, frame,
-    sse::{self, Parser},
+    sse::{self, ControlId, Parser},
 };
 
 use crate::fuzz;
@@ -27,9 +27,23 @@ fn what_a_browser_reads_is_what_was_published() {
             let event = Event { cursor, at_ms: choices.u64() >> 14, draft };
             let data = event.draft.data.to_sse_text().into_owned();
             let kind = event.draft.kind.as_ref().map_or("message", |kind| kind.as_str());
+            let retry = event.draft.retry.map(|retry| retry.as_millis().to_string());
+            let text = sse::event_with_control_id(&event);
+            let (fired, told) = by_the_standard(&text);
+            let [(id, ..)] = &fired[..] else { panic!("{:?}", String::from_utf8_lossy(&text)) };
+            let expected = ControlId {
+                cursor,
+                at_ms: Some(event.at_ms),
+                topic: Some(event.draft.canonical().as_str().to_owned()),
+                binary: event.draft.data.is_binary(),
+                publisher: event.draft.id.as_ref().map(|id| id.as_str().to_owned()),
+            };
+            assert_eq!((ControlId::parse(id), &told), (Some(expected), &retry));
+            assert_eq!((&fired[0].1, &fired[0].2), (&kind.to_owned(), &data));
             let expected = (event.public_id(), kind.to_owned(), data);
             let text = sse::event(&event);
-            assert_eq!(by_the_standard(&text), std::slice::from_ref(&expected), "{:?}", String::from_utf8_lossy(&text));
+            let seen = by_the_standard(&text);
+            assert_eq!(seen, (vec![expected.clone()], retry), "{:?}", String::from_utf8_lossy(&text));
             // Ours, however the network cuts it.
             let (mut parser, mut blocks) = (Parser::new(8 << 20), vec![]);
             let mut rest = &text[..];
@@ -49,12 +63,13 @@ fn what_a_browser_reads_is_what_was_published() {
     });
 }
 
-/// Every event that an EventSource fires: its last event id, its type, and its data. [WHATWG HTML §9.2.6], word for word and slow.
-fn by_the_standard(stream: &[u8]) -> Vec<(String, String, String)> {
+/// Every event that an EventSource fires: its last event id, its type, and its data; and what it was told of when to come back.
+/// [WHATWG HTML §9.2.6], word for word and slow.
+fn by_the_standard(stream: &[u8]) -> (Vec<(String, String, String)>, Option<String>) {
     let text = String::from_utf8_lossy(stream).into_owned();
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n").replace('\r', "\n");
     let (mut data, mut kind, mut id) = (String::new(), String::new(), String::new());
-    let mut fired = vec![];
+    let (mut fired, mut retry) = (vec![], None);
     // A line without an end is none.
     let lines: Vec<&str> = text.split('\n').collect();
     for line in &lines[..lines.len() - 1] {
@@ -77,10 +92,11 @@ fn by_the_standard(stream: &[u8]) -> Vec<(String, String, String)> {
             "event" => value.clone_into(&mut kind),
             "data" => data.extend([value, "\n"]),
             "id" if !value.contains('\0') => value.clone_into(&mut id),
+            "retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => retry = Some(value.to_owned()),
             _ => {}
         }
     }
-    fired
+    (fired, retry)
 }
 
 /// A frame's payload as a feed gets it.

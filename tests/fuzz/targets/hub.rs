@@ -1,11 +1,13 @@
 //! Whole requests and connections, against a hub: each gets its answer, and nobody else notices.
 
-use fanwire::hub::{Limits, publication_from_json};
-use fanwire_protocol::Cursor;
+use std::{collections::HashMap, time::Duration};
+
+use fanwire::hub::{Limits, Publication, publication_from_json};
+use fanwire_protocol::{Cursor, Draft, Event, sse};
 use fanwire_tests::{
-    Ask, TestHub, Version, panics,
+    Answer, Ask, TestHub, Version, panics,
     raw_http3::{RawHttp3, frame},
-    watch_for_panics,
+    soon, watch_for_panics,
 };
 use serde_json::{Value, json};
 
@@ -13,20 +15,22 @@ use crate::{fuzz, input::Choices};
 
 #[test]
 fn each_line_of_a_batch_is_published_or_refused_alone() {
-    let seeds: [&[u8]; 5] = [
+    let seeds: [&[u8]; 6] = [
         b"{\"topic\": \"a\", \"data\": \"x\"}\n\n  \r\n{\"topic\": [\"a\", \"b\"], \"id\": \"1\", \"type\": \"t\"}\n",
         b"{\"topic\": \"a\", \"data\": {\"n\": 1}, \"private\": true, \"retry\": 5}\r\n{\"topic\": \"\"}",
         b"{\"topic\": \"a\", \"data_base64\": \"AAEC/w==\"}\n[1]\nnull\n{}",
         b"{\"topic\": \"a\", \"idempotency_key\": \"k\"}\n{\"topic\": \"a\", \"id\": \"#1\"}\n",
+        b"{\"topic\": \"a\", \"idempotency_key\": \"j\", \"private\": true}\n{\"topic\": \"a\", \"idempotency_key\": \"j\", \"private\": true, \"data\": 1}\n",
         b"{\"topic\": \"/.well-known/mercure/x\"}\n{\"topic\": \"a\\u0000\"}\n\xff\n",
     ];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     watch_for_panics();
     let limits = Limits::default();
-    // The hub, and its last event's number. One on which an input failed isn't used again.
+    // One on which an input failed isn't used again.
     let mut standing = None;
     fuzz(bolero::check!(), &seeds, |body, choices| {
-        let (hub, mut last) = standing.take().unwrap_or_else(|| (runtime.block_on(async { TestHub::start() }), 0));
+        let Standing { hub, mut feed, mut last, mut by_key } =
+            standing.take().unwrap_or_else(|| runtime.block_on(Standing::new()));
         let version = if choices.among(0..=3) > 0 { Version::H1 } else { Version::H2c };
         let ask = Ask::post("application/x-ndjson", body.to_vec());
         let answer = runtime.block_on(ask.whole(version, &hub));
@@ -34,22 +38,33 @@ fn each_line_of_a_batch_is_published_or_refused_alone() {
         let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).enumerate();
         let lines: Vec<_> = lines.filter(|(_, line)| !line.is_empty()).collect();
         let text = answer.text();
+        let mut heard = vec![];
         let outcomes: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(outcomes.len(), lines.len(), "{text}");
         for ((index, line), outcome) in lines.into_iter().zip(outcomes) {
             match publication_from_json(line, &limits) {
-                // A key may have been another event's.
-                Ok(publication) if publication.key.is_some() => {
-                    if let Some(cursor) = outcome["cursor"].as_str() {
-                        last = last.max(cursor.parse::<Cursor>().unwrap().seq.0);
+                Ok(Publication { draft, key }) => {
+                    match key.as_ref().and_then(|key| by_key.get(&key.text)) {
+                        Some((event, first)) if *event == draft => {
+                            let again = (outcome["repeated"].as_bool(), outcome["cursor"].as_str());
+                            assert_eq!(again, (Some(true), Some(&**first)), "{outcome}");
+                            continue;
+                        }
+                        Some(_) => {
+                            assert_eq!(outcome["error"]["code"], "idempotency_key_reused", "{outcome}");
+                            continue;
+                        }
+                        None => assert!(outcome["repeated"].is_null(), "{outcome}"),
                     }
-                }
-                Ok(publication) => {
                     let cursor: Cursor = outcome["cursor"].as_str().unwrap().parse().unwrap();
+                    by_key.extend(key.map(|key| (key.text, (draft.clone(), cursor.to_string()))));
                     assert_eq!(cursor.seq.0, last + 1, "what is refused takes no number: {outcome}");
                     last = cursor.seq.0;
-                    let id = publication.draft.id.map_or_else(|| cursor.to_string(), |id| id.as_str().to_owned());
-                    assert_eq!(outcome["id"], id.as_str());
+                    let event = Event { cursor, at_ms: 0, draft };
+                    assert_eq!(outcome["id"], event.public_id());
+                    if !event.draft.private {
+                        heard.extend_from_slice(&sse::event(&event));
+                    }
                 }
                 Err(refused) => {
                     let said = (&outcome["line"], &outcome["error"]["code"]);
@@ -57,9 +72,38 @@ fn each_line_of_a_batch_is_published_or_refused_alone() {
                 }
             }
         }
+        let got = runtime.block_on(next(&mut feed, heard.len()));
+        assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(&heard));
         assert_eq!(panics(), [] as [&str; 0]);
-        standing = Some((hub, last));
+        // Keys are kept with their events, and not for ever.
+        standing = (last < 1000).then_some(Standing { hub, feed, last, by_key });
     });
+}
+
+/// A hub, one who hears all of it, the number of its last event, and which events have a key.
+struct Standing {
+    hub: TestHub,
+    feed: Answer,
+    last: u64,
+    by_key: HashMap<String, (Draft, String)>,
+}
+
+impl Standing {
+    async fn new() -> Self {
+        let hub = TestHub::with(|config| config.limits.heartbeat_default = Duration::from_secs(24 * 3600));
+        let mut feed = Ask::get("/events?match=*").over(Version::H1, &hub).await;
+        feed.until(": fanwire\n").await;
+        Self { hub, feed, last: 0, by_key: HashMap::new() }
+    }
+}
+
+/// What is next on a feed: so many bytes, and whatever else came with them.
+async fn next(feed: &mut Answer, bytes: usize) -> Vec<u8> {
+    let mut got = vec![];
+    while got.len() < bytes {
+        got.extend_from_slice(&soon(feed.piece()).await.expect("a feed that goes on"));
+    }
+    got
 }
 
 #[test]
@@ -97,7 +141,7 @@ fn whatever_comes_on_a_quic_connection_is_its_own_business() {
 
 /// Writes bytes somewhere on a connection; gives it back if it is still one.
 async fn throw(mut http3: RawHttp3, bytes: &[u8], choices: &mut Choices) -> Option<RawHttp3> {
-    let wait = std::time::Duration::from_millis(20);
+    let wait = Duration::from_millis(20);
     let session = |http3: &RawHttp3| {
         let authority = http3.authority.clone();
         vec![

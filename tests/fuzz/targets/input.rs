@@ -1,6 +1,10 @@
 //! What a target is given: bytes that a peer might send, and what is left to chance besides.
 
-use std::{fmt, ops::RangeInclusive, path::PathBuf};
+use std::{
+    fmt,
+    ops::{Range, RangeInclusive},
+    path::PathBuf,
+};
 
 use bolero::{Driver, ValueGenerator};
 
@@ -107,16 +111,24 @@ impl Edit {
     fn apply(&self, bytes: &mut Vec<u8>, seeds: &[&[u8]]) {
         let at = round(self.at, bytes.len());
         let end = at + round(self.length, bytes.len() - at);
-        match self.how % 7 {
+        match self.how % 9 {
             0 => bytes[at..].iter_mut().take(1).for_each(|byte| *byte ^= 1 << (self.what % 8)),
-            1 => bytes[at..].iter_mut().take(1).for_each(|byte| *byte = self.what.to_le_bytes()[0]),
-            2 => drop(bytes.drain(at..end)),
-            3 => bytes.truncate(at),
-            4 => {
+            // A letter in its other case.
+            1 => bytes[at..].iter_mut().take(1).for_each(|byte| *byte ^= b' '),
+            2 => bytes[at..].iter_mut().take(1).for_each(|byte| *byte = self.what.to_le_bytes()[0]),
+            3 => drop(bytes.drain(at..end)),
+            4 => bytes.truncate(at),
+            5 => {
                 let part = bytes[at..end].repeat(1 + round(self.what, REPEATED_MAX));
                 bytes.splice(at..at, part);
             }
-            5 => {
+            6 => {
+                // One word is another.
+                let seed = seeds[round(self.what, seeds.len() - 1)];
+                let word = &seed[word_at(seed, round(self.what.rotate_left(16), seed.len()))];
+                bytes.splice(word_at(bytes, at), word.iter().copied());
+            }
+            7 => {
                 let seed = seeds[round(self.what, seeds.len() - 1)];
                 let from = round(self.what.rotate_left(16), seed.len());
                 let part = &seed[from..][..round(self.length, seed.len() - from)];
@@ -129,6 +141,14 @@ impl Edit {
         }
         bytes.truncate(BYTES_MAX);
     }
+}
+
+/// Where the word is that begins, goes on or ends here; an empty one where there is none.
+fn word_at(bytes: &[u8], at: usize) -> Range<usize> {
+    let in_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-+.\\".contains(byte) || !byte.is_ascii();
+    let before = bytes[..at].iter().rev().take_while(|byte| in_word(byte)).count();
+    let behind = bytes[at..].iter().take_while(|byte| in_word(byte)).count();
+    at - before..at + behind
 }
 
 /// A number from 0 to `max`, which others count round to.

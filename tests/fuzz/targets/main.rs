@@ -8,10 +8,13 @@
 mod events;
 mod hub;
 mod input;
-mod queries;
+mod patterns;
+mod publications;
 mod streams;
+mod template;
 mod tokens;
 mod tokens_of_0x;
+mod wire;
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 

@@ -3,11 +3,14 @@
 use bytes::Bytes;
 use fanwire::transport::quic::{CapsuleError, Close, fuzzing};
 use fanwire_protocol::{
-    Epoch,
-    frame::{self, Decoder, Frame, get_varint},
+    Epoch, EventId, EventType, Topic,
+    frame::{self, Decoder, Frame},
 };
 
-use crate::fuzz;
+use crate::{
+    fuzz,
+    wire::{counted, varint},
+};
 
 #[test]
 fn frames_are_the_same_however_they_are_cut() {
@@ -19,29 +22,116 @@ fn frames_are_the_same_however_they_are_cut() {
     ];
     fuzz(bolero::check!(), &seeds, |bytes, choices| {
         let decode = |cut: &mut dyn FnMut(usize) -> usize| {
-            let (mut decoder, mut frames, mut rest) = (Decoder::new(1 << 16), vec![], bytes);
+            let (mut decoder, mut frames, mut rest) = (Decoder::new(FRAME_BYTES_MAX), vec![], bytes);
             loop {
                 loop {
                     match decoder.next() {
                         Ok(Some(Frame { kind, payload })) => frames.push((kind, payload.to_vec())),
                         Ok(None) => break,
-                        Err(error) => return (frames, Some(error.to_string())),
+                        Err(_) => return (frames, Ending::TooLong),
                     }
                 }
                 if rest.is_empty() {
-                    return (frames, None);
+                    return (frames, if decoder.is_empty() { Ending::Between } else { Ending::Within });
                 }
                 let (part, left) = rest.split_at(cut(rest.len()));
                 decoder.feed(part);
                 rest = left;
             }
         };
-        let whole = decode(&mut |all| all);
+        let whole = frames_by_the_book(bytes);
+        assert_eq!(decode(&mut |all| all), whole);
         assert_eq!(decode(&mut |all| choices.among(1..=all)), whole);
-        for (_, payload) in whole.0 {
-            let _ = frame::read_event(Epoch::from_bits(0), Bytes::from(payload));
-        }
     });
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    Between,
+    Within,
+    TooLong,
+}
+
+/// [PROTOCOL.md §5.2]
+fn frames_by_the_book(mut wire: &[u8]) -> (Vec<(u64, Vec<u8>)>, Ending) {
+    let mut frames = vec![];
+    while !wire.is_empty() {
+        let mut rest = wire;
+        let (Some(kind), Some(length)) = (varint(&mut rest), varint(&mut rest)) else {
+            return (frames, Ending::Within);
+        };
+        if length > FRAME_BYTES_MAX as u64 {
+            return (frames, Ending::TooLong);
+        }
+        let Some((payload, behind)) = rest.split_at_checked(length as usize) else { return (frames, Ending::Within) };
+        frames.push((kind, payload.to_vec()));
+        wire = behind;
+    }
+    (frames, Ending::Between)
+}
+
+/// Short, so that some are too long.
+const FRAME_BYTES_MAX: usize = 80;
+
+#[test]
+fn an_event_is_read_as_it_is_written_or_not_at_all() {
+    let seeds: [&[u8]; 6] = [
+        b"\x00\x01\x05\x00\x01adata",
+        b"\x40\x42\x43\xc0\0\x01\x8c\0\0\0\0\x07\x02id\x01t\x05\x03\xc3\xa9/data\r\n",
+        b"\x07\x08\x09\x08\x01a\xff\x00",
+        b"\x07\x08\x09\x10\x01a\xff\x00",
+        b"\x07\x08\x09\x40\x13\x08earliest\x07fanwire\x01*",
+        b"\x07\x08\x09\x02\x07mercure\x14/.well-known/mercure{}",
+    ];
+    fuzz(bolero::check!(), &seeds, |payload, _| {
+        let read = frame::read_event(Epoch::from_bits(7), Bytes::copy_from_slice(payload)).ok().map(|read| {
+            let draft = read.event.draft;
+            assert_eq!((read.event.cursor.epoch, draft.topics().len()), (Epoch::from_bits(7), 1));
+            Read {
+                numbers: [read.prev.0, read.event.cursor.seq.0, read.event.at_ms],
+                id: draft.id.as_ref().map(|id| id.as_str().to_owned()),
+                kind: draft.kind.as_ref().map(|kind| kind.as_str().to_owned()),
+                retry_ms: draft.retry.map(|retry| u64::try_from(retry.as_millis()).unwrap()),
+                topic: draft.canonical().as_str().to_owned(),
+                data: draft.data.bytes().to_vec(),
+                is_binary: draft.data.is_binary(),
+                is_private: draft.private,
+            }
+        });
+        assert_eq!(read, event_by_the_book(payload));
+    });
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Read {
+    numbers: [u64; 3],
+    id: Option<String>,
+    kind: Option<String>,
+    retry_ms: Option<u64>,
+    topic: String,
+    data: Vec<u8>,
+    is_binary: bool,
+    is_private: bool,
+}
+
+/// [PROTOCOL.md §5.3]
+fn event_by_the_book(mut wire: &[u8]) -> Option<Read> {
+    let numbers = [varint(&mut wire)?, varint(&mut wire)?, varint(&mut wire)?];
+    let flags = varint(&mut wire)?;
+    let has = |bit: u64| flags >> bit & 1 == 1;
+    let name = |wire: &mut &[u8]| counted(wire).and_then(|name| String::from_utf8(name.to_vec()).ok());
+    let id = if has(0) { Some(name(&mut wire)?) } else { None };
+    let kind = if has(1) { Some(name(&mut wire)?) } else { None };
+    let retry_ms = if has(2) { Some(varint(&mut wire)?) } else { None };
+    let topic = name(&mut wire)?;
+    let data = match std::str::from_utf8(wire) {
+        _ if has(3) => wire.to_vec(),
+        text => text.ok()?.replace("\r\n", "\n").replace('\r', "\n").into_bytes(),
+    };
+    let legal = Topic::of_event(&topic).is_ok()
+        && id.as_ref().is_none_or(|id| EventId::new(id).is_ok())
+        && kind.as_ref().is_none_or(|kind| EventType::of_event(kind).is_ok());
+    legal.then_some(Read { numbers, id, kind, retry_ms, topic, data, is_binary: has(3), is_private: has(4) })
 }
 
 #[test]
@@ -75,7 +165,7 @@ fn http3_by_the_book(is_control: bool, wire: &[u8]) -> Option<(Vec<u8>, bool)> {
     let (mut seen, mut rest) = (vec![], wire);
     while !rest.is_empty() {
         let mut after = rest;
-        let (Some(kind), Some(length)) = (get_varint(&mut after), get_varint(&mut after)) else {
+        let (Some(kind), Some(length)) = (varint(&mut after), varint(&mut after)) else {
             return Some((seen, false));
         };
         let head = &rest[..rest.len() - after.len()];
@@ -134,7 +224,7 @@ fn a_session_is_closed_by_the_first_capsule_that_says_so() {
 /// [RFC 9297 §3.2, draft-ietf-webtrans-http3-02 §5]
 fn capsules_by_the_book(mut wire: &[u8]) -> Result<Close, CapsuleError> {
     while !wire.is_empty() {
-        let (Some(kind), Some(length)) = (get_varint(&mut wire), get_varint(&mut wire)) else {
+        let (Some(kind), Some(length)) = (varint(&mut wire), varint(&mut wire)) else {
             return Err(CapsuleError::Truncated);
         };
         if kind == 0x2843 && !(4..=4 + 1024).contains(&length) {
