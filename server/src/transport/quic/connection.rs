@@ -273,27 +273,31 @@ struct RequestTask<H> {
 }
 
 impl<H: Handler> RequestTask<H> {
-    async fn run(self, resolver: Resolver, stream: RequestStream) {
+    /// Boxes what is soon past: a task has the memory of its largest step, and of what it began with.
+    fn run(self, resolver: Resolver, stream: RequestStream) -> impl Future<Output = ()> {
         let outgoing = stream.outgoing.clone();
-        let work = match timeout(self.head_timeout, Box::pin(resolver.resolve_request())).await {
-            Ok(Ok((request, http3))) => Some(self.answer(request, http3, stream)),
-            // h3 has answered with 431, and it is to arrive.
-            Ok(Err(StreamError::HeaderTooBig { .. })) => {
-                self.handler.reached(Limit::HeadBytes);
-                outgoing.finish();
-                None
+        let head = Box::pin(timeout(self.head_timeout, resolver.resolve_request()));
+        async move {
+            let work = match head.await {
+                Ok(Ok((request, http3))) => Some(self.answer(request, http3, stream)),
+                // h3 has answered with 431, and it is to arrive.
+                Ok(Err(StreamError::HeaderTooBig { .. })) => {
+                    self.handler.reached(Limit::HeadBytes);
+                    outgoing.finish();
+                    None
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(peer = %self.peer.address, %error, "malformed request");
+                    None
+                }
+                // The head was whole, but that answer found no room.
+                Err(_) => None,
+            };
+            if let Some(work) = work {
+                work.await;
             }
-            Ok(Err(error)) => {
-                tracing::debug!(peer = %self.peer.address, %error, "malformed request");
-                None
-            }
-            // The head was whole, but that answer found no room.
-            Err(_) => None,
-        };
-        if let Some(work) = work {
-            work.await;
+            deliver(outgoing).await;
         }
-        deliver(outgoing).await;
     }
 
     /// Boxed: a session is not to take the memory that a request's handler would.

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -26,6 +26,7 @@ pub(super) struct Socket {
     io: AsyncFd<UdpSocket>,
     state: UdpSocketState,
     room: Room<UdpSocket>,
+    bulk: Bulk,
     /// Bound to one address, which is where packets come from without being told so, each time.
     has_one_address: bool,
 }
@@ -35,7 +36,8 @@ impl Socket {
     pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         let has_one_address = !socket.local_addr()?.ip().is_unspecified();
-        Ok(Self { io: watch(socket, Interest::READABLE)?, state, room: Room::default(), has_one_address })
+        let io = watch(socket, Interest::READABLE)?;
+        Ok(Self { io, state, room: Room::default(), bulk: Bulk::default(), has_one_address })
     }
 }
 
@@ -45,6 +47,7 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.bulk.sent(transmit);
         let src_ip = transmit.src_ip.filter(|_| !self.has_one_address);
         let transmit = Transmit { src_ip, ..transmit.clone() };
         self.room.try_send(self.io.get_ref(), UdpSocket::try_clone, |socket| self.state.send(socket.into(), &transmit))
@@ -69,7 +72,7 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        self.bulk.segments_max().min(self.state.max_gso_segments())
     }
 
     fn max_receive_segments(&self) -> usize {
@@ -78,6 +81,35 @@ impl AsyncUdpSocket for Socket {
 
     fn may_fragment(&self) -> bool {
         self.state.may_fragment()
+    }
+}
+
+/// Whether there is much to send. A connection keeps the memory for as many datagrams as it may send in one go, 1.3 KiB each, from its first
+/// packet on, and most never fill a second.
+#[derive(Debug, Default)]
+struct Bulk {
+    /// How often more may be sent in one go.
+    left: AtomicUsize,
+}
+
+impl Bulk {
+    fn sent(&self, transmit: &Transmit<'_>) {
+        // Handshakes say nothing of what comes, nor does what just doesn't fit into one.
+        let is_handshake = transmit.contents.first().is_none_or(|first| first & LONG_HEADER != 0);
+        let is_full = transmit.segment_size.is_some_and(|bytes| transmit.contents.len() >= SEGMENTS_USUAL * bytes);
+        if is_full && !is_handshake {
+            self.left.store(BULK_SENDS, Ordering::Relaxed);
+        }
+    }
+
+    fn segments_max(&self) -> usize {
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return SEGMENTS_USUAL;
+        }
+        // A count that another thread changes meanwhile is as good.
+        self.left.store(left - 1, Ordering::Relaxed);
+        usize::MAX
     }
 }
 
@@ -172,6 +204,15 @@ fn watch<S: AsRawFd>(socket: S, interest: Interest) -> io::Result<AsyncFd<S>> {
     AsyncFd::with_interest(socket, interest)
 }
 
+/// [RFC 9000 §17.2]
+const LONG_HEADER: u8 = 0x80;
+
+/// Datagrams that a connection sends in one go, until some connection has more.
+const SEGMENTS_USUAL: usize = 2;
+
+/// Sends of all connections in which they may send more in one go than that, after one that had as many datagrams.
+const BULK_SENDS: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixDatagram;
@@ -208,6 +249,27 @@ mod tests {
         drop(watched);
         try_send().unwrap();
         assert!(room.watched().is_none(), "there is room, and it is watched for");
+    }
+
+    #[test]
+    fn more_is_sent_in_one_go_where_there_is_more() {
+        let transmit = |contents, segment_size| Transmit {
+            destination: "127.0.0.1:1".parse().unwrap(),
+            ecn: None,
+            contents,
+            segment_size,
+            src_ip: None,
+        };
+        let bulk = Bulk::default();
+        bulk.sent(&transmit(&[0x40; 1200], None));
+        bulk.sent(&transmit(&[0x40; 1300], Some(1200)));
+        bulk.sent(&transmit(&[0xc0; 2400], Some(1200)));
+        assert_eq!(bulk.segments_max(), SEGMENTS_USUAL);
+        bulk.sent(&transmit(&[0x40; 2400], Some(1200)));
+        for _ in 0..BULK_SENDS {
+            assert_eq!(bulk.segments_max(), usize::MAX);
+        }
+        assert_eq!(bulk.segments_max(), SEGMENTS_USUAL);
     }
 
     #[tokio::test]

@@ -170,6 +170,10 @@ impl Backend {
                 continue;
             };
             let Some(sorted) = waiting.remove(index) else { break };
+            if waiting.is_empty() {
+                // Most connections open what they need as they begin, and nothing more.
+                *waiting = VecDeque::new();
+            }
             if let Sort::Http(head) = sort {
                 return Poll::Ready((sorted, head));
             }
