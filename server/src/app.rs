@@ -5,7 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -55,7 +55,7 @@ pub struct Running {
     in_force: InForce,
     shards: Arc<Shards>,
     admission: Arc<Admission>,
-    endpoint: Option<quinn::Endpoint>,
+    endpoints: Vec<quinn::Endpoint>,
     /// Accept loops and what goes on in the background; aborted when the hub drains.
     tasks: JoinSet<()>,
 }
@@ -167,7 +167,7 @@ impl App {
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
         }
-        let mut endpoint = None;
+        let mut endpoints = Vec::new();
         if let (Some((listener, socket)), Some(address), Some(certificate)) = (https, https_address, &certificate) {
             let tls = tcp_server_config(certificate.clone(), fanwire_certs::ALPN_TCP)?;
             let alt_svc = format!("h3=\":{}\"; ma=86400", address.port());
@@ -176,11 +176,14 @@ impl App {
             let service = tcp::Service { site: site.clone(), tls: Some(Arc::new(tls)), alt_svc, ..cleartext };
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
-            let quic = open_endpoint(socket, certificate, &config.quic_endpoint)?;
+            endpoints = open_endpoints(socket, certificate, &config.quic_endpoint, &shards)?;
             let service = http3::Service { site, edge, limits: config.quic };
             let waiting = Arc::new(Semaphore::new(config.quic_endpoint.handshakes_waiting_max));
-            tasks.spawn(accept_quic(quic.clone(), shards.clone(), (admission.clone(), waiting), service));
-            endpoint = Some(quic);
+            for (index, endpoint) in endpoints.iter().enumerate() {
+                let shard = (endpoints.len() > 1).then_some(index);
+                let (admission, service) = ((admission.clone(), waiting.clone()), service.clone());
+                tasks.spawn(accept_quic((endpoint.clone(), shard), shards.clone(), admission, service));
+            }
         }
         tasks.spawn(expire(log.clone()));
         if let Some(subscriptions) = subscriptions {
@@ -195,7 +198,7 @@ impl App {
         }
         let in_force = InForce { auth, access, feeds };
         let (http, https, metrics) = (http_address, https_address, metrics_address);
-        Ok(Running { http, https, metrics, certificate, hub, in_force, shards, admission, endpoint, tasks })
+        Ok(Running { http, https, metrics, certificate, hub, in_force, shards, admission, endpoints, tasks })
     }
 }
 
@@ -264,13 +267,16 @@ impl Running {
         self.hub.begin_drain();
         // The accept loops hold the listeners, and the shards.
         self.tasks.shutdown().await;
-        if let Some(endpoint) = &self.endpoint {
-            // Who comes now is refused, and needn't wait for an answer.
-            endpoint.set_server_config(None);
-        }
+        // Who comes now is refused, and needn't wait for an answer.
+        self.endpoints.iter().for_each(|endpoint| endpoint.set_server_config(None));
         let Some(mut shards) = Arc::into_inner(self.shards) else { return false };
-        let gracefully = shards.drain(deadline).await;
-        if let Some(endpoint) = &self.endpoint {
+        // An endpoint whose shard is gone answers nobody: without its socket, another does.
+        let on_shards = self.endpoints.len() > 1;
+        let endpoints: Vec<_> = self.endpoints.into_iter().map(|endpoint| Mutex::new(Some(endpoint))).collect();
+        let take = |endpoint: &Mutex<Option<_>>| endpoint.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let gone = |shard: usize| drop(endpoints.get(shard).filter(|_| on_shards).and_then(take));
+        let gracefully = shards.drain(deadline, gone).await;
+        for endpoint in endpoints.iter().filter_map(take) {
             // While the shards still run: the connections' packets are sent there.
             endpoint.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
             let _ = tokio::time::timeout(LAST_PACKETS, endpoint.wait_idle()).await;
@@ -318,7 +324,7 @@ async fn accept_tcp(listener: TcpListener, shards: Arc<Shards>, admission: Arc<A
 }
 
 async fn accept_quic(
-    endpoint: quinn::Endpoint,
+    (endpoint, shard): (quinn::Endpoint, Option<usize>),
     shards: Arc<Shards>,
     (admission, waiting): (Arc<Admission>, Arc<Semaphore>),
     service: http3::Service,
@@ -352,7 +358,10 @@ async fn accept_quic(
             drop(waits);
             shard.spawn_connection((counted, admitted), service.serve(shard.clone(), incoming, under_way));
         };
-        shards.deal(serve).await;
+        match shard {
+            Some(index) => shards.give(index, serve).await,
+            None => shards.deal(serve).await,
+        }
     }
 }
 
@@ -372,11 +381,13 @@ fn within_descriptors(limits: admission::Limits) -> admission::Limits {
     within
 }
 
-fn open_endpoint(
+/// One on each shard, or where the system can't do that one here, whose connections are dealt out.
+fn open_endpoints(
     socket: UdpSocket,
     certificate: &Arc<CertResolver>,
     config: &quic::endpoint::Config,
-) -> Result<quinn::Endpoint> {
+    shards: &Shards,
+) -> Result<Vec<quinn::Endpoint>> {
     let buffers = quic::endpoint::raise_socket_buffers(&socket)?;
     if buffers.is_short() {
         tracing::warn!(
@@ -386,7 +397,21 @@ fn open_endpoint(
         );
     }
     let tls = quic_server_config(certificate.clone())?;
-    Ok(quic::endpoint::build(socket, Arc::new(tls), config)?)
+    let parts = quic::endpoint::share(socket, Arc::new(tls), config, shards.count())?;
+    if parts.len() == 1 {
+        return Ok(parts.into_iter().map(quic::endpoint::Part::open).collect::<io::Result<_>>()?);
+    }
+    let (works, opened): (Vec<_>, Vec<_>) = parts
+        .into_iter()
+        .map(|part| {
+            let (open, opened) = std::sync::mpsc::sync_channel(1);
+            let work = move || drop(open.send(part.open()));
+            (work, opened)
+        })
+        .unzip();
+    shards.begin(works);
+    // Shards that have just begun have nothing else to do.
+    opened.into_iter().map(|opened| Ok(opened.recv().context("a shard can't begin")??)).collect()
 }
 
 async fn expire(log: SharedLog) {

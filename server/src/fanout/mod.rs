@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -107,10 +108,29 @@ impl Shards {
     pub async fn deal(&self, serve: impl FnOnce(Rc<LocalShard>, Counted) + Send + 'static) {
         let fewest = self.shards.iter().min_by_key(|shard| shard.connections.load(Ordering::Relaxed));
         if let Some(shard) = fewest {
-            // A shard that is gone takes nothing; that is a shutdown.
-            let counted = Counted::new(shard.connections.clone());
-            let _ = shard.jobs.send((Box::new(serve), counted)).await;
+            shard.give(Box::new(serve)).await;
         }
+    }
+
+    /// Gives a connection to the shard of this index: it can live on no other.
+    pub async fn give(&self, index: usize, serve: impl FnOnce(Rc<LocalShard>, Counted) + Send + 'static) {
+        if let Some(shard) = self.shards.get(index) {
+            shard.give(Box::new(serve)).await;
+        }
+    }
+
+    /// Calls each shard's own of these on it, as many as there are; what is called there isn't awaited. Meant for when shards begin: one that
+    /// has too many to begin with drops it.
+    pub fn begin<T: FnOnce() + Send + 'static>(&self, works: impl IntoIterator<Item = T>) {
+        for (shard, work) in self.shards.iter().zip(works) {
+            let counted = Counted::new(shard.connections.clone());
+            let _ = shard.jobs.try_send((Box::new(move |_, _| work()), counted));
+        }
+    }
+
+    /// How many shards there are.
+    pub fn count(&self) -> usize {
+        self.shards.len()
     }
 
     /// Reaches every feed, for as long as there are shards.
@@ -123,14 +143,15 @@ impl Shards {
         self.shards.iter().map(|shard| shard.connections.load(Ordering::Relaxed)).sum()
     }
 
-    /// Tells every subscriber, and waits until the connections have ended by themselves. False if they haven't by the deadline.
-    pub async fn drain(&mut self, deadline: Duration) -> bool {
+    /// Tells every subscriber, and waits until the connections have ended by themselves; `done` is told the index of each shard that has none
+    /// left and is gone. False if they haven't by the deadline.
+    pub async fn drain(&mut self, deadline: Duration, done: impl Fn(usize)) -> bool {
         self.drain.cancel();
-        let ended = async {
-            for shard in &mut self.shards {
-                shard.wait().await;
-            }
-        };
+        let done = &done;
+        let ended = join_all(self.shards.iter_mut().enumerate().map(|(index, shard)| async move {
+            shard.wait().await;
+            done(index);
+        }));
         tokio::time::timeout(deadline, ended).await.is_ok()
     }
 
@@ -154,6 +175,12 @@ impl Drop for Remote {
 }
 
 impl Remote {
+    async fn give(&self, job: Job) {
+        // A shard that is gone takes nothing; that is a shutdown.
+        let counted = Counted::new(self.connections.clone());
+        let _ = self.jobs.send((job, counted)).await;
+    }
+
     async fn wait(&mut self) {
         if let Some(done) = &mut self.done {
             // An error means that the thread has panicked, and is as good.

@@ -23,6 +23,36 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// An identity, and TLS with it.
+pub(crate) fn tls() -> (Arc<rustls::ServerConfig>, CertificateDer<'static>) {
+    let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = identity.cert.der().clone();
+    let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    (Arc::new(tls), certificate)
+}
+
+/// A client that trusts it.
+pub(crate) fn client_config(certificate: &CertificateDer<'static>) -> quinn::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    quinn::ClientConfig::new(Arc::new(quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap()))
+}
+
 /// How long anything here may take before it is taken for hung.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -58,20 +88,10 @@ impl Server {
     }
 
     pub(crate) fn with(config: endpoint::Config, limits: Limits) -> Self {
-        let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let certificate = identity.cert.der().clone();
-        let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .unwrap();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
+        let (tls, certificate) = tls();
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
-        let endpoint = endpoint::build(socket, Arc::new(tls), &config).unwrap();
+        let endpoint = endpoint::build(socket, tls, &config).unwrap();
 
         let (report, reports) = mpsc::unbounded_channel();
         let (end, ended) = mpsc::unbounded_channel();
@@ -115,16 +135,7 @@ impl Server {
     }
 
     pub(crate) fn client_config(&self) -> quinn::ClientConfig {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.certificate.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
-        quinn::ClientConfig::new(Arc::new(quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap()))
+        client_config(&self.certificate)
     }
 
     pub(crate) async fn connect(&self) -> quinn::Connection {

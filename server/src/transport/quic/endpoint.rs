@@ -9,7 +9,10 @@ use quinn::{
 use socket2::SockRef;
 use thiserror::Error;
 
-use super::socket::Socket;
+use super::{
+    socket::Socket,
+    spread::{self, Place},
+};
 
 /// What may be tuned of an endpoint. Everything else is a constant below, with its cost.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +74,18 @@ pub fn build(
     tls: Arc<rustls::ServerConfig>,
     config: &Config,
 ) -> Result<quinn::Endpoint, EndpointError> {
+    let mut parts = share(socket, tls, config, 1)?;
+    Ok(parts.remove(0).open()?)
+}
+
+/// Puts several endpoints on the address of a bound socket, so that connections can live on the thread where their packets arrive: clients
+/// are dealt out to them by their addresses. Only one where the system can't do that.
+pub fn share(
+    socket: UdpSocket,
+    tls: Arc<rustls::ServerConfig>,
+    config: &Config,
+    count: usize,
+) -> Result<Vec<Part>, EndpointError> {
     if !tls.alpn_protocols.iter().any(|name| name == ALPN) {
         return Err(EndpointError::Alpn);
     }
@@ -83,10 +98,32 @@ pub fn build(
         .max_incoming(config.handshakes_waiting_max.saturating_mul(2))
         .incoming_buffer_size(INCOMING_BYTES_MAX)
         .incoming_buffer_size_total(INCOMING_TOTAL_BYTES_MAX);
-    let runtime = Arc::new(quinn::TokioRuntime);
-    let mut endpoint = quinn::EndpointConfig::default();
-    endpoint.cid_generator(|| connection_ids());
-    Ok(quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), Arc::new(Socket::new(socket)?), runtime)?)
+    let sockets = spread::sockets(socket, count)?;
+    for socket in &sockets[1..] {
+        raise_socket_buffers(socket)?;
+    }
+    let places = Place::all(sockets.len());
+    Ok(sockets.into_iter().zip(places).map(|(socket, place)| Part { socket, place, server: server.clone() }).collect())
+}
+
+/// One of the endpoints of an address, to be opened where its connections shall live.
+#[derive(Debug)]
+pub struct Part {
+    socket: UdpSocket,
+    place: Place,
+    server: quinn::ServerConfig,
+}
+
+impl Part {
+    /// Its own task runs on the current tokio runtime.
+    pub fn open(self) -> io::Result<quinn::Endpoint> {
+        let Self { socket, place, server } = self;
+        let mut endpoint = quinn::EndpointConfig::default();
+        let ids = place.clone();
+        endpoint.cid_generator(move || Box::new(ids.connection_ids()));
+        let socket = Arc::new(Socket::new(socket, place)?);
+        quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))
+    }
 }
 
 /// What the system gave, as it reports it: Linux doubles the number for its own bookkeeping.
@@ -114,13 +151,6 @@ pub fn raise_socket_buffers(socket: &UdpSocket) -> io::Result<SocketBuffers> {
     Ok(SocketBuffers { receive_bytes: socket.recv_buffer_size()?, send_bytes: socket.send_buffer_size()? })
 }
 
-/// quinn's own choice has 24 bits of randomness. A client that is asked to prove its address gets an id that quinn doesn't compare with those
-/// in use, and if a connection has the same, that one gets all of the client's packets: with 50,000 connections one handshake in
-/// forty would hang.
-fn connection_ids() -> Box<dyn quinn::ConnectionIdGenerator> {
-    Box::new(quinn_proto::RandomConnectionIdGenerator::new(CONNECTION_ID_BYTES))
-}
-
 fn transport(config: &Config) -> Result<TransportConfig, EndpointError> {
     let idle = match config.idle_timeout {
         Duration::ZERO => None,
@@ -144,9 +174,6 @@ fn transport(config: &Config) -> Result<TransportConfig, EndpointError> {
 
 /// [RFC 9114 §3.1]
 const ALPN: &[u8] = b"h3";
-
-/// Sent with each of a client's packets.
-const CONNECTION_ID_BYTES: usize = 8;
 
 /// What a peer may send on one stream before it is read. A publish of 2 MiB flows through it at 128 KiB a round trip.
 const STREAM_RECEIVE_WINDOW_BYTES: u32 = 128 * 1024;
@@ -189,15 +216,6 @@ mod tests {
         assert!(given.receive_bytes > 0 && given.send_bytes > 0);
         let short = SocketBuffers { receive_bytes: 212_992, ..given };
         assert!(short.is_short());
-    }
-
-    #[test]
-    fn connection_ids_are_not_given_twice() {
-        let mut generator = connection_ids();
-        let mut given = std::collections::HashSet::new();
-        for _ in 0..100_000 {
-            assert!(given.insert(generator.generate_cid()), "after {}", given.len());
-        }
     }
 
     #[test]

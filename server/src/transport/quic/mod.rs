@@ -24,6 +24,7 @@ pub mod fuzzing;
 mod outgoing;
 mod response;
 mod socket;
+mod spread;
 mod varint;
 mod webtransport;
 

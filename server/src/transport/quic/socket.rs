@@ -19,12 +19,15 @@ use quinn::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+use super::spread::Place;
+
 /// A UDP socket that is watched for what comes in, and for room to send only while there is none: the system tells whoever watches for
 /// room of each packet that has left, and a thread that is woken for nothing as often as packets are sent costs a fourth of all that they do.
 #[derive(Debug)]
 pub(super) struct Socket {
     io: AsyncFd<UdpSocket>,
     state: UdpSocketState,
+    place: Place,
     room: Room<UdpSocket>,
     bulk: Bulk,
     /// Bound to one address, which is where packets come from without being told so, each time.
@@ -33,11 +36,11 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Must be called on a tokio runtime, whose thread is woken for what comes in.
-    pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
+    pub(super) fn new(socket: UdpSocket, place: Place) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         let has_one_address = !socket.local_addr()?.ip().is_unspecified();
         let io = watch(socket, Interest::READABLE)?;
-        Ok(Self { io, state, room: Room::default(), bulk: Bulk::default(), has_one_address })
+        Ok(Self { io, state, place, room: Room::default(), bulk: Bulk::default(), has_one_address })
     }
 }
 
@@ -59,11 +62,15 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(passed) = self.place.poll_passed(cx, bufs, meta) {
+            return Poll::Ready(Ok(passed));
+        }
         loop {
             let mut readable = ready!(self.io.poll_read_ready(cx))?;
-            if let Ok(received) = readable.try_io(|io| self.state.recv(io.get_ref().into(), bufs, meta)) {
-                return Poll::Ready(received);
-            }
+            let Ok(received) = readable.try_io(|io| self.state.recv(io.get_ref().into(), bufs, meta)) else { continue };
+            let received = received?;
+            bufs.iter_mut().zip(meta).take(received).for_each(|(buffer, meta)| self.place.sort(buffer, meta));
+            return Poll::Ready(Ok(received));
         }
     }
 
