@@ -23,7 +23,7 @@ async fn a_connection_too_many_is_told_so() {
     ];
     for (limit, set, status) in limits {
         // The witnesses, of whom some come over TCP, those who come to see that nothing is left, and one more.
-        let room = if limit == Limit::Descriptors { 4 + 3 } else { 6 + 3 };
+        let room = if limit == Limit::Descriptors { 4 + 3 } else { 8 + 3 };
         let mut witnesses = Witnesses::with(|config| set(config, room)).await;
         let mut taken = vec![];
         let wires = async |taken: &mut Vec<Wire>| {
@@ -38,7 +38,7 @@ async fn a_connection_too_many_is_told_so() {
             if !head.starts_with("HTTP/1.1 200") {
                 break head;
             }
-            assert!(taken.len() < 10, "{limit:?} isn't kept");
+            assert!(taken.len() < 12, "{limit:?} isn't kept");
         };
         assert!(told.starts_with(&format!("HTTP/1.1 {status}")), "{limit:?}: {told}");
         assert!(told.contains("\r\nretry-after: 2\r\n") && told.contains("\r\nconnection: close\r\n"), "{told}");
