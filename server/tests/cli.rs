@@ -221,6 +221,36 @@ fn tokens_are_made_taken_and_withdrawn() {
 }
 
 #[test]
+fn tokens_of_mercure_0x_are_made_and_taken() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let hub = Hub::start(&[
+        "--no-demo",
+        "--mercure-0x",
+        "http",
+        "--token-mercure-0x",
+        "publish,subscribe",
+        "--token-secret",
+        secret,
+    ]);
+    let token = |more: &[&str]| {
+        ok(fanwire(&[&["token", "--mercure-0x", "--secret", secret][..], more].concat(), "")).trim().to_owned()
+    };
+    let old = format!("{}.well-known/mercure", hub.http);
+    let publish = |topic: &str, token: &str| fanwire(&["pub", &old, "-t", topic, "-d", "x", "--token", token], "");
+    let good = token(&["--publish", "news/{id}"]);
+    ok(publish("news/1", &good));
+    one_line(&publish("other", &good), "insufficient_scope");
+    one_line(&publish("news/1", &token(&[])), "insufficient_scope");
+    one_line(&publish("news/1", &token(&["--publish", "*", "--life", "0s"])), "invalid_token");
+    // Those of 1.0 say more.
+    one_line(&fanwire(&["pub", &hub.http, "-t", "news/1", "-d", "x", "--token", &good], ""), "invalid_token");
+    let wrong = fanwire(&["token", "--secret", secret], "");
+    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("--resource <URL>"));
+    let wrong = fanwire(&["token", "--mercure-0x", "--secret", secret, "--publish-pattern", "/:a"], "");
+    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("cannot be used with"));
+}
+
+#[test]
 fn what_is_wrong_is_said_in_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();

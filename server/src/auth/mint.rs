@@ -80,8 +80,17 @@ impl SigningKey {
 
     /// Signs whatever claims, as an access token.
     pub fn sign(&self, claims: &impl Serialize, key_id: Option<&str>) -> Result<String, MintError> {
-        let typ = Some("at+jwt".to_owned());
-        let header = Header { typ, kid: key_id.map(str::to_owned), ..Header::new(self.algorithm) };
+        self.sign_as("at+jwt", claims, key_id)
+    }
+
+    /// Signs whatever claims, as a token of Mercure 0.x.
+    pub fn sign_mercure0(&self, claims: &impl Serialize, key_id: Option<&str>) -> Result<String, MintError> {
+        self.sign_as("JWT", claims, key_id)
+    }
+
+    fn sign_as(&self, typ: &str, claims: &impl Serialize, key_id: Option<&str>) -> Result<String, MintError> {
+        let (typ, kid) = (Some(typ.to_owned()), key_id.map(str::to_owned));
+        let header = Header { typ, kid, ..Header::new(self.algorithm) };
         Ok(encode(&header, claims, &self.key)?)
     }
 
@@ -125,6 +134,25 @@ impl Claims {
             "exp": now + life.as_secs(),
             "authorization_details": details,
         })
+    }
+
+    /// As a token of Mercure 0.x has them: topics are selectors, and of issuer and resource what isn't empty. It has no patterns, and revokes
+    /// nothing. [Mercure 0.x, Authorization]
+    pub fn to_mercure0_json(&self, now_ms: u64, life: Duration) -> Value {
+        let now = now_ms / 1000;
+        let mut claims = json!({
+            "mercure": { "publish": self.publish, "subscribe": self.subscribe },
+            "sub": self.subject,
+            "jti": self.id,
+            "iat": now,
+            "exp": now + life.as_secs(),
+        });
+        for (name, value) in [("iss", &self.issuer), ("aud", &self.resource)] {
+            if !value.is_empty() {
+                claims[name] = json!(value);
+            }
+        }
+        claims
     }
 }
 

@@ -13,12 +13,16 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct MakeToken {
     /// The hub's own name: its `resource`
-    #[arg(long, env = "FANWIRE_RESOURCE", value_name = "URL")]
-    resource: String,
+    #[arg(long, env = "FANWIRE_RESOURCE", value_name = "URL", required_unless_present = "mercure_0x")]
+    resource: Option<String>,
 
     /// Whose token it is: the `iss` that the hub knows the key of
-    #[arg(long = "issuer", env = "FANWIRE_TOKEN_ISSUER", value_name = "ISS")]
-    issuer: String,
+    #[arg(long = "issuer", env = "FANWIRE_TOKEN_ISSUER", value_name = "ISS", required_unless_present = "mercure_0x")]
+    issuer: Option<String>,
+
+    /// Make a token of Mercure 0.x, for listeners that the hub has as `mercure_0x`: --publish and --subscribe are topics, URI templates or *
+    #[arg(long = "mercure-0x", conflicts_with_all = ["publish_pattern", "subscribe_pattern", "revoke"])]
+    mercure_0x: bool,
 
     /// The secret that the hub has as `token_secret`
     #[arg(long, env = "FANWIRE_TOKEN_SECRET", hide_env_values = true, value_name = "SECRET", conflicts_with = "pem")]
@@ -72,8 +76,8 @@ impl MakeToken {
             _ => bail!("say what to sign with: --secret (or FANWIRE_TOKEN_SECRET), or --pem"),
         };
         let claims = Claims {
-            issuer: self.issuer,
-            resource: self.resource,
+            issuer: self.issuer.unwrap_or_default(),
+            resource: self.resource.unwrap_or_default(),
             subject: self.subject,
             id: format!("{:032x}", crate::auth::random_u128()),
             publish: self.publish,
@@ -82,7 +86,12 @@ impl MakeToken {
             subscribe_patterns: self.subscribe_pattern,
             revoke: self.revoke,
         };
-        println!("{}", key.sign(&claims.to_json(now_ms(), self.life), self.kid.as_deref())?);
+        let token = if self.mercure_0x {
+            key.sign_mercure0(&claims.to_mercure0_json(now_ms(), self.life), self.kid.as_deref())
+        } else {
+            key.sign(&claims.to_json(now_ms(), self.life), self.kid.as_deref())
+        };
+        println!("{}", token?);
         Ok(())
     }
 }
