@@ -63,6 +63,8 @@ pub struct Config {
     pub feed_lifetime_max: Option<Duration>,
     /// How keys are fetched.
     pub jwks: JwksLimits,
+    /// The most revocations that are kept; each takes some 200 bytes. As it was when the hub began.
+    pub revocations_max: usize,
 }
 
 impl Default for Config {
@@ -76,6 +78,7 @@ impl Default for Config {
             cookie: "__Secure-mercure_access_token".to_owned(),
             feed_lifetime_max: None,
             jwks: JwksLimits::default(),
+            revocations_max: 100_000,
         }
     }
 }
@@ -155,8 +158,9 @@ impl Auth {
     /// The same, with what is counted.
     pub fn counted(config: Config, metrics: Arc<Metrics>) -> Self {
         let told = Told { lost: Arc::new(Notify::new()), metrics };
+        let revoked = Revoked::new(config.revocations_max);
         let rules = ArcSwap::from_pointee(InForce::new(config, &[], &told));
-        Self { rules, revoked: Revoked::default(), tickets: Tickets::new(), told }
+        Self { rules, revoked, tickets: Tickets::new(), told }
     }
 
     /// Goes on with another configuration. Whom it wouldn't let in any more is [`Auth::withdrawn`]. Must be called on a tokio runtime.

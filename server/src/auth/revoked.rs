@@ -18,12 +18,15 @@ pub enum Revocation {
 
 /// There are as many revocations as may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there are {REVOCATIONS_MAX} revocations, and none can be forgotten yet")]
-pub struct TooManyRevocations;
+#[error("there are {0} revocations, and none can be forgotten yet")]
+pub struct TooManyRevocations(usize);
 
 /// What was revoked since the hub began.
-#[derive(Debug, Default)]
-pub(super) struct Revoked(Mutex<HashMap<(String, Revocation), Entry>>);
+#[derive(Debug)]
+pub(super) struct Revoked {
+    entries: Mutex<HashMap<(String, Revocation), Entry>>,
+    count_max: usize,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -33,6 +36,10 @@ struct Entry {
 }
 
 impl Revoked {
+    pub(super) fn new(count_max: usize) -> Self {
+        Self { entries: Mutex::default(), count_max }
+    }
+
     pub(super) fn add(
         &self,
         issuer: &str,
@@ -40,14 +47,15 @@ impl Revoked {
         until_ms: Option<u64>,
         now_ms: u64,
     ) -> Result<(), TooManyRevocations> {
-        let mut revoked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if revoked.len() >= REVOCATIONS_MAX {
+        let mut revoked = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (issuer.to_owned(), revocation);
+        if !revoked.contains_key(&key) && revoked.len() >= self.count_max {
             revoked.retain(|_, entry| entry.until_ms.is_none_or(|until| until > now_ms));
+            if revoked.len() >= self.count_max {
+                return Err(TooManyRevocations(self.count_max));
+            }
         }
-        if revoked.len() >= REVOCATIONS_MAX {
-            return Err(TooManyRevocations);
-        }
-        let entry = revoked.entry((issuer.to_owned(), revocation)).or_insert(Entry { at_ms: now_ms, until_ms });
+        let entry = revoked.entry(key).or_insert(Entry { at_ms: now_ms, until_ms });
         entry.at_ms = now_ms;
         // The longer of both; none is the longest.
         entry.until_ms = entry.until_ms.zip(until_ms).map(|(before, now)| before.max(now));
@@ -55,7 +63,7 @@ impl Revoked {
     }
 
     pub(super) fn covers(&self, identity: &Identity) -> bool {
-        let revoked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let revoked = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if revoked.is_empty() {
             return false;
         }
@@ -67,6 +75,3 @@ impl Revoked {
         token.is_some() || subject.is_some_and(before)
     }
 }
-
-/// The most revocations; each takes some 200 bytes.
-const REVOCATIONS_MAX: usize = 100_000;

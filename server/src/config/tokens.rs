@@ -44,7 +44,7 @@ pub(super) fn resolve_auth(layer: &Layer) -> Result<auth::Config> {
     let feed_lifetime_max = layer.feed_lifetime_max.map(|value| value.0);
     ensure!(feed_lifetime_max.is_none_or(|life| life >= SECOND), "feed_lifetime_max is a second at least");
     let allow_anonymous = layer.allow_anonymous.unwrap_or(false);
-    Ok(auth::Config { issuers, resource, allow_anonymous, clock_skew, cookie, feed_lifetime_max, jwks: defaults.jwks })
+    Ok(auth::Config { issuers, resource, allow_anonymous, clock_skew, cookie, feed_lifetime_max, ..defaults })
 }
 
 /// Where Mercure 0.x is spoken; there have to be keys for it, or nobody's tokens would be good.

@@ -11,4 +11,6 @@ mod published_keys;
 mod reference;
 mod session;
 mod subscribe;
+mod tickets;
+mod time;
 mod withdrawn;

@@ -78,6 +78,58 @@ async fn a_subject_that_is_too_fast_is_alone_in_that() {
 }
 
 #[tokio::test]
+async fn a_subject_that_is_too_fast_is_told_so_in_sessions_too() {
+    let hub = TestHub::with_keys(|config| {
+        (config.limits.publish_rate_max, config.limits.batch_lines_max) = (1, 20);
+    });
+    let session = async |way: Way, subject: &str, id: &str, in_band: bool| {
+        let mut claims = ISSUER.claims(&["a"], &[]);
+        (claims["sub"], claims["jti"]) = (subject.into(), id.into());
+        let mut options = way.options(&hub).topic("b").unwrap().token(ISSUER.sign(&claims));
+        options.auth_in_band = in_band;
+        way.connect(&options).await
+    };
+    let event = Publication::text("a", "x");
+    for way in Way::EVERY.into_iter().filter(|way| way.is_session()) {
+        for in_band in [false, true] {
+            let fast = format!("{way:?} {in_band}");
+            let first = session(way, &fast, "1", in_band).await;
+            let control = first.control().unwrap();
+            let mut count = 0;
+            let refused = loop {
+                match soon(control.publish(&event)).await {
+                    Ok(_) => count += 1,
+                    Err(error) => break error,
+                }
+                assert!(count < 200, "{fast}: nobody stops it");
+            };
+            assert!(count >= 20, "{fast}: as many as a batch may have at once, not {count}");
+            assert!(matches!(&refused, ControlError::Refused { code, .. } if code == "rate_limited"), "{refused:?}");
+            // With another token of the same subject, in another session or over HTTP.
+            let second = session(way, &fast, "2", in_band).await;
+            let refused = soon(second.control().unwrap().publish(&event)).await.unwrap_err();
+            assert!(matches!(&refused, ControlError::Refused { code, .. } if code == "rate_limited"), "{refused:?}");
+            let mut claims = ISSUER.claims(&["a"], &[]);
+            claims["sub"] = fast.as_str().into();
+            let batch = Ask::post("application/x-ndjson", "{\"topic\": \"a\"}\n".repeat(20));
+            let bearer = format!("Bearer {}", ISSUER.sign(&claims).as_str());
+            assert_eq!(batch.header("authorization", bearer).whole(Version::H1, &hub).await.status.as_u16(), 429);
+            // Another one, from the same address; and the session goes on.
+            let other = session(way, &format!("slow, {fast}"), "1", in_band).await;
+            soon(other.control().unwrap().publish(&event)).await.unwrap();
+            let again = async {
+                while control.publish(&event).await.is_err() {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            };
+            soon(again).await;
+        }
+    }
+    let text = hub.running().hub().metrics().to_text();
+    assert!(text.contains("fanwire_refusals_total{code=\"rate_limited\"}"), "{text}");
+}
+
+#[tokio::test]
 async fn a_session_publishes_what_its_token_grants() {
     let hub = TestHub::with_keys(|config| config.auth.allow_anonymous = true);
     let refusal = |result: Result<_, ControlError>| match result {

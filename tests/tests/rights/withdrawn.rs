@@ -167,36 +167,28 @@ async fn a_reload_closes_what_it_wouldnt_let_in() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_good_for_one_feed() {
-    let hub = TestHub::with_keys(|config| config.auth.allow_anonymous = true);
-    let ask = Ask { path: "/events/ticket".to_owned(), ..Ask::post(JSON, "") };
-    assert_eq!(ask.clone().whole(Version::H1, &hub).await.status.as_u16(), 401, "a stranger gets none");
-    let bearer = format!("Bearer {}", ISSUER.token(&["a"], &["a"]).as_str());
-    for way in Way::EVERY {
-        let answer = ask.clone().header("authorization", &bearer).whole(Version::H2Tls, &hub).await;
-        assert_eq!((answer.status.as_u16(), answer.header("cache-control")), (200, "no-store"));
-        let answer = answer.json();
-        let ticket = answer["ticket"].as_str().unwrap();
-        assert_eq!(answer["expires_in_ms"], 10_000);
-        // It is nothing to publish with.
-        let post = Ask { path: format!("/events?ticket={ticket}"), ..Ask::post(JSON, r#"{"topic": "a"}"#) };
-        assert_eq!(post.whole(Version::H1, &hub).await.code(), "invalid_request");
-        let mut options = way.options(&hub).topic("a").unwrap();
-        options.url.set_query(Some(&format!("ticket={ticket}")));
-        let mut feed = feed(&options, way).await;
-        let private = Publication { private: true, ..Publication::text("a", "for you") };
-        hub.publisher_with(ISSUER.token(&["*"], &[])).publish(&private).await.unwrap();
-        let event = loop {
-            match soon(feed.next()).await.unwrap() {
-                Item::Ping(_) => {}
-                item => break item,
-            }
-        };
-        assert!(matches!(event, Item::Event(event) if event.event.draft.data.bytes() == "for you"), "{way:?}");
-        // Not again, though strangers are let in; nor one that was changed.
-        let expected = if way.is_session() { ByeCode::Unauthorized as u32 } else { 401 };
-        assert_eq!(refusal(way, &options).await, expected, "{way:?}");
-        options.url.set_query(Some(&format!("ticket={}x", ticket)));
-        assert_eq!(refusal(way, &options).await, expected, "{way:?}");
+async fn as_many_revocations_as_may_be_are_kept() {
+    let hub = TestHub::with_keys(|config| config.auth.revocations_max = 3);
+    let now = now_ms() / 1000;
+    let over = json!({"sub": "over", "exp": now - 1}).to_string();
+    for body in [r#"{"jti": "1"}"#, r#"{"sub": "1"}"#, over.as_str()] {
+        assert_eq!(revoke(&hub, revoker(&ISSUER), body).await.0, 200, "{body}");
     }
+    // What has expired makes room.
+    assert_eq!(revoke(&hub, revoker(&ISSUER), r#"{"jti": "2"}"#).await.0, 200);
+    let (status, answer) = revoke(&hub, revoker(&ISSUER), r#"{"jti": "3"}"#).await;
+    assert_eq!((status, &answer["error"]["code"]), (503, &json!("too_busy")));
+    // One that is there already needs none.
+    assert_eq!(revoke(&hub, revoker(&ISSUER), r#"{"jti": "1", "exp": 9999999999}"#).await.0, 200);
+    let with = |jti: &str| {
+        let mut claims = ISSUER.claims(&[], &["a"]);
+        (claims["jti"], claims["sub"]) = (json!(jti), json!("somebody"));
+        Way::SseH1.options(&hub).topic("a").unwrap().token(ISSUER.sign(&claims))
+    };
+    for jti in ["1", "2"] {
+        assert_eq!(refusal(Way::SseH1, &with(jti)).await, 401, "{jti}");
+    }
+    is_open(&hub, &mut feed(&with("3"), Way::SseH1).await).await;
+    let text = hub.running().hub().metrics().to_text();
+    assert!(text.contains("fanwire_refusals_total{code=\"too_busy\"} 1\n"), "{text}");
 }
