@@ -4,10 +4,11 @@ use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderName, Request, Response, header};
+use http::{Request, Response, header};
 use http_body_util::BodyExt;
 
 use super::{
+    head::strip_connection_fields,
     quic::{
         self, BodyError, ConnectionError, Handler, Peer, RequestBody, ResponseSender, ResponseStream, SessionOffer,
     },
@@ -116,10 +117,7 @@ async fn answer(
     // Boxed: a feed isn't to take the memory that its request's handler would.
     let (mut head, mut body) = Box::pin(service.site.answer(request.map(Body::new))).await.into_parts();
     let open = head.extensions.remove::<OpenFeed>();
-    // Malformed here, and browsers drop the whole response for it. [RFC 9114 §4.2]
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, HeaderName::from_static("keep-alive")] {
-        head.headers.remove(name);
-    }
+    strip_connection_fields(&mut head.headers);
     let Some(open) = open else {
         let mut stream = response.send_response(Response::from_parts(head, ())).await?;
         while let Some(frame) = body.frame().await {

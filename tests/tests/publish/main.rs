@@ -5,6 +5,7 @@
 mod access;
 mod batch;
 mod feed;
+mod http2;
 mod idempotency;
 mod refusals;
 mod shutdown;

@@ -13,6 +13,7 @@ use std::{
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
+use futures_util::TryFutureExt as _;
 use http::{Request, Version, header, response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -72,7 +73,7 @@ where
     // What a client sends after its request for a feed is nothing that will be answered: the connection ends with the feed.
     let chunked = version >= Version::HTTP_11;
     let head = encode_head(&head, chunked);
-    Ok(Some(Box::pin(h1_feed::serve(&shard, h1_feed::Opened { stream, head, open, chunked }))))
+    Ok(Some(Box::pin(h1_feed::serve(&shard, h1_feed::Opened { stream, head, open, chunked }).err_into())))
 }
 
 /// Reads on where everything is said, so that the last answer arrives: a client that is still sending, a body too large for
@@ -96,7 +97,7 @@ async fn answer(
     granted: Rc<RefCell<Option<Granted>>>,
 ) -> Result<Response<Body>, Infallible> {
     let version = request.version();
-    let response = requests.answer(request).await;
+    let response = requests.answer(request.map(Body::new)).await;
     let (mut head, body) = response.into_parts();
     match head.extensions.remove::<OpenFeed>() {
         None => Ok(Response::from_parts(head, body)),

@@ -1,6 +1,5 @@
 //! HTTP/1.x and HTTP/2 over TCP, in cleartext or in TLS.
 
-mod feed_body;
 mod h1;
 mod h1_feed;
 mod h2;
@@ -19,7 +18,6 @@ use std::{
 use axum::{body::Body, response::Response};
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, Request, Version, header};
-use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -90,7 +88,7 @@ impl Service {
         // A box for the steps up to a feed, and another for the feed: an idle one isn't to take the memory of TLS handshakes and HTTP.
         let result = match self.prepare(stream) {
             Ok(stream) => match Box::pin(self.serve_stream(shard, stream, peer.ip())).await {
-                Ok(Some(rest)) => rest.await.map_err(Error::from),
+                Ok(Some(rest)) => rest.await,
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             },
@@ -126,7 +124,7 @@ impl Service {
                 if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                     return self.serve_http(shard, stream, peer, false).await;
                 }
-                // hyper waits for a preface as long as it takes.
+                // h2 waits for a preface as long as it takes.
                 let (stream, h2) = begin(&shard, self.limits.head, Limit::HeadTime, preface::sniff(stream)).await?;
                 if !h2 {
                     return Err("the preface of HTTP/2 didn't come".into());
@@ -154,8 +152,7 @@ impl Service {
         if !h2 {
             return h1::serve(requests, shard, stream).await;
         }
-        h2::serve(requests, shard, stream).await?;
-        Ok(None)
+        Ok(Some(Box::pin(h2::serve(requests, shard, stream))))
     }
 }
 
@@ -167,13 +164,13 @@ struct Requests {
 }
 
 impl Requests {
-    async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
         request.extensions_mut().insert(PeerAddress(self.peer));
         let version = request.version();
         if let Some(refused) = &self.service.turned_away {
             request.extensions_mut().insert(TurnedAway(refused.clone()));
         }
-        let mut response = self.service.site.answer(request.map(Body::new)).await;
+        let mut response = self.service.site.answer(request).await;
         if let Some(alt_svc) = &self.service.alt_svc {
             response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
         }
@@ -203,7 +200,7 @@ async fn begin<T>(
 
 /// How long each step of a connection may take that is turned away.
 const TURN_AWAY: Duration = Duration::from_secs(3);
-/// What is left of a connection that became a feed's own.
-type Rest = LocalBoxFuture<'static, io::Result<()>>;
+/// What is left of a connection that became a feed's own, or that is HTTP/2.
+type Rest = LocalBoxFuture<'static, Result<(), Error>>;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,92 @@
+//! An HTTP/2 connection between its task, which reads it, and its feeds, which write to it on the walk.
+
+use std::{
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use ::h2::{
+    PingPong, RecvStream,
+    server::{Connection, SendResponse},
+};
+use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    super::Error,
+    outgoing::Piece,
+    signals::{Signals, Told, Write},
+};
+
+/// A connection. Whoever has it is in its shard's thread, and borrows it for a call only.
+pub(super) struct Link<S> {
+    signals: Arc<Signals>,
+    /// The signals, as h2 has them.
+    waker: Waker,
+    /// What the connection ended with, where its task hasn't seen it.
+    ended: RefCell<Option<Result<(), Error>>>,
+    connection: RefCell<Connection<Told<S>, Piece>>,
+}
+
+/// A request, and what answers it.
+pub(super) type Incoming = (Request<RecvStream>, SendResponse<Piece>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    pub(super) fn new(connection: Connection<Told<S>, Piece>, signals: Arc<Signals>) -> Self {
+        let waker = Waker::from(signals.clone());
+        Self { signals, waker, ended: RefCell::default(), connection: RefCell::new(connection) }
+    }
+
+    pub(super) fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    /// The task's turn: reads, writes what waits, and gives the next request; none once the connection has ended in order.
+    pub(super) fn poll_accept(&self, cx: &Context<'_>) -> Poll<Option<Result<Incoming, Error>>> {
+        if let Some(ended) = self.ended.take() {
+            return Poll::Ready(ended.err().map(Err));
+        }
+        self.signals.begin_turn(cx);
+        self.connection.borrow_mut().poll_accept(&mut Context::from_waker(&self.waker)).map_err(Error::from)
+    }
+
+    /// Takes no further requests, and ends once those that there are have been answered. The task is to go on.
+    pub(super) fn graceful_shutdown(&self) {
+        self.connection.borrow_mut().graceful_shutdown();
+    }
+
+    /// What pings the peer; once.
+    pub(super) fn ping_pong(&self) -> Option<PingPong> {
+        self.connection.borrow_mut().ping_pong()
+    }
+
+    /// Lets a feed give h2 what it has, and has it written: right here, if nothing speaks against it.
+    pub(super) fn send<T>(&self, give: impl FnOnce() -> T) -> T {
+        match self.signals.write() {
+            Write::ByTask => give(),
+            Write::Later => self.signals.held(give),
+            Write::AtOnce => {
+                let given = self.signals.held(give);
+                self.write();
+                given
+            }
+        }
+    }
+
+    fn write(&self) {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            // Nothing comes in here that the task would have to look at.
+            let write = || self.connection.borrow_mut().poll_closed(&mut Context::from_waker(&self.waker));
+            self.signals.without_reading(write)
+        }));
+        let ended = match polled {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(ended)) => ended.map_err(Error::from),
+            Err(_) => Err("the connection panicked as it was written to".into()),
+        };
+        self.ended.replace(Some(ended));
+        self.waker.wake_by_ref();
+    }
+}
