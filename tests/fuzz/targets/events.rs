@@ -23,7 +23,7 @@ fn what_a_browser_reads_is_what_was_published() {
         let limits = Limits::default();
         for published in [publication_from_form(body, &limits), publication_from_json(body, &limits)] {
             let Ok(Publication { draft, .. }) = published else { continue };
-            let cursor = Cursor { epoch: Epoch::from_bits(choices.u64()), seq: Seq(1 + choices.u64() % (1 << 53)) };
+            let cursor = Cursor { epoch: Epoch::from_bits(choices.u64()), seq: Seq(1 + choices.u64() % Seq::MAX.0) };
             let event = Event { cursor, at_ms: choices.u64() >> 14, draft };
             let data = event.draft.data.to_sse_text().into_owned();
             let kind = event.draft.kind.as_ref().map_or("message", |kind| kind.as_str());
