@@ -1,6 +1,9 @@
 //! Over HTTP/3: floods on its own streams, requests that are reset at once, and streams that come to nothing or are never read.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fanwire::telemetry::Limit;
 use fanwire_protocol::frame::put_varint;
@@ -137,6 +140,80 @@ async fn streams_that_come_to_nothing_are_given_up() {
             assert_eq!(http3.get("/livez").await.0, StatusCode::OK);
         }
     }
+    witnesses.alone().await;
+}
+
+#[tokio::test]
+async fn heads_that_trickle_are_given_up() {
+    let mut witnesses = Witnesses::undisturbed(|config| config.quic.head = Duration::from_secs(2)).await;
+    let memory = Memory::now();
+    let mut trickling = vec![];
+    let mut connections = vec![];
+    for i in 0..20 {
+        let http3 = RawHttp3::connect(&witnesses.hub).await;
+        // One that has had an answer has no more time for the next.
+        if i % 2 == 0 {
+            assert_eq!(http3.get("/livez").await.0, StatusCode::OK);
+        }
+        for _ in 0..15 {
+            let (mut send, recv) = http3.connection.open_bi().await.unwrap();
+            trickling.push(tokio::spawn(async move {
+                // HEADERS of 16 KiB, of a request or a session; they come in a day.
+                let begun = [0x01, 0x80, 0, 0x40, 0].into_iter();
+                let (begin, mut count) = (Instant::now(), 0);
+                for byte in begun.chain(std::iter::repeat(0)) {
+                    if send.write_all(&[byte]).await.is_err() {
+                        break;
+                    }
+                    count += 1;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                drop(recv);
+                (begin.elapsed(), count)
+            }));
+        }
+        connections.push(http3);
+    }
+    witnesses.served().await;
+    memory.grew_within("HTTP/3, 300 heads that trickle", MEMORY_MAX);
+    for trickling in trickling {
+        let (took, count) = soon(trickling).await.unwrap();
+        assert!(took >= Duration::from_millis(1_900) && count > 5, "{took:?}, after {count} bytes");
+    }
+    assert!(witnesses.reached(Limit::HeadTime) >= 300, "{}", witnesses.reached(Limit::HeadTime));
+    for http3 in connections.into_iter().step_by(2) {
+        assert_eq!(http3.get("/livez").await.0, StatusCode::OK, "there is room again");
+    }
+    witnesses.alone().await;
+}
+
+#[tokio::test]
+async fn heads_that_are_too_large_are_refused_one_by_one() {
+    let mut witnesses = Witnesses::undisturbed(|_| ()).await;
+    let memory = Memory::now();
+    let (long, longer) = ("x".repeat(20_000), "x".repeat(64 * 1024));
+    for _ in 0..4 {
+        let http3 = RawHttp3::connect(&witnesses.hub).await;
+        for _ in 0..30 {
+            for (value, answered) in [(&long, true), (&longer, false)] {
+                let fields =
+                    [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/livez")];
+                let Some((mut send, mut recv)) = http3.try_request(&[&fields[..], &[("x-long", value)]].concat()).await
+                else {
+                    assert!(!answered);
+                    continue;
+                };
+                let _ = send.finish();
+                let answer = soon(recv.read_to_end(1024)).await.unwrap_or_default();
+                // 431 in HPACK's Huffman code, or a reset.
+                assert!(answer.is_empty() || answer.ends_with(&[0x83, 0x69, 0x90, 0xff]), "{answer:?}");
+                assert!(!answered || !answer.is_empty(), "20,000 bytes are answered");
+            }
+        }
+        assert_eq!(http3.get("/livez").await.0, StatusCode::OK);
+    }
+    memory.grew_within("HTTP/3, 240 heads of 20 and 64 KiB", MEMORY_MAX);
+    assert!(witnesses.reached(Limit::HeadBytes) >= 240, "{}", witnesses.reached(Limit::HeadBytes));
     witnesses.alone().await;
 }
 

@@ -11,7 +11,7 @@ use fanwire_tests::{
 };
 use http::StatusCode;
 
-use crate::{Witnesses, impatient};
+use crate::{Memory, Witnesses, impatient};
 
 #[tokio::test]
 async fn a_connection_too_many_is_told_so() {
@@ -24,7 +24,8 @@ async fn a_connection_too_many_is_told_so() {
     for (limit, set, status) in limits {
         // The witnesses, of whom some come over TCP, those who come to see that nothing is left, and one more.
         let room = if limit == Limit::Descriptors { 4 + 3 } else { 8 + 3 };
-        let mut witnesses = Witnesses::with(|config| set(config, room)).await;
+        let mut witnesses = Witnesses::undisturbed(|config| set(config, room)).await;
+        let memory = Memory::now();
         let mut taken = vec![];
         let wires = async |taken: &mut Vec<Wire>| {
             let mut wire = Wire::cleartext(&witnesses.hub).await;
@@ -56,6 +57,7 @@ async fn a_connection_too_many_is_told_so() {
             let refused = Ask::get("/").whole(version, &witnesses.hub).await.status;
             assert_eq!(refused.as_str(), status, "{version:?}");
         }
+        memory.grew_within(&format!("connections too many, by {limit:?}"), MEMORY_MAX);
         let times = witnesses.hub.running().hub().metrics().times_reached(limit);
         assert!(times >= 10, "{times}");
         witnesses.served().await;
@@ -66,11 +68,12 @@ async fn a_connection_too_many_is_told_so() {
 
 #[tokio::test]
 async fn a_publisher_that_is_too_fast_is_told_to_wait() {
-    let mut witnesses = Witnesses::with(|config| {
+    let mut witnesses = Witnesses::undisturbed(|config| {
         config.limits.publish_rate_max = 20;
         config.limits.batch_lines_max = 40;
     })
     .await;
+    let memory = Memory::now();
     let line = "{\"topic\": \"a\", \"data\": \"x\"}\n";
     let batch = |lines: usize| Ask::post("application/x-ndjson", line.repeat(lines));
     assert_eq!(
@@ -90,6 +93,7 @@ async fn a_publisher_that_is_too_fast_is_told_to_wait() {
         }
         assert!(statuses.contains(&StatusCode::TOO_MANY_REQUESTS), "{version:?}: {statuses:?}");
     }
+    memory.grew_within("a publisher that is too fast", MEMORY_MAX);
     let text = witnesses.hub.running().hub().metrics().to_text();
     assert!(text.contains("fanwire_refusals_total{code=\"rate_limited\"}"), "{text}");
     witnesses.alone().await;
@@ -97,12 +101,13 @@ async fn a_publisher_that_is_too_fast_is_told_to_wait() {
 
 #[tokio::test]
 async fn a_connection_without_a_request_is_given_up() {
-    let mut witnesses = Witnesses::with(|config| {
+    let mut witnesses = Witnesses::undisturbed(|config| {
         impatient(config);
         (config.tcp.h2_idle, config.quic.idle) = (Duration::from_millis(500), Duration::from_millis(500));
         config.quic.first_request = Duration::from_millis(500);
     })
     .await;
+    let memory = Memory::now();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let get_livez = b"\0\0\x15\x01\x05\0\0\0\x01\x82\x86\x04\x06/livez\x01\x09localhost";
     // Neither comes to a request, or has had its answer.
@@ -120,6 +125,7 @@ async fn a_connection_without_a_request_is_given_up() {
         let closed = tokio::time::timeout(Duration::from_secs(8), http3.connection.closed()).await;
         assert!(closed.is_ok(), "a QUIC connection that asked: {asks}");
     }
+    memory.grew_within("connections without a request", MEMORY_MAX);
     // The witnesses have asked for feeds, and are no such connections.
     witnesses.served().await;
     let reached = |hub: &TestHub, limit| hub.running().hub().metrics().times_reached(limit);
@@ -129,13 +135,14 @@ async fn a_connection_without_a_request_is_given_up() {
 
 #[tokio::test]
 async fn one_client_leaves_seats_to_others() {
-    let mut witnesses = Witnesses::with(|config| {
+    let mut witnesses = Witnesses::undisturbed(|config| {
         config.auth = TestHub::auth_with_keys();
         config.auth.allow_anonymous = true;
         // The witnesses have theirs by their address.
         config.limits.subscribers_per_client_max = 12;
     })
     .await;
+    let memory = Memory::now();
     let greedy = format!("Bearer {}", ISSUER.token(&[], &[]).as_str());
     for version in [Version::H1, Version::H2c, Version::H2Tls, Version::H3] {
         let mut feeds = vec![];
@@ -156,17 +163,19 @@ async fn one_client_leaves_seats_to_others() {
         drop((feeds, other, refused));
         witnesses.until(|hub| hub.running().hub().subscribers() == all).await;
     }
+    memory.grew_within("one client that takes 12 seats, and no more, on each version", MEMORY_MAX);
     witnesses.alone().await;
 }
 
 #[tokio::test]
 async fn one_client_leaves_patterns_to_others() {
-    let mut witnesses = Witnesses::with(|config| {
+    let mut witnesses = Witnesses::undisturbed(|config| {
         config.auth = TestHub::auth_with_keys();
         config.auth.allow_anonymous = true;
         (config.limits.patterns_max, config.limits.patterns_per_client_max) = (20, 8);
     })
     .await;
+    let memory = Memory::now();
     let greedy = ISSUER.token(&[], &[]);
     let ask = |patterns: std::ops::Range<usize>| {
         let texts: Vec<String> = patterns.map(|i| format!("match_urlpattern=/{i}/:id")).collect();
@@ -215,6 +224,7 @@ async fn one_client_leaves_patterns_to_others() {
         let all = witnesses.count();
         witnesses.until(|hub| hub.running().hub().subscribers() == all).await;
     }
+    memory.grew_within("one client that takes 8 patterns, and no more", MEMORY_MAX);
     let text = witnesses.hub.running().hub().metrics().to_text();
     assert!(text.contains("fanwire_refusals_total{code=\"too_many_patterns\"} 136\n"), "{text}");
     witnesses.alone().await;
@@ -222,7 +232,7 @@ async fn one_client_leaves_patterns_to_others() {
 
 #[tokio::test]
 async fn one_client_leaves_subscriptions_that_are_told_of_to_others() {
-    let mut witnesses = Witnesses::with(|config| {
+    let mut witnesses = Witnesses::undisturbed(|config| {
         config.auth = TestHub::auth_with_keys();
         config.auth.allow_anonymous = true;
         config.subscriptions_max = Some(40);
@@ -230,6 +240,7 @@ async fn one_client_leaves_subscriptions_that_are_told_of_to_others() {
         config.limits.subscriptions_per_client_max = 12;
     })
     .await;
+    let memory = Memory::now();
     let greedy = ISSUER.token(&[], &[]);
     let ask = |count: usize| {
         let texts: Vec<String> = (0..count).map(|i| format!("topic={i}")).collect();
@@ -261,6 +272,7 @@ async fn one_client_leaves_subscriptions_that_are_told_of_to_others() {
     soon(control.subscribe(&topics(11..12))).await.unwrap();
     assert_eq!(greedily(1).whole(Version::H1, &witnesses.hub).await.status, StatusCode::TOO_MANY_REQUESTS);
     drop(feed);
+    memory.grew_within("one client that takes 12 subscriptions, and no more", MEMORY_MAX);
     let text = witnesses.hub.running().hub().metrics().to_text();
     assert!(text.contains("fanwire_refusals_total{code=\"too_many_subscriptions\"} 6\n"), "{text}");
     witnesses.alone().await;
@@ -268,7 +280,8 @@ async fn one_client_leaves_subscriptions_that_are_told_of_to_others() {
 
 #[tokio::test]
 async fn a_body_that_never_ends_is_given_up() {
-    let mut witnesses = Witnesses::with(|config| config.limits.body_time_max = Duration::from_millis(500)).await;
+    let mut witnesses = Witnesses::undisturbed(|config| config.limits.body_time_max = Duration::from_millis(500)).await;
+    let memory = Memory::now();
     let mut wires = vec![];
     for i in 0..20 {
         let mut wire = match i % 2 {
@@ -292,13 +305,15 @@ async fn a_body_that_never_ends_is_given_up() {
     send.write_all(&frame(0, b"topic=witness&data=")).await.unwrap();
     let answer = soon(recv.read_to_end(64 * 1024)).await.unwrap();
     assert!(answer.windows(9).any(|part| part == b"\"timeout\""), "{:?}", String::from_utf8_lossy(&answer));
+    memory.grew_within("21 bodies that never end", MEMORY_MAX);
     drop((send, http3));
     witnesses.alone().await;
 }
 
 #[tokio::test]
 async fn bodies_that_wait_are_bounded_together() {
-    let mut witnesses = Witnesses::with(|config| config.limits.bodies_bytes_max = 100 * 1024).await;
+    let mut witnesses = Witnesses::undisturbed(|config| config.limits.bodies_bytes_max = 100 * 1024).await;
+    let memory = Memory::now();
     let mut wires = vec![];
     for _ in 0..2 {
         let mut wire = Wire::cleartext(&witnesses.hub).await;
@@ -318,6 +333,7 @@ async fn bodies_that_wait_are_bounded_together() {
     let refused = soon(refused).await;
     assert_eq!((refused.status, refused.code()), (StatusCode::SERVICE_UNAVAILABLE, "too_busy".to_owned()));
     assert!(refused.headers.contains_key("retry-after"));
+    memory.grew_within("bodies of 100 KiB in all that wait", MEMORY_MAX);
     wires.clear();
     // They are gone, and have left nothing.
     let again = async {
@@ -329,6 +345,8 @@ async fn bodies_that_wait_are_bounded_together() {
     witnesses.alone().await;
 }
 
+/// Far more than any of it takes.
+const MEMORY_MAX: usize = 64 << 20;
 const POST: &str = "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n";
 
 type Set = fn(&mut Config, usize);

@@ -173,8 +173,9 @@ async fn feeds_that_are_never_read_hold_little() {
 
 #[tokio::test]
 async fn who_says_nothing_is_given_up() {
-    let mut witnesses = Witnesses::with(impatient).await;
+    let mut witnesses = Witnesses::undisturbed(impatient).await;
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let memory = Memory::now();
     let mut silent = vec![];
     for end in [0, 1, 22, 23] {
         // Neither HTTP/1 nor HTTP/2 yet.
@@ -201,6 +202,7 @@ async fn who_says_nothing_is_given_up() {
     for (what, mut wire) in silent {
         assert!(wire.ends_within(BOUND).await, "{what}");
     }
+    memory.grew_within("15 connections that say nothing, or half a preface, or half a handshake", MEMORY_MAX);
     assert!(witnesses.reached(Limit::HandshakeTime) >= 4 && witnesses.reached(Limit::HeadTime) >= 8);
     witnesses.alone().await;
 }

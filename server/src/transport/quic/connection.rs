@@ -157,6 +157,8 @@ impl<H: Handler> Connection<H> {
         let routes = Routes::default();
         let settings = vec![(SETTINGS_WEBTRANSPORT_MAX_SESSIONS, VarInt::from_u32(SESSIONS_MAX))];
         let backend = Backend::new(self.connection.clone(), settings, self.limits.head, routes.clone());
+        let handler = self.handler.clone();
+        let backend = backend.telling(move |limit| handler.reached(limit));
         let handed = backend.handed();
         let mut builder = h3::server::builder();
         builder

@@ -32,6 +32,7 @@ pub(super) use request::{BidiStream, RecvStream, SendStream, poll_read};
 
 use super::{
     code,
+    connection::Limit,
     frames::{Frames, Kind},
     outgoing::Outgoing,
     varint::Prefix,
@@ -51,6 +52,8 @@ pub(super) struct Backend {
     timer: Option<Pin<Box<Sleep>>>,
     routes: Routes,
     handed: Handed,
+    /// Told when a stream comes to a limit.
+    reached: Rc<dyn Fn(Limit)>,
 }
 
 /// The request stream that h3 was given last, for whom h3 gives the request to: its accept hands out one at a time.
@@ -110,7 +113,13 @@ impl Backend {
             timer: None,
             routes,
             handed: Handed::default(),
+            reached: Rc::new(|_| ()),
         }
+    }
+
+    /// The same, which tells when a stream comes to a limit.
+    pub(super) fn telling(self, reached: impl Fn(Limit) + 'static) -> Self {
+        Self { reached: Rc::new(reached), ..self }
     }
 
     pub(super) fn handed(&self) -> Handed {
@@ -154,6 +163,7 @@ impl Backend {
                     self.routes.forget(send.id().into());
                 }
                 stream.reject(code::H3_REQUEST_INCOMPLETE);
+                (self.reached)(Limit::HeadTime);
             }
         }
         self.routes.expire(now);
@@ -184,7 +194,12 @@ impl Backend {
                 Sort::Session(session) if is_session_id(session) => {
                     self.routes.deliver(session, sorted.stream, Instant::now() + self.head_timeout);
                 }
-                Sort::Refused(code) => sorted.stream.reject(code),
+                Sort::Refused(code) => {
+                    if code == code::H3_EXCESSIVE_LOAD {
+                        (self.reached)(Limit::HeadBytes);
+                    }
+                    sorted.stream.reject(code);
+                }
                 Sort::Session(_) | Sort::Http(_) => {
                     self.connection.close(code::H3_ID_ERROR, b"a session that can't be")
                 }
