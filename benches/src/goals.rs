@@ -134,7 +134,15 @@ impl Run {
     fn broadcast(&mut self) -> Result<()> {
         let mut scenario = Scenario::load("broadcast")?;
         scenario.seconds = 4.0;
-        let peers = [Kind::SendLoop, Kind::SendLoopTls, Kind::UdpLoop, Kind::Nchan, Kind::Axum, Kind::Quinn];
+        let peers = [
+            Kind::SendLoop,
+            Kind::SendLoopTls,
+            Kind::UdpLoop,
+            Kind::Nchan,
+            Kind::Axum,
+            Kind::Quinn,
+            Kind::QuinnDatagram,
+        ];
         let ways = [
             "sse-h1",
             "sse-h1-tls",

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     BetterSse,
     /// WebTransport on plain quinn, by web-transport-quinn: a stream for each session, all that wait written together
     Quinn,
+    /// The same, with a datagram for each event
+    QuinnDatagram,
     /// The floor under publishing: hyper that answers the same POST; it has no feed
     #[value(hide = true)]
     Hyper,
@@ -60,7 +62,7 @@ impl Kind {
             Self::Axum | Self::AxumBatched | Self::BetterSse => (true, false),
             Self::Quinn => (true, true),
             Self::Nchan => (false, true),
-            Self::SendLoop | Self::SendLoopTls | Self::UdpLoop => (false, false),
+            Self::SendLoop | Self::SendLoopTls | Self::UdpLoop | Self::QuinnDatagram => (false, false),
             Self::Hyper => return false,
         };
         scenario.topics == 1
@@ -94,7 +96,8 @@ impl Kind {
             Self::Nchan | Self::BetterSse => anyhow::bail!("it is no part of this program"),
             Self::Axum => axum_sse::serve(axum_sse::Form::Plain),
             Self::AxumBatched => axum_sse::serve(axum_sse::Form::Batched),
-            Self::Quinn => quinn::serve(),
+            Self::Quinn => quinn::serve(quinn::Form::Stream),
+            Self::QuinnDatagram => quinn::serve(quinn::Form::Datagrams),
             Self::Hyper => hyper::serve(),
         }
     }
@@ -109,6 +112,7 @@ impl Contestant for Kind {
         match self {
             Self::UdpLoop => Way::Udp,
             Self::Quinn => Way::WebTransport,
+            Self::QuinnDatagram => Way::Datagram,
             Self::SendLoopTls => Way::SseH1Tls,
             _ => Way::SseH1,
         }

@@ -9,8 +9,17 @@ use web_transport_quinn::{Request as Asked, ServerBuilder};
 
 use super::post::{self, Request};
 
+/// How events come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// On a stream.
+    Stream,
+    /// Each in a datagram.
+    Datagrams,
+}
+
 #[tokio::main]
-pub(super) async fn serve() -> Result<()> {
+pub(super) async fn serve(form: Form) -> Result<()> {
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     let key = identity.signing_key.serialize_der();
     let key = rustls_pki_types::PrivateKeyDer::try_from(key).map_err(|error| anyhow::anyhow!("{error}"))?;
@@ -18,7 +27,9 @@ pub(super) async fn serve() -> Result<()> {
     let free = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
     let mut server = ServerBuilder::new().with_addr(free).with_certificate(vec![identity.cert.der().clone()], key)?;
     let publishers = std::net::TcpListener::bind("127.0.0.1:0")?;
-    println!("http://{} feed=https://{free}/sub", publishers.local_addr()?);
+    // The load looks for datagrams where it has asked for them.
+    let query = if form == Form::Datagrams { "?delivery=datagram" } else { "" };
+    println!("http://{} feed=https://{free}/sub{query}", publishers.local_addr()?);
     let (send, _) = broadcast::channel::<Bytes>(CHANNEL_EVENTS);
     let newest = Arc::new(Mutex::new(None::<Bytes>));
     {
@@ -43,12 +54,17 @@ pub(super) async fn serve() -> Result<()> {
     }
     while let Some(asked) = server.accept().await {
         let (receive, newest) = (send.subscribe(), newest.clone());
-        tokio::spawn(async move { feed(asked, receive, &newest).await });
+        tokio::spawn(async move { feed(asked, form, receive, &newest).await });
     }
     Ok(())
 }
 
-async fn feed(asked: Asked, mut receive: broadcast::Receiver<Bytes>, newest: &Mutex<Option<Bytes>>) -> Result<()> {
+async fn feed(
+    asked: Asked,
+    form: Form,
+    mut receive: broadcast::Receiver<Bytes>,
+    newest: &Mutex<Option<Bytes>>,
+) -> Result<()> {
     let session = asked.ok().await?;
     let mut stream = session.open_uni().await?;
     stream.write_all(b"hello").await?;
@@ -66,6 +82,12 @@ async fn feed(asked: Asked, mut receive: broadcast::Receiver<Bytes>, newest: &Mu
             && let Ok(event) = receive.try_recv()
         {
             batch.push(event);
+        }
+        if form == Form::Datagrams {
+            for event in batch {
+                session.send_datagram(event).context("the subscriber is gone")?;
+            }
+            continue;
         }
         stream.write_all_chunks(&mut batch).await.context("the subscriber is gone")?;
     }
