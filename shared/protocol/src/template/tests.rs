@@ -350,6 +350,7 @@ fn what_a_template_costs() {
         "{+a}x{+b:6}",
         "{+a}x{b:6}",
         "{+a}x{b:3}x{+c:3}",
+        "{?first,second,third,fourth,fifth,sixth}",
     ] {
         let compiling = nanoseconds(200, &mut || drop(Template::new(text)));
         let template = template(text);
