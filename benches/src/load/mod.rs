@@ -233,6 +233,17 @@ struct Progress {
 }
 
 impl Job {
+    /// The subscribers of each thread. Those that stay in a storm have one to themselves: how late their events are is to say what the server
+    /// does to them, and not what ten thousand others do to the load.
+    fn by_thread(&self) -> Vec<Vec<usize>> {
+        let bystanders =
+            if let Kind::Storm { bystanders, .. } = self.kind { bystanders.min(self.subscribers) } else { 0 };
+        let shares =
+            (0..self.threads).map(|thread| (bystanders + thread..self.subscribers).step_by(self.threads).collect());
+        let alone = (bystanders > 0).then(|| (0..bystanders).collect());
+        alone.into_iter().chain(shares).collect()
+    }
+
     /// Deliveries that are due when so many events were published.
     fn expected(&self, events: u32) -> u64 {
         let (events, count) = (events as usize, self.topics.count);
@@ -329,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_due_is_counted_by_topics() {
+    fn subscribers_are_dealt_out_and_what_is_due_is_counted_by_topics() {
         let publish = Publish {
             url: String::new(),
             style: Style::Raw,
@@ -354,6 +365,9 @@ mod tests {
         };
         assert_eq!(job(10, 1, 1).expected(7), 70);
         assert_eq!(job(3, 3, 1).expected(6), 6);
+        let storm = Job { kind: Kind::Storm { bystanders: 2, after_ms: 0 }, threads: 2, ..job(5, 1, 1) };
+        assert_eq!(storm.by_thread(), [vec![0, 1], vec![2, 4], vec![3]]);
+        assert_eq!(Job { threads: 2, ..job(5, 1, 1) }.by_thread(), [vec![0, 2, 4], vec![1, 3]]);
         // Topic 0 has two of four events: subscriber 0 has topics 0 and 1, subscriber 1 has 2 and 0, subscriber 2 has 1 and 2.
         assert_eq!(job(3, 3, 2).expected(4), 3 + 3 + 2);
     }

@@ -42,15 +42,15 @@ impl Crowd {
         let (cut, cut_off) = watch::channel(None);
         let (report, reports) = mpsc::channel();
         let mut threads = Vec::new();
-        for thread in 0..job.threads {
+        for (thread, mine) in job.by_thread().into_iter().enumerate() {
             let (stop, stopped) = oneshot::channel();
             let (job, progress, report, cut_off) = (job.clone(), progress.clone(), report.clone(), cut_off.clone());
-            let work = move || live(&Rc::new(job), thread, progress, &report, cut_off, stopped);
+            let work = move || live(&Rc::new(job), mine, progress, &report, cut_off, stopped);
             threads.push((stop, std::thread::Builder::new().name(format!("subscribers {thread}")).spawn(work)?));
         }
         drop(report);
         let mut connected = Vec::new();
-        for _ in 0..job.threads {
+        for _ in &threads {
             connected.push(reports.recv().context("a thread of subscribers has ended")??);
         }
         Ok((cut, Self { threads, connected: Times::merge(&connected) }))
@@ -103,7 +103,7 @@ struct Notes {
 
 fn live(
     job: &Rc<Job>,
-    thread: usize,
+    mine: Vec<usize>,
     progress: Arc<Progress>,
     report: &mpsc::Sender<Result<Times>>,
     cut_off: watch::Receiver<Option<u64>>,
@@ -119,7 +119,7 @@ fn live(
     let tasks = LocalSet::new();
     let notes = Rc::new(RefCell::new(Notes::default()));
     let outcome = tasks.block_on(&runtime, async {
-        let ledgers = match connect(job, thread, &progress, &notes, &cut_off).await {
+        let ledgers = match connect(job, mine, &progress, &notes, &cut_off).await {
             Ok((ledgers, times)) => {
                 let _ = report.send(Ok(times));
                 ledgers
@@ -153,13 +153,12 @@ type Ledgers = Vec<Rc<RefCell<Ledger>>>;
 
 async fn connect(
     job: &Rc<Job>,
-    thread: usize,
+    mine: Vec<usize>,
     progress: &Arc<Progress>,
     notes: &Rc<RefCell<Notes>>,
     cut_off: &watch::Receiver<Option<u64>>,
 ) -> Result<(Ledgers, Times)> {
     let buffer = buffer();
-    let mine: Vec<usize> = (thread..job.subscribers).step_by(job.threads).collect();
     let endpoints = endpoints(job.way, mine.len())?;
     let mut times = Counted::default();
     let mut ledgers = Vec::with_capacity(mine.len());
