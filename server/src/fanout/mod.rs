@@ -7,6 +7,7 @@ mod feed;
 mod feeds;
 mod outlet;
 mod shard;
+mod turnstile;
 
 use std::{
     io,
@@ -31,6 +32,7 @@ pub use feed::Feed;
 pub use feeds::{Feeds, Gate};
 pub use outlet::{Connection, Joined, Outlet, Room};
 pub use shard::{Counted, LocalShard};
+pub use turnstile::Newcomer;
 
 /// Every shard of a hub.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use std::{
 };
 
 use fanwire_protocol::{Matchers, Seq, message::Bye};
+use futures_util::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
     task::{JoinSet, LocalSet, unconstrained},
@@ -21,7 +22,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Command, Feed, Gate, Job, Room, outlet::Walked};
+use super::{
+    Command, Feed, Gate, Job, Room,
+    outlet::Walked,
+    turnstile::{Newcomer, Turnstile},
+};
 use crate::{
     auth::{Holder, Pass},
     core::{Committed, Effect, FeedId, Limits, ReadRequest, Shard, Subscription, Time},
@@ -46,6 +51,7 @@ pub struct LocalShard {
     /// Told when there is a first feed.
     opened: Notify,
     reads: Semaphore,
+    turnstile: Arc<Turnstile>,
     tasks: TaskTracker,
     drain: CancellationToken,
     began: Instant,
@@ -100,30 +106,36 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
         log,
         opened: Notify::new(),
         reads: Semaphore::new(READS_MAX),
+        turnstile: Arc::default(),
         tasks: TaskTracker::new(),
         drain: drain.clone(),
         began: Instant::now(),
     });
     let mut background = JoinSet::new();
-    // It yields by itself; a budget would have it write to sockets that it finds unready.
-    background.spawn_local(unconstrained(pump(shard.clone(), tail, drain_spread_ms)));
     background.spawn_local(tick(shard.clone()));
     background.spawn_local(obey(shard.clone(), commands));
     background.spawn_local(begin_connections(shard.clone(), inbox));
+    // No tasks, but the thread's own: tasks wait for each other, thousands where everybody connects at once, and between any 61 of them these
+    // have their turn. In a set, so that they are polled only when they were woken. The pump yields by itself; a budget would have it write
+    // to sockets that it finds unready.
+    let pump: LocalBoxFuture<'_, ()> = Box::pin(unconstrained(pump(shard.clone(), tail, drain_spread_ms)));
+    let turns: LocalBoxFuture<'_, ()> = Box::pin(shard.turnstile.turn());
+    let mut first: FuturesUnordered<_> =
+        [pump, turns].map(|part| AssertUnwindSafe(part).catch_unwind()).into_iter().collect();
     let drained = async {
         drain.cancelled().await;
         shard.tasks.close();
         shard.tasks.wait().await;
     };
     tokio::select! {
-        () = drained => {}
-        () = stop.cancelled() => {}
-        () = first_panic(&mut background) => {
-            // Without them the shard serves nobody and doesn't say so: a supervisor can start a hub that does.
-            tracing::error!("a part of a shard panicked; the hub ends");
-            std::process::abort();
-        }
+        () = drained => return,
+        () = stop.cancelled() => return,
+        _ = first.next() => {}
+        () = first_panic(&mut background) => {}
     }
+    // Without them the shard serves nobody and doesn't say so: a supervisor can start a hub that does.
+    tracing::error!("a part of a shard panicked; the hub ends");
+    std::process::abort();
 }
 
 /// Resolves when a task panics; that others end is in order.
@@ -137,10 +149,15 @@ async fn first_panic(tasks: &mut JoinSet<()>) {
 }
 
 async fn begin_connections(shard: Rc<LocalShard>, mut inbox: mpsc::Receiver<(Job, Counted)>) {
+    let mut begun = 0;
     while let Some((job, counted)) = inbox.recv().await {
         let shard = shard.clone();
         if catch_unwind(AssertUnwindSafe(move || job(shard, counted))).is_err() {
             tracing::error!("a connection panicked as it began");
+        }
+        begun += 1;
+        if begun % BEGINNINGS_A_TURN == 0 {
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -313,6 +330,11 @@ impl LocalShard {
         });
     }
 
+    /// A connection that begins here.
+    pub fn newcomer(&self) -> Newcomer {
+        Newcomer::new(self.turnstile.clone())
+    }
+
     /// Ends when the hub begins to shut down.
     pub fn draining(&self) -> &CancellationToken {
         &self.drain
@@ -449,5 +471,8 @@ const FEEDS_A_TURN: usize = 8192;
 const WRITES_A_TURN: usize = 64;
 /// How many reads of history a shard has under way; further ones wait. Bounds the pages in memory to some 16 MiB.
 const READS_MAX: usize = 64;
+/// How many connections begin before those that are there get their turn, a hundred microseconds each: when everybody connects at once, who is
+/// served already, and who publishes, doesn't wait for all of them.
+const BEGINNINGS_A_TURN: usize = 8;
 /// How exact heartbeats are.
 const TICK: Duration = Duration::from_millis(100);

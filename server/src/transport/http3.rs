@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     core::Taken,
-    fanout::{Feed, Joined, LocalShard},
+    fanout::{Feed, Joined, LocalShard, Newcomer},
     http::{Edge, OpenFeed, PeerAddress, Site},
     telemetry::{Limit, Transport},
 };
@@ -44,12 +44,18 @@ impl Service {
     ) -> impl Future<Output = ()> + 'static {
         let peer: SocketAddr = incoming.remote_address();
         // Boxed, and out of what follows: it is soon past.
+        let newcomer = shard.newcomer();
+        let handler = Connection { shard, newcomer: newcomer.clone(), service: Rc::new(self) };
         let connection = Box::pin(async move {
-            let connection = incoming.await;
+            // The first step is the dearest: keys are agreed on, and a signature made.
+            newcomer.turn().await;
+            let connection = match newcomer.begin(|| incoming.accept()) {
+                Ok(connecting) => connecting.await,
+                Err(error) => Err(error),
+            };
             drop(under_way);
             connection
         });
-        let handler = Connection { shard, service: Rc::new(self) };
         serve_connection(peer, connection, handler)
     }
 }
@@ -74,6 +80,7 @@ async fn serve_connection(
 #[derive(Clone)]
 struct Connection {
     shard: Rc<LocalShard>,
+    newcomer: Newcomer,
     service: Rc<Service>,
 }
 
@@ -84,18 +91,18 @@ impl Handler for Connection {
         mut request: Request<RequestBody>,
         response: ResponseSender,
     ) -> impl Future<Output = ()> + 'static + use<> {
-        let Self { shard, service } = self.clone();
+        let Self { shard, newcomer, service } = self.clone();
         request.extensions_mut().insert(PeerAddress(peer.address.ip()));
         async move {
-            if let Err(error) = answer(shard, service, request, response).await {
+            if let Err(error) = answer((shard, newcomer), service, request, response).await {
                 tracing::debug!(error = &*error, "request ended");
             }
         }
     }
 
     fn webtransport(&self, peer: Peer, offer: SessionOffer) -> impl Future<Output = ()> + 'static + use<> {
-        let Self { shard, service } = self.clone();
-        webtransport::serve(shard, service.edge.clone(), peer.address, offer)
+        let Self { shard, newcomer, service } = self.clone();
+        webtransport::serve((shard, newcomer), service.edge.clone(), peer.address, offer)
     }
 
     fn reached(&self, limit: quic::Limit) {
@@ -109,13 +116,15 @@ impl Handler for Connection {
 }
 
 async fn answer(
-    shard: Rc<LocalShard>,
+    (shard, newcomer): (Rc<LocalShard>, Newcomer),
     service: Rc<Service>,
     request: Request<RequestBody>,
     response: ResponseSender,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Boxed: a feed isn't to take the memory that its request's handler would.
-    let (mut head, mut body) = Box::pin(service.site.answer(request.map(Body::new))).await.into_parts();
+    let answered = Box::pin(service.site.answer(request.map(Body::new)));
+    let (mut head, mut body) = newcomer.clone().gate(answered).await.into_parts();
+    newcomer.settle();
     let open = head.extensions.remove::<OpenFeed>();
     strip_connection_fields(&mut head.headers);
     let Some(open) = open else {

@@ -24,7 +24,7 @@ use crate::{
     admission::Source,
     auth::{Denied, Pass, Shown},
     core::ChangeError,
-    fanout::{Feed, LocalShard, Outlet},
+    fanout::{Feed, LocalShard, Newcomer, Outlet},
     http::{AuthMode, Edge, is_events_path, page_origin},
     hub::{Asked, FeedRequest, Grant, Refused, Seat, now_ms, publication_from_json},
     telemetry::{Limit, Transport},
@@ -32,16 +32,19 @@ use crate::{
 
 /// Serves a session, from its CONNECT to its end.
 pub(super) fn serve(
-    shard: Rc<LocalShard>,
+    (shard, newcomer): (Rc<LocalShard>, Newcomer),
     edge: Arc<Edge>,
     peer: SocketAddr,
     offer: SessionOffer,
 ) -> impl Future<Output = ()> + 'static {
     // Boxed, like all steps that are soon past or that few sessions take: a session's memory is that of its largest step otherwise, and
     // what comes from one step to the next has it twice.
-    let opening = Box::pin(open(edge.clone(), peer, offer));
+    let opening = newcomer.clone().gate(Box::pin(open(edge.clone(), peer, offer)));
     async move {
-        let Some((session, begun)) = opening.await else { return };
+        let opened = opening.await;
+        newcomer.settle();
+        drop(newcomer);
+        let Some((session, begun)) = opened else { return };
         let bye = match begun {
             Ok((grant, control)) => Box::pin(serve_feed(shard, (&edge, peer), &session, grant, control)).await,
             Err(bye) => {

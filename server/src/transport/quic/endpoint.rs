@@ -10,6 +10,7 @@ use socket2::SockRef;
 use thiserror::Error;
 
 use super::{
+    runtime::Runtime,
     socket::Socket,
     spread::{self, Place},
 };
@@ -122,7 +123,7 @@ impl Part {
         let ids = place.clone();
         endpoint.cid_generator(move || Box::new(ids.connection_ids()));
         let socket = Arc::new(Socket::new(socket, place)?);
-        quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))
+        quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, Arc::new(Runtime))
     }
 }
 

@@ -23,6 +23,7 @@ mod frames;
 pub mod fuzzing;
 mod outgoing;
 mod response;
+mod runtime;
 mod socket;
 mod spread;
 mod varint;
