@@ -14,8 +14,8 @@ use crate::telemetry::{Carrier, Limit, Metrics, OpenConnection};
 pub struct Limits {
     /// In all, TCP and QUIC together. An idle one takes some 20 KiB on TCP and 60 on QUIC.
     pub connections_max: usize,
-    /// From one [`Source`]: behind a proxy everybody has the proxy's.
-    pub connections_per_address_max: usize,
+    /// From one [`Source`]: behind a proxy everybody has the proxy's. None: two fifths of what there may be, in all and over TCP.
+    pub connections_per_address_max: Option<usize>,
     /// Over TCP, where each takes a descriptor.
     pub tcp_connections_max: usize,
     /// Beyond these limits, so many TCP connections at a time are told that there is no room; more are closed at once.
@@ -33,7 +33,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 50_000,
-            connections_per_address_max: 20_000,
+            connections_per_address_max: None,
             tcp_connections_max: usize::MAX,
             turned_away_max: 64,
             handshakes_unproved_max: 100,
@@ -44,6 +44,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Of what there may be, what one source may have: in all, and over TCP.
+    pub fn of_one(&self) -> [usize; 2] {
+        let totals = [self.connections_max, self.connections_max.min(self.tcp_connections_max)];
+        totals.map(|total| self.connections_per_address_max.unwrap_or((total.saturating_mul(2) / 5).max(1)).min(total))
+    }
+
     /// The same, but with no more TCP connections than a process has descriptors for that may have `descriptors_max` and has
     /// opened `open` of them.
     pub fn within_descriptors(self, descriptors_max: usize, open: usize) -> Self {
@@ -78,9 +84,15 @@ struct Open {
     total: usize,
     tcp: usize,
     turned_away: usize,
-    by_source: HashMap<Source, usize>,
+    by_source: HashMap<Source, FromThere>,
     handshakes: usize,
     handshakes_by_source: HashMap<Source, usize>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct FromThere {
+    total: usize,
+    tcp: usize,
 }
 
 /// A connection that was let in, or is turned away with an answer, for as long as it lives.
@@ -141,23 +153,25 @@ impl Admission {
     pub fn admit(self: &Arc<Self>, address: IpAddr, carrier: Carrier) -> Admittance {
         let (source, tcp) = (Source::from(address), carrier != Carrier::Quic);
         let mut open = self.lock();
-        let Limits { connections_max, connections_per_address_max, tcp_connections_max, turned_away_max, .. } =
-            self.limits;
-        let from_there = open.by_source.get(&source).copied().unwrap_or(0);
+        let Limits { connections_max, tcp_connections_max, turned_away_max, .. } = self.limits;
+        let [of_one_max, tcp_of_one_max] = self.limits.of_one();
+        let from_there = open.by_source.get(&source).copied().unwrap_or_default();
         let reached = if open.total >= connections_max {
             if self.of_metrics { Limit::MetricsConnections } else { Limit::Connections }
-        } else if from_there >= connections_per_address_max {
-            Limit::ConnectionsPerAddress
         } else if tcp && open.tcp >= tcp_connections_max {
             Limit::Descriptors
+        } else if from_there.total >= of_one_max || tcp && from_there.tcp >= tcp_of_one_max {
+            Limit::ConnectionsPerAddress
         } else {
             open.total += 1;
             open.tcp += usize::from(tcp);
-            *open.by_source.entry(source).or_default() += 1;
+            let from_there = open.by_source.entry(source).or_default();
+            from_there.total += 1;
+            from_there.tcp += usize::from(tcp);
             return Admittance::In(self.admitted(Place::In { source, tcp }, carrier));
         };
         self.metrics.reached(reached);
-        tracing::debug!(%address, total = open.total, from_there, limit = reached.name(), "one connection too many");
+        tracing::debug!(%address, total = open.total, from_there = from_there.total, limit = reached.name(), "one connection too many");
         if !tcp || open.turned_away >= turned_away_max {
             if tcp {
                 self.metrics.reached(Limit::TurnedAway);
@@ -227,7 +241,13 @@ impl Drop for Admitted {
         };
         open.total -= 1;
         open.tcp -= usize::from(tcp);
-        one_less(&mut open.by_source, source);
+        if let Some(from_there) = open.by_source.get_mut(&source) {
+            from_there.total -= 1;
+            from_there.tcp -= usize::from(tcp);
+            if from_there.total == 0 {
+                open.by_source.remove(&source);
+            }
+        }
     }
 }
 
@@ -266,7 +286,7 @@ mod tests {
 
     #[test]
     fn who_leaves_makes_room() {
-        let limits = Limits { connections_max: 3, connections_per_address_max: 2, ..Limits::default() };
+        let limits = Limits { connections_max: 3, connections_per_address_max: Some(2), ..Limits::default() };
         let admission = admission(limits);
         let [a, b] = [[127, 0, 0, 1], [127, 0, 0, 2]].map(IpAddr::from);
         let first = admission.admit(a, Carrier::Tcp);
@@ -284,6 +304,34 @@ mod tests {
         drop((second, third, too_many));
         let open = admission.lock();
         assert_eq!((open.total, open.tcp, open.turned_away, open.by_source.len()), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn one_address_has_a_share_of_what_there_may_be() {
+        let of_one = |connections_max, connections_per_address_max, tcp_connections_max| {
+            Limits { connections_max, connections_per_address_max, tcp_connections_max, ..Limits::default() }.of_one()
+        };
+        assert_eq!(Limits::default().of_one(), [20_000, 20_000]);
+        assert_eq!(of_one(1_000, None, usize::MAX), [400, 400]);
+        assert_eq!(of_one(50_000, None, 113), [20_000, 45]);
+        assert_eq!(of_one(50_000, None, 2), [20_000, 1]);
+        assert_eq!(of_one(50_000, Some(30_000), 113), [30_000, 113]);
+        assert_eq!(of_one(1_000, Some(30_000), 113), [1_000, 113]);
+
+        let admission = admission(Limits { tcp_connections_max: 10, ..Limits::default() });
+        let mut taken = vec![];
+        for host in 1..=3 {
+            let address = IpAddr::from([192, 0, 2, host]);
+            let of_one: Vec<_> = (0..6).map(|_| admission.admit(address, Carrier::Tls)).collect();
+            let count = of_one.iter().filter(|it| is_in(it)).count();
+            assert_eq!(count, [4, 4, 2][usize::from(host) - 1]);
+            let why = if host < 3 { Limit::ConnectionsPerAddress } else { Limit::Descriptors };
+            assert!(matches!(of_one[count], Admittance::TurnedAway(_, limit) if limit == why));
+            taken.push((of_one, admission.admit(address, Carrier::Quic)));
+        }
+        assert!(taken.iter().all(|(_, quic)| is_in(quic)), "QUIC takes no descriptor");
+        drop(taken);
+        assert_eq!(admission.lock().by_source.len(), 0);
     }
 
     #[test]

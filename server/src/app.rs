@@ -156,7 +156,11 @@ impl App {
         if let (Some(listener), Some(address)) = (metrics_listener, metrics_address) {
             let site = Site::from(metrics_router(metrics.clone(), address.ip().is_loopback()));
             // Whoever looks after the hub is let in however full it is.
-            let limits = admission::Limits { connections_max: SCRAPES_MAX, ..admission::Limits::default() };
+            let limits = admission::Limits {
+                connections_max: SCRAPES_MAX,
+                connections_per_address_max: Some(SCRAPES_MAX),
+                ..admission::Limits::default()
+            };
             let admission = Arc::new(Admission::new(limits, metrics.clone()).of_metrics());
             let listener = TcpListener::from_std(listener)?;
             let service = tcp::Service { site, ..cleartext.clone() };
@@ -373,9 +377,10 @@ fn within_descriptors(limits: admission::Limits) -> admission::Limits {
     if within.tcp_connections_max < limits.connections_max {
         tracing::info!(
             descriptors,
-            "this process may open {descriptors} descriptors: {} TCP connections, not the {} of connections_max",
+            "this process may open {descriptors} descriptors: {} TCP connections, not the {} of connections_max, and {} from one address",
             within.tcp_connections_max,
-            limits.connections_max
+            limits.connections_max,
+            within.of_one()[1]
         );
     }
     within

@@ -4,7 +4,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 #[test]
 fn a_hub_without_descriptors_tells_newcomers_and_keeps_the_old() {
     let identity = tempfile::tempdir().unwrap();
-    let hub = Hub::start(identity.path(), "-n 256");
+    let hub = Hub::start(identity.path(), "-n 256", &[]);
     let ask = |request: &str| {
         let mut stream = TcpStream::connect(hub.http.as_str()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -68,9 +68,48 @@ fn a_hub_without_descriptors_tells_newcomers_and_keeps_the_old() {
 }
 
 #[test]
+fn one_address_leaves_descriptors_to_others() {
+    let identity = tempfile::tempdir().unwrap();
+    let keys = ["--resource", "r", "--token-issuer", "i", "--token-secret", "0123456789abcdef0123456789abcdef"];
+    let hub = Hub::start(identity.path(), "-n 256", &[&keys[..], &["--allow-anonymous"]].concat());
+    let ask = |host: u8| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+        socket.connect(&hub.http.parse::<SocketAddr>().unwrap().into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(b"GET /events?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut status = String::new();
+        reader.read_line(&mut status).unwrap();
+        (status, reader)
+    };
+    let mut feeds = vec![];
+    let mut takes_all_it_gets = |host| {
+        let before = feeds.len();
+        loop {
+            let (status, reader) = ask(host);
+            if !status.starts_with("HTTP/1.1 200") {
+                return (feeds.len() - before, status, rest(reader));
+            }
+            feeds.push(reader);
+            assert!(feeds.len() < 256);
+        }
+    };
+    let (first, status, refused) = takes_all_it_gets(1);
+    assert!(status.starts_with("HTTP/1.1 429") && refused.contains("too_many_connections"), "{status}{refused}");
+    assert!(first > 32, "{first} feeds");
+    let (second, ..) = takes_all_it_gets(2);
+    assert_eq!(second, first, "an address is as good as another");
+    let (third, status, _) = takes_all_it_gets(3);
+    assert!(status.starts_with("HTTP/1.1 503"), "now the descriptors are taken: {status}");
+    assert!(third > 0 && third < first, "{third} of {first}");
+}
+
+#[test]
 fn a_hub_takes_as_many_descriptors_as_it_may() {
     let identity = tempfile::tempdir().unwrap();
-    let hub = Hub::start(identity.path(), "-Sn 256; ulimit -Hn 1024");
+    let hub = Hub::start(identity.path(), "-Sn 256; ulimit -Hn 1024", &[]);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", hub.child.id())).unwrap();
     let line =
         limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_else(|| panic!("{limits}"));
@@ -94,7 +133,7 @@ struct Hub {
 
 impl Hub {
     /// `limit`: of the files that it may open, as `ulimit` takes it.
-    fn start(identity: &std::path::Path, limit: &str) -> Self {
+    fn start(identity: &std::path::Path, limit: &str, arguments: &[&str]) -> Self {
         let binary = fanwire_tests::hub_binary();
         let mut child = Command::new("sh")
             .args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\"")])
@@ -102,6 +141,7 @@ impl Hub {
             .args(["serve", "--no-demo", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0"])
             .args(["--metrics", "127.0.0.1:0", "--shards", "2", "--dev-identity-dir"])
             .arg(identity)
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -131,7 +131,8 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_CONNECTIONS_MAX", value_name = "COUNT")]
     pub connections_max: Option<usize>,
 
-    /// The most connections from one IP address; behind a proxy everybody has the proxy's [default: 20000]
+    /// The most connections from one IP address; behind a proxy everybody has the proxy's [default: two fifths of all that there may
+    /// be, and of those over TCP; on loopback without keys all]
     #[arg(long, env = "FANWIRE_CONNECTIONS_PER_ADDRESS_MAX", value_name = "COUNT")]
     pub connections_per_address_max: Option<usize>,
 
@@ -145,12 +146,12 @@ pub struct Layer {
     pub subscribers_max: Option<usize>,
 
     /// The most of them that one client has, known by its token's subject, or by its address where it shows none
-    /// [default: 20000; on loopback without keys as many as there may be]
+    /// [default: a fifth of them; on loopback without keys all]
     #[arg(long, env = "FANWIRE_SUBSCRIBERS_PER_CLIENT_MAX", value_name = "COUNT")]
     pub subscribers_per_client_max: Option<usize>,
 
     /// The most different URL patterns and URI templates that one client has in use at a time, known in the same way
-    /// [default: 2000; on loopback without keys as many as there may be: 10000]
+    /// [default: 2000; on loopback without keys all: 10000]
     #[arg(long, env = "FANWIRE_PATTERNS_PER_CLIENT_MAX", value_name = "COUNT")]
     pub patterns_per_client_max: Option<usize>,
 

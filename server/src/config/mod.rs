@@ -159,9 +159,7 @@ impl Config {
         let admission = admission::Limits::default();
         let admission = admission::Limits {
             connections_max: layer.connections_max.unwrap_or(admission.connections_max),
-            connections_per_address_max: layer
-                .connections_per_address_max
-                .unwrap_or(admission.connections_per_address_max),
+            connections_per_address_max: layer.connections_per_address_max,
             ..admission
         };
         let subscriptions = layer.subscriptions.unwrap_or(false);
@@ -224,17 +222,26 @@ impl Config {
         // A hub for trying is for this machine alone, and may be tried as hard as its owner likes.
         let for_trying = config.is_loopback_only() && config.auth.issuers.is_empty();
         let rate = if for_trying { 0 } else { config.limits.publish_rate_max };
-        let seats = if for_trying { config.limits.subscribers_max } else { config.limits.subscribers_per_client_max };
-        let patterns = if for_trying { config.limits.patterns_max } else { config.limits.patterns_per_client_max };
-        let subscriptions = config.subscriptions_max.unwrap_or(SUBSCRIPTIONS_MAX) / 5;
+        let of_one = |written: Option<usize>, total: usize| {
+            let share = if for_trying { total } else { (total / 5).max(1) };
+            written.unwrap_or(share).min(total)
+        };
+        let subscriptions_max = config.subscriptions_max.unwrap_or(SUBSCRIPTIONS_MAX);
         let limits = hub::Limits {
-            patterns_per_client_max: layer.patterns_per_client_max.unwrap_or(patterns),
-            subscriptions_per_client_max: layer.subscriptions_per_client_max.unwrap_or(subscriptions),
+            patterns_per_client_max: of_one(layer.patterns_per_client_max, config.limits.patterns_max),
+            subscriptions_per_client_max: of_one(layer.subscriptions_per_client_max, subscriptions_max),
             publish_rate_max: layer.publish_rate_max.unwrap_or(rate),
-            subscribers_per_client_max: layer.subscribers_per_client_max.unwrap_or(seats),
+            subscribers_per_client_max: of_one(layer.subscribers_per_client_max, config.limits.subscribers_max),
             ..config.limits
         };
-        let config = Self { limits, ..config };
+        let admission = config.admission;
+        let admission = admission::Limits {
+            connections_per_address_max: admission
+                .connections_per_address_max
+                .or(for_trying.then_some(admission.connections_max)),
+            ..admission
+        };
+        let config = Self { limits, admission, ..config };
         let keys = KeyWindow::default();
         let keys = KeyWindow {
             age_max: layer.idempotency_window.map_or(keys.age_max, |value| value.0),
@@ -364,6 +371,30 @@ mod tests {
         let classes = config.retention.classes();
         assert_eq!((classes.len(), classes[0].events_max, classes[1].events_max), (2, 10, 5));
         assert_eq!(classes[0].age_max, None);
+    }
+
+    #[test]
+    fn one_client_has_a_share_of_what_there_may_be() {
+        let keys = "resource = 'r'\ntoken_issuer = 'x'\ntoken_secret = '0123456789abcdef0123456789abcdef'\n";
+        let of_one = |toml: &str| {
+            let Config { limits, admission, .. } = load(toml).unwrap();
+            let of_one = [limits.subscribers_per_client_max, limits.patterns_per_client_max];
+            (admission.of_one()[0], of_one, limits.subscriptions_per_client_max)
+        };
+        let fewer = "connections_max = 1000\nsubscribers_max = 500\n";
+        assert_eq!(of_one(keys), (20_000, [20_000, 2_000], 50_000));
+        assert_eq!(of_one(&format!("{keys}{fewer}")), (400, [100, 2_000], 50_000));
+        let told_of = "subscriptions = true\nsubscriptions_max = 4";
+        assert_eq!(of_one(&format!("{keys}subscribers_max = 4\n{told_of}")), (20_000, [1, 2_000], 1));
+        let written = "connections_per_address_max = 700\nsubscribers_per_client_max = 200\n";
+        assert_eq!(of_one(&format!("{keys}{fewer}{written}")), (700, [200, 2_000], 50_000));
+        let too_many = "connections_per_address_max = 2000\nsubscribers_per_client_max = 2000\n";
+        assert_eq!(of_one(&format!("{keys}{fewer}{too_many}")), (1_000, [500, 2_000], 50_000));
+        // For trying: all, unless it says otherwise.
+        assert_eq!(of_one(fewer), (1_000, [500, 10_000], 250_000));
+        assert_eq!(of_one(&format!("{fewer}{written}")), (700, [200, 10_000], 250_000));
+        let anonymous = "http = '0.0.0.0:0'\nallow_anonymous = true\n";
+        assert_eq!(of_one(&format!("{anonymous}{fewer}")), (400, [100, 2_000], 50_000));
     }
 
     #[test]

@@ -18,7 +18,11 @@ async fn a_connection_too_many_is_told_so() {
     let feed = "GET /events?topic=witness HTTP/1.1\r\nHost: localhost\r\n";
     let limits: [(Limit, Set, &str); 3] = [
         (Limit::Connections, |config, count| config.admission.connections_max = count, "503"),
-        (Limit::ConnectionsPerAddress, |config, count| config.admission.connections_per_address_max = count, "429"),
+        (
+            Limit::ConnectionsPerAddress,
+            |config, count| config.admission.connections_per_address_max = Some(count),
+            "429",
+        ),
         (Limit::Descriptors, |config, count| config.admission.tcp_connections_max = count, "503"),
     ];
     for (limit, set, status) in limits {
