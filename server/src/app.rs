@@ -180,7 +180,7 @@ impl App {
             let service = tcp::Service { site: site.clone(), tls: Some(Arc::new(tls)), alt_svc, ..cleartext };
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
-            endpoints = open_endpoints(socket, certificate, &config.quic_endpoint, &shards)?;
+            endpoints = open_endpoints(socket, certificate, &config.quic_endpoint, &shards, &metrics)?;
             let service = http3::Service { site, edge, limits: config.quic };
             let waiting = Arc::new(Semaphore::new(config.quic_endpoint.handshakes_waiting_max));
             for (index, endpoint) in endpoints.iter().enumerate() {
@@ -392,6 +392,7 @@ fn open_endpoints(
     certificate: &Arc<CertResolver>,
     config: &quic::endpoint::Config,
     shards: &Shards,
+    metrics: &Arc<Metrics>,
 ) -> Result<Vec<quinn::Endpoint>> {
     let buffers = quic::endpoint::raise_socket_buffers(&socket)?;
     if buffers.is_short() {
@@ -402,7 +403,7 @@ fn open_endpoints(
         );
     }
     let tls = quic_server_config(certificate.clone())?;
-    let parts = quic::endpoint::share(socket, Arc::new(tls), config, shards.count())?;
+    let parts = quic::endpoint::share(socket, Arc::new(tls), config, shards.count(), metrics)?;
     if parts.len() == 1 {
         return Ok(parts.into_iter().map(quic::endpoint::Part::open).collect::<io::Result<_>>()?);
     }

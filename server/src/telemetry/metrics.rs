@@ -91,6 +91,8 @@ pub enum Limit {
     Frames,
     /// So many QUIC handshakes waited to be begun that the first packet of one more was dropped.
     HandshakesWaiting,
+    /// So many packets waited that had come to another shard's socket that one more was lost.
+    PassedOn,
     /// A connection of whoever asks for metrics was one too many.
     MetricsConnections,
     /// A connection of the operator's had to wait for another to end.
@@ -292,7 +294,7 @@ impl Transport {
 }
 
 impl Limit {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::Descriptors,
@@ -306,6 +308,7 @@ impl Limit {
         Self::Streams,
         Self::Frames,
         Self::HandshakesWaiting,
+        Self::PassedOn,
         Self::MetricsConnections,
         Self::OperatorConnections,
         Self::HistoryReads,
@@ -330,6 +333,7 @@ impl Limit {
             Self::Streams => "streams",
             Self::Frames => "frames",
             Self::HandshakesWaiting => "handshakes_waiting",
+            Self::PassedOn => "passed_on",
             Self::MetricsConnections => "metrics_connections",
             Self::OperatorConnections => "operator_connections",
             Self::HistoryReads => "history_reads",

@@ -38,7 +38,7 @@ async fn clients_are_dealt_out_and_found_when_they_have_other_addresses() {
     let (tls, certificate) = tls();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap();
-    let parts = endpoint::share(socket, tls, &Config::default(), 4).unwrap();
+    let parts = endpoint::share(socket, tls, &Config::default(), 4, &Arc::default()).unwrap();
     let accepted: Vec<Arc<AtomicUsize>> = parts.iter().map(|_| Arc::default()).collect();
     for (part, accepted) in parts.into_iter().zip(&accepted) {
         tokio::spawn(echo(part.open().unwrap(), accepted.clone()));

@@ -9,6 +9,8 @@ use quinn::{
 use socket2::SockRef;
 use thiserror::Error;
 
+use crate::telemetry::Metrics;
+
 use super::{
     runtime::Runtime,
     socket::Socket,
@@ -75,17 +77,19 @@ pub fn build(
     tls: Arc<rustls::ServerConfig>,
     config: &Config,
 ) -> Result<quinn::Endpoint, EndpointError> {
-    let mut parts = share(socket, tls, config, 1)?;
+    let mut parts = share(socket, tls, config, 1, &Arc::default())?;
     Ok(parts.remove(0).open()?)
 }
 
 /// Puts several endpoints on the address of a bound socket, so that connections can live on the thread where their packets arrive: clients
-/// are dealt out to them by their addresses. Only one where the system can't do that.
+/// are dealt out to them by their addresses. Only one where the system can't do that. `metrics` count packets that are lost on their way from
+/// one to another.
 pub fn share(
     socket: UdpSocket,
     tls: Arc<rustls::ServerConfig>,
     config: &Config,
     count: usize,
+    metrics: &Arc<Metrics>,
 ) -> Result<Vec<Part>, EndpointError> {
     if !tls.alpn_protocols.iter().any(|name| name == ALPN) {
         return Err(EndpointError::Alpn);
@@ -103,7 +107,7 @@ pub fn share(
     for socket in &sockets[1..] {
         raise_socket_buffers(socket)?;
     }
-    let places = Place::all(sockets.len());
+    let places = Place::all(sockets.len(), metrics);
     Ok(sockets.into_iter().zip(places).map(|(socket, place)| Part { socket, place, server: server.clone() }).collect())
 }
 

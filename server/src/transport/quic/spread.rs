@@ -16,6 +16,8 @@ use quinn::{ConnectionId, ConnectionIdGenerator, udp::RecvMeta};
 use quinn_proto::RandomConnectionIdGenerator;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::telemetry::{Limit, Metrics};
+
 /// So many sockets of the address that `first` is bound to, it among them; or `first` alone where the system doesn't deal out.
 ///
 /// No other process gets a part by accident: `first` was bound without sharing its port, as another hub's would be.
@@ -43,6 +45,7 @@ pub(super) fn sockets(first: UdpSocket, count: usize) -> io::Result<Vec<UdpSocke
 pub(super) struct Place {
     index: usize,
     inboxes: Arc<[Inbox]>,
+    metrics: Arc<Metrics>,
 }
 
 /// What others took in for an endpoint.
@@ -54,9 +57,9 @@ struct Inbox {
 
 impl Place {
     /// Those of so many endpoints.
-    pub(super) fn all(count: usize) -> Vec<Self> {
+    pub(super) fn all(count: usize, metrics: &Arc<Metrics>) -> Vec<Self> {
         let inboxes: Arc<[Inbox]> = (0..count).map(|_| Inbox::default()).collect();
-        (0..count).map(|index| Self { index, inboxes: inboxes.clone() }).collect()
+        (0..count).map(|index| Self { index, inboxes: inboxes.clone(), metrics: metrics.clone() }).collect()
     }
 
     /// Makes ids by which packets find their way here.
@@ -78,7 +81,9 @@ impl Place {
             let packet = from..all.len().min(from + stride);
             if let Some(at) = elsewhere(&all[packet.clone()]) {
                 let len = packet.len();
-                self.inboxes[at].push(RecvMeta { len, stride: len, ..*meta }, &all[packet]);
+                if !self.inboxes[at].push(RecvMeta { len, stride: len, ..*meta }, &all[packet]) {
+                    self.metrics.reached(Limit::PassedOn);
+                }
             } else {
                 let len = packet.len();
                 all.copy_within(packet, meta.len);
@@ -114,16 +119,18 @@ impl Place {
 }
 
 impl Inbox {
-    fn push(&self, meta: RecvMeta, packet: &[u8]) {
+    /// Whether there is room for it.
+    fn push(&self, meta: RecvMeta, packet: &[u8]) -> bool {
         {
             let mut packets = self.lock();
             if packets.len() >= PASSED_MAX {
-                // As on any way that is too narrow.
-                return;
+                // It is lost, as on any way that is too narrow.
+                return false;
             }
             packets.push_back((meta, packet.into()));
         }
         self.reader.wake();
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<(RecvMeta, Box<[u8]>)>> {
@@ -188,9 +195,13 @@ mod tests {
 
     use super::*;
 
+    fn places(count: usize) -> Vec<Place> {
+        Place::all(count, &Arc::default())
+    }
+
     #[test]
     fn connection_ids_are_not_given_twice() {
-        let mut generator = Place::all(2)[1].connection_ids();
+        let mut generator = places(2)[1].connection_ids();
         let mut given = HashSet::new();
         for _ in 0..100_000 {
             assert!(given.insert(generator.generate_cid()), "after {}", given.len());
@@ -199,7 +210,7 @@ mod tests {
 
     #[test]
     fn packets_find_the_endpoint_that_made_their_id() {
-        let id = Place::all(3)[2].connection_ids().generate_cid();
+        let id = places(3)[2].connection_ids().generate_cid();
         let short = [&[0x40], &id[..], b"protected"].concat();
         assert_eq!(place_of(&short), Some(2));
         assert_eq!(place_of(&short[..ID_BYTES]), None);
@@ -212,7 +223,7 @@ mod tests {
 
     #[test]
     fn of_datagrams_that_came_together_each_goes_its_way() {
-        let places = Place::all(2);
+        let places = places(2);
         let packet = |place: usize, len: usize| [&[0x40, place as u8][..], &vec![7; len - 2]].concat();
         let mut all = [packet(0, 20), packet(1, 20), packet(9, 20), packet(1, 20), packet(0, 12)].concat();
         let mut meta = RecvMeta { len: all.len(), stride: 20, ..RecvMeta::default() };
@@ -230,13 +241,14 @@ mod tests {
 
     #[test]
     fn what_waits_for_another_endpoint_is_bounded() {
-        let places = Place::all(2);
+        let places = places(2);
         for _ in 0..PASSED_MAX + 10 {
             let mut meta = RecvMeta { len: 20, stride: 20, ..RecvMeta::default() };
             places[0].sort(&mut [&[0x40, 1][..], &[0; 18]].concat(), &mut meta);
             assert_eq!(meta.len, 0);
         }
         assert_eq!(places[1].inboxes[1].lock().len(), PASSED_MAX);
+        assert_eq!(places[1].metrics.times_reached(Limit::PassedOn), 10);
     }
 
     #[test]
