@@ -188,6 +188,16 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// What a connection begins with, and a head whose frame says that it has 16,000 bytes more.
+pub(crate) fn a_long_head_begins() -> Vec<u8> {
+    let begun = block("/events?topic=a");
+    let head = frame(HEADERS, END_ALL, 1, &[&begun[..], &[0; 16_000]].concat());
+    let mut out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    out.extend(frame(SETTINGS, 0, 0, &[]));
+    out.extend_from_slice(&head[..head.len() - 16_000]);
+    out
+}
+
 pub(crate) fn headers(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_ALL, stream, &block(path))
 }
