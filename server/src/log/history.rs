@@ -179,7 +179,9 @@ impl History {
         rights: &Rights,
     ) -> Start {
         let known = |id: &EventId| {
-            self.ids.get(id).and_then(|uses| Some(IdUse { first: *uses.kept.front()?, is_certain: !uses.evicted }))
+            let uses = self.ids.get(id)?;
+            let Ok(known) = IdUse::seen(uses.kept.iter().copied().map(Ok), !uses.evicted, self, rights);
+            known
         };
         let place = Place { epoch: self.epoch, head: self.head, floors: self.floors() };
         match (last_event_id, replay) {
@@ -436,6 +438,29 @@ mod tests {
         assert_eq!(history.ids.len(), 0);
         publish(&mut history, &["a"], Some("x"));
         assert!(at(&history, "x").gap.is_some(), "used again after all uses were forgotten");
+    }
+
+    #[test]
+    fn an_id_stands_for_its_first_use_that_may_be_seen() {
+        let mut history = history(3);
+        let mut publish = |private| {
+            let mut draft = Draft::new(vec![Topic::new("a").unwrap()], Data::text("x")).unwrap();
+            (draft.id, draft.private) = (Some(EventId::new("x").unwrap()), private);
+            history.append(Stamped::new(draft, 1000)).unwrap();
+            let at = |rights: &Rights| {
+                let id = LastEventId::parse("x").unwrap();
+                let start = history.resolve(id.as_ref(), Replay::Nothing, &Matchers::default(), rights);
+                (start.after.0, start.verdict, start.gap.map(|gap| gap.reason))
+            };
+            (at(&Rights::default()), at(&Rights::to(Arc::new([Matcher::exact("a").unwrap()].into_iter().collect()))))
+        };
+        let unknown = (0, Verdict::UnknownCursor, Some(GapReason::UnknownCursor));
+        assert_eq!(publish(true), (unknown, (1, Verdict::Resumed, None)));
+        assert_eq!(publish(true), (unknown, (1, Verdict::Resumed, None)));
+        assert_eq!(publish(false), ((3, Verdict::Resumed, None), (1, Verdict::Resumed, None)));
+        // The first is gone, and so is who might see it.
+        let evicted = |after| (after, Verdict::Resumed, Some(GapReason::Evicted));
+        assert_eq!(publish(true), (evicted(3), evicted(2)));
     }
 
     #[test]

@@ -25,10 +25,31 @@ pub(super) struct Place {
 /// What a log knows of a publisher's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IdUse {
-    /// The first event with it that is kept.
+    /// The first event with it that is kept and may be seen.
     pub(super) first: Seq,
     /// No earlier one was evicted.
     pub(super) is_certain: bool,
+}
+
+impl IdUse {
+    /// From the events with an id that are kept, in order. One that isn't to be seen is as good as none, so that nothing shows where it
+    /// lies; so is one that can't be read, since nobody knows any more who may see it, but the id isn't certain then.
+    pub(super) fn seen<P: Past>(
+        uses: impl IntoIterator<Item = Result<Seq, P::Error>>,
+        mut is_certain: bool,
+        past: &P,
+        rights: &Rights,
+    ) -> Result<Option<Self>, P::Error> {
+        for seq in uses.into_iter().take(USES_MAX) {
+            let first = seq?;
+            match past.event(first)? {
+                Some(event) if rights.allow(&event) => return Ok(Some(Self { first, is_certain })),
+                Some(_) => {}
+                None => is_certain = false,
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl Place {
@@ -155,6 +176,8 @@ impl Newest {
 pub(super) const LATEST_MAX: usize = 1_000;
 /// How many events are passed over for that which aren't to be seen.
 const HIDDEN_MAX: usize = 10_000;
+/// How many events with one id are looked at for one that may be seen.
+const USES_MAX: usize = 100;
 /// How many topics are looked at for that, where all have to be: some milliseconds in memory, some tenths of a second on disk. Fewer
 /// where they are compared with patterns.
 const LATEST_TOPICS_MAX: usize = 100_000;

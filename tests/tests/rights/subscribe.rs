@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use fanwire_client::{ConnectError, Connection, Item, Options, Publication};
-use fanwire_protocol::message::ByeCode;
+use fanwire_protocol::{
+    LastEventId,
+    message::{ByeCode, GapReason, Verdict},
+};
 use fanwire_tests::{Ask, ISSUER, Story, TestHub, Version, Way, now_ms, soon};
 use serde_json::json;
 
@@ -46,6 +49,75 @@ async fn without_a_token_there_is_no_feed_or_a_public_one() {
         assert_eq!(Story::read(&mut replay, 1).await.texts(), ["for all"], "{way:?}");
     }
     assert_eq!(closed.running().hub().subscribers(), 0);
+}
+
+/// What is granted, the id that is asked with, what becomes of it, the number that the feed starts after, and what it gets.
+type Row<'a> = (Option<&'a str>, &'a str, Verdict, u64, &'a [&'a str]);
+
+#[tokio::test]
+async fn the_id_of_what_may_not_be_seen_is_as_good_as_none() {
+    let directory = tempfile::tempdir().unwrap();
+    for data_dir in [None, Some(directory.path().to_owned())] {
+        let hub = TestHub::with_keys(|config| {
+            config.auth.allow_anonymous = true;
+            config.data_dir.clone_from(&data_dir);
+        });
+        let with_id = |private, topic: &str, text: &str, id: &str| {
+            let id = Some(id.to_owned());
+            Publication { private, id, ..Publication::text(topic, text) }
+        };
+        let mut publisher = hub.publisher_with(ISSUER.token(&["*"], &[]));
+        for publication in [
+            with_id(false, "open", "1", "first"),
+            with_id(true, "secret", "2", "hidden"),
+            with_id(true, "secret", "3", "both"),
+            with_id(false, "open", "4", "both"),
+            with_id(false, "open", "5", "last"),
+        ] {
+            publisher.publish(&publication).await.unwrap();
+        }
+        let (stranger, other, reader) = (None, Some("elsewhere"), Some("secret"));
+        let rows: [Row<'_>; 10] = [
+            (stranger, "never published", Verdict::UnknownCursor, 0, &["1", "4", "5"]),
+            (stranger, "hidden", Verdict::UnknownCursor, 0, &["1", "4", "5"]),
+            (other, "never published", Verdict::UnknownCursor, 0, &["1", "4", "5"]),
+            (other, "hidden", Verdict::UnknownCursor, 0, &["1", "4", "5"]),
+            (reader, "never published", Verdict::UnknownCursor, 0, &["1", "4", "5"]),
+            // Whatever its matchers are: a client may come back with others.
+            (reader, "hidden", Verdict::Resumed, 2, &["4", "5"]),
+            (stranger, "first", Verdict::Resumed, 1, &["4", "5"]),
+            // The first that may be seen, as if there were no other.
+            (stranger, "both", Verdict::Resumed, 4, &["5"]),
+            (other, "both", Verdict::Resumed, 4, &["5"]),
+            (reader, "both", Verdict::Resumed, 3, &["4", "5"]),
+        ];
+        for (granted, id, verdict, seq, texts) in rows {
+            let token = granted.map(|topic| ISSUER.token(&[], &[topic]));
+            for way in Way::EVERY {
+                let mut options = way.options(&hub).topic("open").unwrap();
+                options = options.last_event_id(LastEventId::parse(id).unwrap().unwrap());
+                if let Some(token) = &token {
+                    options = options.token(token.clone());
+                }
+                let story = Story::read(&mut way.connect(&options).await, texts.len()).await;
+                let hello = story.hello.as_ref().unwrap();
+                assert_eq!((hello.verdict, hello.cursor.seq.0), (verdict, seq), "{way:?} {id} {data_dir:?}");
+                assert_eq!(story.texts(), texts, "{way:?} {id}");
+                let gaps: Vec<_> = story.gaps.iter().map(|gap| (gap.reason, gap.from, gap.to)).collect();
+                let unknown = vec![(GapReason::UnknownCursor, None, 0)];
+                assert_eq!(gaps, if seq == 0 { unknown } else { vec![] }, "{way:?} {id}");
+            }
+            let mut ask = Ask::get("/events?topic=open").header("last-event-id", id);
+            if let Some(token) = &token {
+                ask = ask.header("authorization", format!("Bearer {}", token.as_str()));
+            }
+            for version in Version::ALL {
+                let answer = ask.clone().over(version, &hub).await;
+                let expected = if seq == 0 { "earliest" } else { id };
+                assert_eq!(answer.header("mercure-last-event-id"), expected, "{version:?} {id}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -172,7 +172,8 @@ impl Log for DiskLog {
         rights: &'a Rights,
     ) -> BoxFuture<'a, Result<Start, LogError>> {
         let (id, touched) = (last_event_id.cloned(), self.shared.retention.touched(matchers));
-        let latest = (id.is_none() && replay == Replay::Latest).then(|| (matchers.clone(), rights.clone()));
+        let latest = (id.is_none() && replay == Replay::Latest).then(|| matchers.clone());
+        let rights = rights.clone();
         self.shared.clone().blocking(move |shared, store| {
             let place = Place {
                 epoch: shared.epoch,
@@ -180,12 +181,12 @@ impl Log for DiskLog {
                 head: Seq(shared.head.load(Relaxed)),
                 floors: store.floors()?,
             };
-            if let Some((matchers, rights)) = &latest {
-                let newest = store.newest(matchers, rights, place.head)?;
+            if let Some(matchers) = &latest {
+                let newest = store.newest(matchers, &rights, place.head)?;
                 return Ok(place.latest(newest));
             }
             let known = match &id {
-                Some(LastEventId::Publisher(id)) => store.find_id(id)?,
+                Some(LastEventId::Publisher(id)) => store.find_id(id, &rights)?,
                 _ => None,
             };
             Ok(place.resolve(id.as_ref(), touched, |_| known))

@@ -11,7 +11,7 @@ use fanwire_protocol::{Data, Draft, Epoch, EventId, HubUrl, LastEventId, Matcher
 
 use super::store::Store;
 use crate::{
-    core::{Page, PageItem, Read, Rights},
+    core::{Committed, Page, PageItem, Read, Rights},
     log::{
         Appended, Class, History, IdempotencyKey, KeyWindow, Replay, Retention, Stamped, TopicRule,
         idempotency::RecentKeys, page::Place,
@@ -56,8 +56,16 @@ fn told(page: &Page) -> Vec<String> {
     items.chain([page.reached.to_string()]).collect()
 }
 
-/// For each topic that the matchers take, the newest event that may be seen.
-fn newest(model: &History, matchers: &Matchers, rights: &Rights) -> BTreeSet<Seq> {
+fn rights(rng: &mut fastrand::Rng) -> Rights {
+    match rng.u8(0..3) {
+        0 => Rights::default(),
+        1 => Rights::to(Arc::new([Matcher::exact(TOPICS[rng.usize(0..4)]).unwrap()].into_iter().collect())),
+        _ => Rights::to(Arc::new([Matcher::Any].into_iter().collect())),
+    }
+}
+
+/// All that is kept and may be seen, in order.
+fn seen(model: &History, rights: &Rights) -> Vec<Arc<Committed>> {
     let read = Read {
         after: Seq::ZERO,
         upto: model.head().seq,
@@ -67,15 +75,26 @@ fn newest(model: &History, matchers: &Matchers, rights: &Rights) -> BTreeSet<Seq
         events_max: usize::MAX - 1,
         bytes_max: usize::MAX,
     };
+    let events = model.read(&read).items.into_iter().filter_map(|item| match item {
+        PageItem::Event(event) => Some(event),
+        PageItem::Gap { .. } => None,
+    });
+    events.filter(|event| rights.allow(event)).collect()
+}
+
+/// For each topic that the matchers take, the newest event that may be seen.
+fn newest(model: &History, matchers: &Matchers, rights: &Rights) -> BTreeSet<Seq> {
     let mut newest = BTreeMap::new();
-    for item in model.read(&read).items {
-        let PageItem::Event(event) = item else { continue };
+    for event in seen(model, rights) {
         let topics = event.draft.topics().iter().filter(|topic| matchers.matches(std::slice::from_ref(topic)));
-        if rights.allow(&event) {
-            newest.extend(topics.map(|topic| (topic.clone(), event.seq())));
-        }
+        newest.extend(topics.map(|topic| (topic.clone(), event.seq())));
     }
     newest.into_values().collect()
+}
+
+/// The first event with an id that may be seen.
+fn first_use(model: &History, id: &EventId, rights: &Rights) -> Option<Seq> {
+    seen(model, rights).iter().find(|event| event.draft.id.as_ref() == Some(id)).map(|event| event.seq())
 }
 
 #[test]
@@ -142,14 +161,16 @@ fn run(seed: u64) {
                 let asked = LastEventId::Publisher(id.clone());
                 let matchers: Matchers = [Matcher::exact(TOPICS[rng.usize(0..4)]).unwrap()].into_iter().collect();
                 let place = Place { epoch, head, floors: store.floors().unwrap() };
-                let known = store.find_id(&id).unwrap();
-                // Ids whose every use is gone are remembered by the model alone, for as long as it lives.
-                if known.is_some_and(|known| known.is_certain) {
-                    continue;
-                }
+                let rights = rights(&mut rng);
+                let known = store.find_id(&id, &rights).unwrap();
                 let start = place.resolve(Some(&asked), retention.touched(&matchers), |_| known);
-                let expected = model.resolve(Some(&asked), Replay::Nothing, &matchers, &Rights::default());
-                assert_eq!((start.after, start.verdict, start.gap), (expected.after, expected.verdict, expected.gap));
+                let expected = model.resolve(Some(&asked), Replay::Nothing, &matchers, &rights);
+                assert_eq!((start.after, start.verdict), (expected.after, expected.verdict), "{rights:?}");
+                assert_eq!(known.map(|known| known.first), first_use(&model, &id, &rights), "{rights:?}");
+                // Ids whose every use is gone are remembered by the model alone, for as long as it lives.
+                if known.is_none_or(|known| !known.is_certain) {
+                    assert_eq!(start.gap, expected.gap);
+                }
             }
             _ => {
                 let count = rng.usize(1..4);
@@ -159,11 +180,7 @@ fn run(seed: u64) {
                     _ => Matcher::Any,
                 };
                 let matchers: Matchers = (0..count).map(|_| matcher(rng.usize(0..7))).collect();
-                let rights = match rng.u8(0..3) {
-                    0 => Rights::default(),
-                    1 => Rights::to(Arc::new([Matcher::exact(TOPICS[rng.usize(0..4)]).unwrap()].into_iter().collect())),
-                    _ => Rights::to(Arc::new([Matcher::Any].into_iter().collect())),
-                };
+                let rights = rights(&mut rng);
                 let latest = model.resolve(None, Replay::Latest, &matchers, &rights);
                 let expected = newest(&model, &matchers, &rights);
                 let found = latest.latest.as_ref().map_or(vec![], |latest| latest.seqs.to_vec());

@@ -421,18 +421,14 @@ impl Store {
         Reader::open(&self.database.begin_read()?)?.floors(&self.retention)
     }
 
-    /// What is known of a publisher's id.
-    pub(super) fn find_id(&self, id: &EventId) -> Result<Option<IdUse>, Failure> {
+    /// What is known of a publisher's id for whoever has these rights.
+    pub(super) fn find_id(&self, id: &EventId, rights: &Rights) -> Result<Option<IdUse>, Failure> {
         let reader = Reader::open(&self.database.begin_read()?)?;
-        let mut uses = reader.ids.range((id.as_str(), 0)..=(id.as_str(), u64::MAX))?;
-        let Some(first) = uses.next().transpose()? else { return Ok(None) };
-        match first.0.value().1 {
-            EVICTED_USE => {
-                let next = uses.next().transpose()?;
-                Ok(next.map(|(key, _)| IdUse { first: Seq(key.value().1), is_certain: false }))
-            }
-            seq => Ok(Some(IdUse { first: Seq(seq), is_certain: true })),
-        }
+        let past = PastOf { reader: &reader, epoch: self.epoch };
+        let uses = reader.ids.range((id.as_str(), 0)..=(id.as_str(), u64::MAX))?;
+        let mut uses = uses.map(|entry| Ok::<_, Failure>(Seq(entry?.0.value().1))).peekable();
+        let was_evicted = uses.next_if(|seq| matches!(seq, Ok(Seq(EVICTED_USE)))).is_some();
+        IdUse::seen(uses, !was_evicted, &past, rights)
     }
 
     /// The newest event of each topic that the matchers take and that may be seen, up to `head`.
