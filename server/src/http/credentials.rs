@@ -32,7 +32,8 @@ impl Edge {
                 check_page(&self.access.load(), method, uri, headers)?;
                 Shown::Token(token)
             }
-            Some(Credential::Ticket(_)) if *method == Method::POST => {
+            // Not for a HEAD, either, which would use it up for nothing.
+            Some(Credential::Ticket(_)) if !matches!(*method, Method::GET | Method::CONNECT) => {
                 return Err(Denied::InvalidRequest("a ticket is for a feed").into());
             }
             Some(Credential::Ticket(ticket)) => Shown::Ticket(ticket),

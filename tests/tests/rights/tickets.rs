@@ -3,6 +3,8 @@
 use fanwire_client::{Connection, Item, Options, Publication};
 use fanwire_protocol::message::ByeCode;
 use fanwire_tests::{Ask, ISSUER, TestHub, Version, Way, soon};
+use http::Method;
+use serde_json::json;
 
 use crate::subscribe::refusal;
 
@@ -55,6 +57,47 @@ async fn a_ticket_is_good_for_one_feed() {
         assert_eq!(refusal(way, &options).await, expected, "{way:?}");
         options.url.set_query(Some(&format!("ticket={}x", ticket)));
         assert_eq!(refusal(way, &options).await, expected, "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_is_for_a_get_or_a_connect_and_others_dont_use_it_up() {
+    let hub = TestHub::with_keys(|config| {
+        config.auth.allow_anonymous = true;
+        config.subscriptions_max = Some(10);
+    });
+    let claims = ISSUER.claims(&[], &["*"]);
+    let mut revoke = claims["authorization_details"][0].clone();
+    (revoke["actions"], revoke["topics"]) = (json!(["subscribe", "revoke"]), json!([{ "match": "*" }]));
+    let mut claims = claims;
+    claims["authorization_details"] = json!([revoke]);
+    let bearer = format!("Bearer {}", ISSUER.sign(&claims).as_str());
+    let subscription = "/events/subscriptions/exact/a/urn%3Auuid%3A00000000-0000-4000-8000-000000000000";
+    let delete = Ask::get(subscription).method(Method::DELETE).header("authorization", &bearer);
+    assert_eq!(delete.whole(Version::H1, &hub).await.status.as_u16(), 404, "the token may");
+    let query = || Method::from_bytes(b"QUERY").unwrap();
+    for version in Version::ALL {
+        let answer = ask().header("authorization", &bearer).whole(version, &hub).await;
+        let ticket = answer.json()["ticket"].as_str().unwrap().to_owned();
+        for (method, path) in [
+            (Method::DELETE, subscription),
+            (Method::HEAD, "/events"),
+            (Method::HEAD, "/events/subscriptions"),
+            (query(), "/events"),
+            (Method::POST, "/events"),
+            (Method::POST, "/events/ticket"),
+            (Method::POST, "/events/revocations"),
+        ] {
+            let path = format!("{path}?topic=a&ticket={ticket}");
+            let form = Ask { path, ..Ask::post("application/x-www-form-urlencoded", "topic=a") };
+            let form = if method == Method::HEAD { Ask { body: "".into(), headers: vec![], ..form } } else { form };
+            let answer = form.method(method.clone()).whole(version, &hub).await;
+            let challenge = "Bearer error=\"invalid_request\"";
+            assert_eq!((answer.status.as_u16(), answer.challenge()), (400, challenge), "{version:?} {method}");
+        }
+        let mut feed = Ask::get(format!("/events?topic=a&ticket={ticket}")).over(version, &hub).await;
+        assert_eq!(feed.status.as_u16(), 200, "{version:?}: it is as good as new");
+        feed.until("\n").await;
     }
 }
 
