@@ -359,8 +359,8 @@ async fn accept_quic(
         };
         let service = service.clone();
         let serve = move |shard: Rc<LocalShard>, counted| {
-            drop(waits);
-            shard.spawn_connection((counted, admitted), service.serve(shard.clone(), incoming, under_way));
+            let connection = service.serve(shard.clone(), incoming, (waits, under_way));
+            shard.spawn_connection((counted, admitted), connection);
         };
         match shard {
             Some(index) => shards.give(index, serve).await,

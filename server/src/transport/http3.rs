@@ -35,12 +35,12 @@ pub struct Service {
 
 impl Service {
     /// Serves a connection on this thread's shard, from its handshake to its end.
-    /// `under_way` is dropped once the handshake is over.
+    /// `waits` is dropped once the handshake begins, and `under_way` once it is over.
     pub fn serve(
         self,
         shard: Rc<LocalShard>,
         incoming: quinn::Incoming,
-        under_way: impl Sized + 'static,
+        (waits, under_way): (impl Sized + 'static, impl Sized + 'static),
     ) -> impl Future<Output = ()> + 'static {
         let peer: SocketAddr = incoming.remote_address();
         // Boxed, and out of what follows: it is soon past.
@@ -49,6 +49,7 @@ impl Service {
         let connection = Box::pin(async move {
             // The first step is the dearest: keys are agreed on, and a signature made.
             newcomer.turn().await;
+            drop(waits);
             let connection = match newcomer.begin(|| incoming.accept()) {
                 Ok(connecting) => connecting.await,
                 Err(error) => Err(error),
