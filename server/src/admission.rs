@@ -81,18 +81,29 @@ pub struct Admission {
 
 #[derive(Debug, Default)]
 struct Open {
-    total: usize,
-    tcp: usize,
+    all: Count,
     turned_away: usize,
-    by_source: HashMap<Source, FromThere>,
+    by_source: HashMap<Source, Count>,
     handshakes: usize,
     handshakes_by_source: HashMap<Source, usize>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct FromThere {
+struct Count {
     total: usize,
     tcp: usize,
+}
+
+impl Count {
+    fn one_more(&mut self, tcp: bool) {
+        self.total += 1;
+        self.tcp += usize::from(tcp);
+    }
+
+    fn one_less(&mut self, tcp: bool) {
+        self.total -= 1;
+        self.tcp -= usize::from(tcp);
+    }
 }
 
 /// A connection that was let in, or is turned away with an answer, for as long as it lives.
@@ -156,22 +167,19 @@ impl Admission {
         let Limits { connections_max, tcp_connections_max, turned_away_max, .. } = self.limits;
         let [of_one_max, tcp_of_one_max] = self.limits.of_one();
         let from_there = open.by_source.get(&source).copied().unwrap_or_default();
-        let reached = if open.total >= connections_max {
+        let reached = if open.all.total >= connections_max {
             if self.of_metrics { Limit::MetricsConnections } else { Limit::Connections }
-        } else if tcp && open.tcp >= tcp_connections_max {
+        } else if tcp && open.all.tcp >= tcp_connections_max {
             Limit::Descriptors
         } else if from_there.total >= of_one_max || tcp && from_there.tcp >= tcp_of_one_max {
             Limit::ConnectionsPerAddress
         } else {
-            open.total += 1;
-            open.tcp += usize::from(tcp);
-            let from_there = open.by_source.entry(source).or_default();
-            from_there.total += 1;
-            from_there.tcp += usize::from(tcp);
+            open.all.one_more(tcp);
+            open.by_source.entry(source).or_default().one_more(tcp);
             return Admittance::In(self.admitted(Place::In { source, tcp }, carrier));
         };
         self.metrics.reached(reached);
-        tracing::debug!(%address, total = open.total, from_there = from_there.total, limit = reached.name(), "one connection too many");
+        tracing::debug!(%address, total = open.all.total, from_there = from_there.total, limit = reached.name(), "one connection too many");
         if !tcp || open.turned_away >= turned_away_max {
             if tcp {
                 self.metrics.reached(Limit::TurnedAway);
@@ -239,11 +247,9 @@ impl Drop for Admitted {
             open.turned_away -= 1;
             return;
         };
-        open.total -= 1;
-        open.tcp -= usize::from(tcp);
+        open.all.one_less(tcp);
         if let Some(from_there) = open.by_source.get_mut(&source) {
-            from_there.total -= 1;
-            from_there.tcp -= usize::from(tcp);
+            from_there.one_less(tcp);
             if from_there.total == 0 {
                 open.by_source.remove(&source);
             }
@@ -303,7 +309,7 @@ mod tests {
         assert!(is_in(&admission.admit(b, Carrier::Tcp)), "those who are turned away take no place");
         drop((second, third, too_many));
         let open = admission.lock();
-        assert_eq!((open.total, open.tcp, open.turned_away, open.by_source.len()), (0, 0, 0, 0));
+        assert_eq!((open.all.total, open.all.tcp, open.turned_away, open.by_source.len()), (0, 0, 0, 0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket},
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -276,11 +276,10 @@ impl Running {
         let Some(mut shards) = Arc::into_inner(self.shards) else { return false };
         // An endpoint whose shard is gone answers nobody: without its socket, another does.
         let on_shards = self.endpoints.len() > 1;
-        let endpoints: Vec<_> = self.endpoints.into_iter().map(|endpoint| Mutex::new(Some(endpoint))).collect();
-        let take = |endpoint: &Mutex<Option<_>>| endpoint.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let gone = |shard: usize| drop(endpoints.get(shard).filter(|_| on_shards).and_then(take));
+        let mut endpoints: Vec<_> = self.endpoints.into_iter().map(Some).collect();
+        let gone = |shard: usize| drop(endpoints.get_mut(shard).filter(|_| on_shards).and_then(Option::take));
         let gracefully = shards.drain(deadline, gone).await;
-        for endpoint in endpoints.iter().filter_map(take) {
+        for endpoint in endpoints.into_iter().flatten() {
             // While the shards still run: the connections' packets are sent there.
             endpoint.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
             let _ = tokio::time::timeout(LAST_PACKETS, endpoint.wait_idle()).await;

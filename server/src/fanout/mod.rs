@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -147,13 +147,18 @@ impl Shards {
 
     /// Tells every subscriber, and waits until the connections have ended by themselves; `done` is told the index of each shard that has none
     /// left and is gone. False if they haven't by the deadline.
-    pub async fn drain(&mut self, deadline: Duration, done: impl Fn(usize)) -> bool {
+    pub async fn drain(&mut self, deadline: Duration, mut done: impl FnMut(usize)) -> bool {
         self.drain.cancel();
-        let done = &done;
-        let ended = join_all(self.shards.iter_mut().enumerate().map(|(index, shard)| async move {
+        let waits = self.shards.iter_mut().enumerate().map(|(index, shard)| async move {
             shard.wait().await;
-            done(index);
-        }));
+            index
+        });
+        let mut waits: FuturesUnordered<_> = waits.collect();
+        let ended = async {
+            while let Some(index) = waits.next().await {
+                done(index);
+            }
+        };
         tokio::time::timeout(deadline, ended).await.is_ok()
     }
 

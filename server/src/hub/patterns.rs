@@ -61,26 +61,30 @@ impl Patterns {
     /// 200 µs for what was made to take long.
     pub fn matcher(&self, text: &str, seat: &Seat) -> Result<(Matcher, bool), Refused> {
         let known = self.lock().patterns.get(text).map(|known| known.0.clone());
-        if let Some(pattern) = known {
-            add_at_seat(&pattern, seat)?;
-            return Ok((Matcher::Pattern(pattern), false));
-        }
-        // Others needn't wait while it is compiled.
-        self.know(Matcher::pattern(text, &self.base).map_err(|error| refused_pattern(text, &error))?, seat)
+        let compile = || Matcher::pattern(text, &self.base).map_err(|error| refused_pattern(text, &error));
+        self.known_or(known, compile, seat)
     }
 
     /// The matcher of a selector of Mercure 0.x, as [`Patterns::matcher`].
     pub fn selector(&self, text: &str, seat: &Seat) -> Result<(Matcher, bool), Refused> {
         let known = self.lock().templates.get(text).map(|known| known.0.clone());
-        if let Some(template) = known {
-            add_at_seat(&template, seat)?;
-            return Ok((Matcher::Pattern(template), false));
-        }
-        self.know(Matcher::selector(text, &self.base).map_err(|error| refused_selector(text, &error))?, seat)
+        let compile = || Matcher::selector(text, &self.base).map_err(|error| refused_selector(text, &error));
+        self.known_or(known, compile, seat)
     }
 
-    /// Keeps a pattern that was compiled.
-    fn know(&self, matcher: Matcher, seat: &Seat) -> Result<(Matcher, bool), Refused> {
+    /// What is known already, or else compiled, and kept from then on.
+    fn known_or(
+        &self,
+        known: Option<Pattern>,
+        compile: impl FnOnce() -> Result<Matcher, Refused>,
+        seat: &Seat,
+    ) -> Result<(Matcher, bool), Refused> {
+        if let Some(pattern) = known {
+            add_at_seat(&pattern, seat)?;
+            return Ok((Matcher::Pattern(pattern), false));
+        }
+        // Others needn't wait while it is compiled.
+        let matcher = compile()?;
         let Matcher::Pattern(pattern) = &matcher else { return Ok((matcher, false)) };
         // First: who has as many as one may have takes no place of others.
         add_at_seat(pattern, seat)?;

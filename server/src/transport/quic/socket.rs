@@ -19,7 +19,7 @@ use quinn::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::spread::Place;
+use super::spread::{LONG_HEADER, Place};
 
 /// A UDP socket that is watched for what comes in, and for room to send only while there is none: the system tells whoever watches for
 /// room of each packet that has left, and a thread that is woken for nothing as often as packets are sent costs a fourth of all that they do.
@@ -210,9 +210,6 @@ impl<S: AsRawFd> Room<S> {
 fn watch<S: AsRawFd>(socket: S, interest: Interest) -> io::Result<AsyncFd<S>> {
     AsyncFd::with_interest(socket, interest)
 }
-
-/// [RFC 9000 §17.2]
-const LONG_HEADER: u8 = 0x80;
 
 /// Datagrams that a connection sends in one go, until some connection has more.
 const SEGMENTS_USUAL: usize = 2;

@@ -185,7 +185,7 @@ const PLACES_MAX: usize = 256;
 const PASSED_MAX: usize = 1024;
 
 /// [RFC 9000 §17.2]
-const LONG_HEADER: u8 = 0x80;
+pub(super) const LONG_HEADER: u8 = 0x80;
 const LONG_TYPE: u8 = 0x30;
 const TYPE_HANDSHAKE: u8 = 0x20;
 
