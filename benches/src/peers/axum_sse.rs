@@ -90,6 +90,6 @@ async fn batched(State(send): State<broadcast::Sender<Bytes>>) -> Response {
     ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(chunks)).into_response()
 }
 
-/// More than a run has under way.
-const CHANNEL_EVENTS: usize = 16 * 1024;
+/// More than a run has: its publisher waits for all subscribers together, and one of them may be far behind.
+const CHANNEL_EVENTS: usize = 128 * 1024;
 const BATCH_BYTES: usize = 16 * 1024;

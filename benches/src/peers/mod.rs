@@ -6,6 +6,7 @@ mod hyper;
 mod nchan;
 mod post;
 mod quinn;
+mod quinn_proto;
 mod send_loop;
 mod udp_loop;
 
@@ -28,6 +29,10 @@ pub(crate) enum Kind {
     SendLoopTls,
     /// The floor under QUIC: a loop of sendto() of datagrams, each of which is acknowledged
     UdpLoop,
+    /// The floor under WebTransport: quinn-proto in a loop on one thread, a stream for each session
+    QuinnProto,
+    /// The same, with a datagram for each event
+    QuinnProtoDatagram,
     /// nginx with nchan, as Debian has it
     Nchan,
     /// axum's Sse on tokio's broadcast channel, as its documentation has it
@@ -60,9 +65,11 @@ impl Kind {
     pub(crate) fn fits(self, scenario: &Scenario) -> bool {
         let (batches, replays) = match self {
             Self::Axum | Self::AxumBatched | Self::BetterSse => (true, false),
-            Self::Quinn => (true, true),
+            Self::Quinn | Self::QuinnProto => (true, true),
             Self::Nchan => (false, true),
-            Self::SendLoop | Self::SendLoopTls | Self::UdpLoop | Self::QuinnDatagram => (false, false),
+            Self::SendLoop | Self::SendLoopTls | Self::UdpLoop | Self::QuinnDatagram | Self::QuinnProtoDatagram => {
+                (false, false)
+            }
             Self::Hyper => return false,
         };
         scenario.topics == 1
@@ -93,6 +100,8 @@ impl Kind {
             Self::SendLoop => send_loop::serve(),
             Self::SendLoopTls => send_loop::serve_tls(),
             Self::UdpLoop => udp_loop::serve(),
+            Self::QuinnProto => quinn_proto::serve(quinn::Form::Stream),
+            Self::QuinnProtoDatagram => quinn_proto::serve(quinn::Form::Datagrams),
             Self::Nchan | Self::BetterSse => anyhow::bail!("it is no part of this program"),
             Self::Axum => axum_sse::serve(axum_sse::Form::Plain),
             Self::AxumBatched => axum_sse::serve(axum_sse::Form::Batched),
@@ -111,8 +120,8 @@ impl Contestant for Kind {
     fn way(&self) -> Way {
         match self {
             Self::UdpLoop => Way::Udp,
-            Self::Quinn => Way::WebTransport,
-            Self::QuinnDatagram => Way::Datagram,
+            Self::Quinn | Self::QuinnProto => Way::WebTransport,
+            Self::QuinnDatagram | Self::QuinnProtoDatagram => Way::Datagram,
             Self::SendLoopTls => Way::SseH1Tls,
             _ => Way::SseH1,
         }

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use anyhow::{Context, Result};
@@ -31,9 +32,23 @@ pub(super) fn read(stream: TcpStream) -> Result<Request> {
 }
 
 impl Publisher {
+    /// A connection on which nobody subscribes.
+    pub(super) fn new(stream: TcpStream) -> Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
     /// Says that the event is out, and waits for the next.
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>> {
-        self.0.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
+        self.answer()?;
+        self.read()
+    }
+
+    pub(super) fn answer(&mut self) -> Result<()> {
+        Ok(self.0.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?)
+    }
+
+    pub(super) fn read(&mut self) -> Result<Option<Vec<u8>>> {
         match head(&mut self.0)? {
             Some((_, body_bytes)) => self.body(body_bytes).map(Some),
             None => Ok(None),
@@ -44,6 +59,12 @@ impl Publisher {
         let mut body = vec![0; bytes];
         self.0.read_exact(&mut body)?;
         Ok(body)
+    }
+}
+
+impl AsFd for Publisher {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
     }
 }
 

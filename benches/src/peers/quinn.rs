@@ -93,6 +93,6 @@ async fn feed(
     }
 }
 
-/// More than a run has under way.
-const CHANNEL_EVENTS: usize = 16 * 1024;
+/// More than a run has: its publisher waits for all subscribers together, and one of them may be far behind.
+const CHANNEL_EVENTS: usize = 128 * 1024;
 const BATCH_EVENTS: usize = 64;
