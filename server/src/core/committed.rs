@@ -9,6 +9,7 @@ use fanwire_protocol::{Event, frame, sse};
 #[derive(Debug)]
 pub struct Committed {
     event: Event,
+    cost: usize,
     sse: OnceLock<Chunk>,
     sse_control: OnceLock<Chunk>,
     frame_body: OnceLock<Bytes>,
@@ -24,7 +25,14 @@ pub struct Chunk {
 impl Committed {
     /// Takes an event over from the log.
     pub fn new(event: Event) -> Self {
-        Self { event, sse: OnceLock::new(), sse_control: OnceLock::new(), frame_body: OnceLock::new() }
+        let cost = event.draft.cost();
+        Self { event, cost, sse: OnceLock::new(), sse_control: OnceLock::new(), frame_body: OnceLock::new() }
+    }
+
+    /// [`Draft::cost`](fanwire_protocol::Draft::cost), which looks at the event's parts, and those are far away in memory by the time that it
+    /// is let go of.
+    pub fn cost(&self) -> usize {
+        self.cost
     }
 
     /// The event as SSE text, for clients with `control=1` or without.

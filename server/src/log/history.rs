@@ -147,7 +147,7 @@ impl History {
         }
         let class = self.retention.class_of(event.draft.canonical());
         self.classes[class].events.push_back(cursor.seq);
-        self.classes[class].bytes += event.draft.cost();
+        self.classes[class].bytes += event.cost();
         self.events.insert(cursor.seq, event.clone());
         self.enforce(class);
         Some(event)
@@ -275,13 +275,16 @@ impl History {
     fn evict_oldest(&mut self, class: usize) {
         let Some(seq) = self.classes[class].events.pop_front() else { return };
         let Some(event) = self.events.remove(&seq) else { return };
-        self.classes[class].bytes -= event.draft.cost();
+        self.classes[class].bytes -= event.cost();
         for topic in event.draft.topics() {
             // An alternate topic may be of another class, whose feeds lose the event as well.
             let floor = &mut self.classes[self.retention.class_of(topic)].floor;
             *floor = seq.max(*floor);
             if let Some(of_topic) = self.topics.get_mut(topic) {
-                if let Ok(at) = of_topic.binary_search_by_key(&seq, |event| event.seq()) {
+                // Of most topics it is the oldest: a search looks at others, each of them far away in memory.
+                if of_topic.front().is_some_and(|oldest| oldest.seq() == seq) {
+                    of_topic.pop_front();
+                } else if let Ok(at) = of_topic.binary_search_by_key(&seq, |event| event.seq()) {
                     of_topic.remove(at);
                 }
                 if of_topic.is_empty() {

@@ -61,7 +61,7 @@ impl Recent {
             || newest_ms.saturating_sub(self.oldest_ms) > AGE_MS_MAX
         {
             let Some(oldest) = self.events.pop_front() else { return };
-            self.bytes -= oldest.draft.cost();
+            self.bytes -= oldest.cost();
             self.floor = oldest.seq();
             self.oldest_ms = self.events.front().map_or(newest_ms, |event| event.at_ms);
         }
@@ -98,7 +98,7 @@ impl TailBuffer {
                 if recent.events.is_empty() {
                     recent.oldest_ms = event.at_ms;
                 }
-                recent.bytes += event.draft.cost();
+                recent.bytes += event.cost();
                 recent.head = event.seq();
                 recent.events.push_back(event);
             }
