@@ -249,7 +249,7 @@ impl Auth {
         let pass = match shown {
             _ if rules.issuers.is_empty() => return Ok(Pass::anonymous(Anonymous::Everything)),
             Shown::Nothing => return Ok(rules.stranger()),
-            Shown::Token(text) => rules.verify(text, now_ms).await,
+            Shown::Token(text) => Box::pin(rules.verify(text, now_ms)).await,
             Shown::Ticket(text) => self.tickets.redeem(text, now_ms),
         };
         self.still_good(pass?, now_ms)
@@ -261,7 +261,7 @@ impl Auth {
         let pass = match token {
             _ if rules.issuers.is_empty() => return Ok(Pass::anonymous(Anonymous::Everything)),
             None => return Ok(rules.stranger()),
-            Some(text) => rules.verify_mercure0(text, action, now_ms).await,
+            Some(text) => Box::pin(rules.verify_mercure0(text, action, now_ms)).await,
         };
         self.still_good(pass?, now_ms)
     }

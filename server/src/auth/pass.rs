@@ -101,7 +101,10 @@ pub struct PageOrigin {
 
 impl Pass {
     pub(super) fn anonymous(anonymous: Anonymous) -> Self {
-        Self { identity: None, rights: Rights::default(), origin: None, anonymous }
+        // One for both: each request of a hub without keys has a pass.
+        let nothing: Arc<Scope> = Arc::default();
+        let rights = Rights { publish: nothing.clone(), subscribe: nothing, revoke: false, payloads: vec![] };
+        Self { identity: None, rights, origin: None, anonymous }
     }
 
     /// Whether it lets somebody subscribe at all.

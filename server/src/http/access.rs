@@ -4,13 +4,13 @@
 //! that its owner points at 127.0.0.1 (DNS rebinding: the `Host` is foreign), nor with a form POST or a WebTransport session, which
 //! need no preflight (the `Origin` is foreign).
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
 
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, uri::Authority};
 use url::Url;
 
 use super::{Edge, metadata, refusal::RefusedCode, subscribe};
@@ -67,7 +67,7 @@ impl Access {
     pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
         let host = Self::host_of(uri, headers);
         if self.loopback_only && !host.as_deref().is_some_and(is_loopback_host) {
-            return Err(Refused::foreign_host(host));
+            return Err(Refused::foreign_host(host.as_deref()));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         if origin.to_str().is_ok_and(|text| self.allows_text(text, host.as_deref())) {
@@ -82,13 +82,17 @@ impl Access {
         origin.parse::<Origin>().is_ok_and(|origin| self.allows(&origin, host))
     }
 
-    /// The host that a request is for, without its port: of HTTP/2 and 3's `:authority`, or of `Host`.
-    pub fn host_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
-        let authority = match uri.authority() {
-            Some(authority) => Some(authority.clone()),
-            None => headers.get(header::HOST).and_then(|host| host.to_str().ok()).and_then(|host| host.parse().ok()),
-        };
-        authority.map(|authority| authority.host().to_ascii_lowercase())
+    /// The host that a request is for, without its port and in lower case: of HTTP/2 and 3's `:authority`, or of `Host`.
+    pub fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<Cow<'a, str>> {
+        if let Some(authority) = uri.authority() {
+            return Some(lower_case(authority.host()));
+        }
+        let text = headers.get(header::HOST)?.to_str().ok()?;
+        if let Some(host) = plain_host(text) {
+            return Some(lower_case(host));
+        }
+        let authority: Authority = text.parse().ok()?;
+        Some(lower_case(authority.host()).into_owned().into())
     }
 
     fn allows(&self, origin: &Origin, host: Option<&str>) -> bool {
@@ -105,8 +109,25 @@ fn forbidden(code: &'static str, message: String) -> Refused {
 /// Whether a host, without port, can only be this machine: `localhost`, a name under it, or a loopback address.
 pub fn is_loopback_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let name = bare.trim_end_matches('.').to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let name = bare.trim_end_matches('.').as_bytes();
+    let is_name = match name.len().checked_sub(LOCALHOST.len()) {
+        Some(at) => name[at..].eq_ignore_ascii_case(LOCALHOST) && (at == 0 || name[at - 1] == b'.'),
+        None => false,
+    };
+    is_name || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The host of an authority that has a name or an IPv4 address, and perhaps a port: nearly every request has such a one, and what parses any
+/// copies it.
+fn plain_host(authority: &str) -> Option<&str> {
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "0"));
+    let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    (is_host && is_port).then_some(host)
+}
+
+pub(super) fn lower_case(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }
 }
 
 /// In the extensions of a request: its connection is one too many, and this is what it is told.
@@ -114,7 +135,11 @@ pub fn is_loopback_host(host: &str) -> bool {
 pub struct TurnedAway(pub Refused);
 
 /// Refuses the foreign, turns away who is one too many, answers preflights, and marks answers for the origin that may read them. [WHATWG Fetch, CORS protocol]
-pub(super) async fn guard<F>(edge: &Edge, request: Request<Body>, answer: impl FnOnce(Request<Body>) -> F) -> Response
+pub(super) async fn guard<F>(
+    edge: &Edge,
+    request: Box<Request<Body>>,
+    answer: impl FnOnce(Box<Request<Body>>) -> F,
+) -> Response
 where
     F: Future<Output = Response>,
 {
@@ -158,6 +183,7 @@ where
 
 /// Tells the id that a feed starts after. [Mercure, Reconciliation]
 pub(super) const MERCURE_LAST_EVENT_ID: HeaderName = HeaderName::from_static("mercure-last-event-id");
+const LOCALHOST: &[u8] = b"localhost";
 const ALLOWED_HEADERS: &str =
     "Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID";
 const EXPOSED_HEADERS: &str =
@@ -179,10 +205,10 @@ mod tests {
     #[test]
     fn a_hub_for_trying_is_open_to_this_machine_only() {
         let access = Access { loopback_only: true, ..Access::default() };
-        for host in ["localhost:8080", "LOCALHOST", "127.0.0.1:1", "[::1]:8080", "a.localhost"] {
+        for host in ["localhost:8080", "LOCALHOST", "127.0.0.1:1", "[::1]:8080", "a.localhost", "A.LocalHost.:1"] {
             assert_eq!(check(&access, host, None), None, "{host}");
         }
-        for host in ["evil.example:8080", "192.168.1.2", "localhost.evil.example", ""] {
+        for host in ["evil.example:8080", "192.168.1.2", "localhost.evil.example", "notlocalhost", "local", ":80", ""] {
             assert_eq!(check(&access, host, None), Some("foreign_host"), "{host}");
         }
         assert_eq!(check(&access, "localhost", Some("http://localhost:3000")), None);

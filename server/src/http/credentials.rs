@@ -62,7 +62,7 @@ impl AuthMode {
 /// Which page asked, and under which name.
 pub(crate) fn page_origin(uri: &Uri, headers: &HeaderMap) -> Option<PageOrigin> {
     let origin = headers.get(header::ORIGIN)?.to_str().ok()?.into();
-    Some(PageOrigin { origin, host: Access::host_of(uri, headers).map(String::into_boxed_str) })
+    Some(PageOrigin { origin, host: Access::host_of(uri, headers).map(|host| host.into()) })
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,7 +31,7 @@ async fn answer(
     }
     let host = Access::host_of(&uri, &headers);
     if desk.loopback_only && !host.as_deref().is_some_and(is_loopback_host) {
-        return Err(Refused::foreign_host(host));
+        return Err(Refused::foreign_host(host.as_deref()));
     }
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], desk.metrics.to_text()))

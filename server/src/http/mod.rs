@@ -90,21 +90,22 @@ impl Site {
         Self { router, edge: Some(edge), published: &EVENTS_PATHS[..1] }
     }
 
-    /// Answers a request.
-    pub async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        let Some(edge) = &self.edge else { return self.route(request).await };
-        let answer = async |request: Request<Body>| {
+    /// Answers a request of a peer's, which is boxed since each step of the way would take the memory of all of it, twice.
+    pub async fn answer(&self, peer: PeerAddress, request: Box<Request<Body>>) -> Response<Body> {
+        let Some(edge) = &self.edge else { return Box::pin(self.route(peer, request)).await };
+        let answer = async |request: Box<Request<Body>>| {
             if request.method() == Method::POST && self.published.contains(&request.uri().path()) {
                 // What is asked for most often; the router would take longer than the log.
-                return publish::post(edge, request).await;
+                return publish::post(edge, peer, request).await;
             }
-            self.route(request).await
+            Box::pin(self.route(peer, request)).await
         };
         access::guard(edge, request, answer).await
     }
 
-    async fn route(&self, request: Request<Body>) -> Response<Body> {
-        let Ok(response) = self.router.clone().oneshot(request).await;
+    async fn route(&self, peer: PeerAddress, mut request: Box<Request<Body>>) -> Response<Body> {
+        request.extensions_mut().insert(peer);
+        let Ok(response) = self.router.clone().oneshot(*request).await;
         response
     }
 }

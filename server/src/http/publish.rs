@@ -1,6 +1,6 @@
 //! `POST /events`: publish one event, or a batch.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use axum::{
     Json,
@@ -8,74 +8,79 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
+use fanwire_protocol::Cursor;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, request::Parts};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use tokio::sync::SemaphorePermit;
 
-use super::{Edge, refusal::ErrorBody};
+use super::{Edge, access::lower_case, refusal::ErrorBody};
 use crate::{
     admission::Source,
     auth::Pass,
     hub::{Hub, Publication, PublicationKey, Published, Refused, publication_from_form, publication_from_json},
 };
 
-/// In the extensions of a request: whom it is from.
+/// Whom a request is from; in its extensions where the router takes it.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub IpAddr);
 
-pub(super) async fn post(edge: &Edge, request: Request<Body>) -> Response {
+pub(super) async fn post(edge: &Edge, PeerAddress(from): PeerAddress, request: Box<Request<Body>>) -> Response {
     let (head, body) = request.into_parts();
     let published = match edge.admit(&head.method, &head.uri, &head.headers).await {
-        Ok(pass) => publish(&edge.hub, &pass, &head, body).await,
+        Ok(pass) => publish(&edge.hub, (&pass, from.into()), &head, body).await,
         Err(refused) => Err(refused),
     };
     published.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Publishes what is in the body, as far as the pass allows it.
-pub(super) async fn publish(hub: &Hub, pass: &Pass, head: &Parts, body: Body) -> Result<Response, Refused> {
+pub(super) async fn publish(
+    hub: &Hub,
+    (pass, from): (&Pass, Source),
+    head: &Parts,
+    body: Body,
+) -> Result<Response, Refused> {
     // Before anything of the body is read.
     pass.check_publisher()?;
     let limits = hub.limits();
-    let from = source_of(head)?;
     let meter = |events| hub.meter(pass, from, events);
     let key = idempotency_key(&head.headers)?;
-    let one = async |publication: Publication| {
-        pass.check_publish(publication.draft.topics())?;
-        let publication = Publication { key: publication.key.or(key.clone()), ..publication };
-        hub.publish_one(&pass.publisher(), publication).await
-    };
-    match content_type(&head.headers).as_str() {
-        "application/x-www-form-urlencoded" => {
-            // Before the body is read: a refusal is to cost little.
-            meter(1)?;
-            let published = one(publication_from_form(&read(hub, body, limits.body_bytes_max).await?, limits)?).await?;
-            let mut response = (replayed(&published), published.id).into_response();
-            let text = HeaderValue::from_static("text/plain; charset=utf-8");
-            response.headers_mut().insert(header::CONTENT_TYPE, text);
-            Ok(response)
-        }
-        "application/json" => {
-            meter(1)?;
-            let published = one(publication_from_json(&read(hub, body, limits.body_bytes_max).await?, limits)?).await?;
-            Ok((replayed(&published), Json(Line::from(&published))).into_response())
-        }
+    let is_form = match &*content_type(&head.headers) {
+        "application/x-www-form-urlencoded" => true,
+        "application/json" => false,
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
             meter(1)?;
-            let body = read(hub, body, limits.batch_bytes_max).await?;
-            let lines = publish_lines(hub, pass, key, &body, meter).await?;
-            Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
+            let lines = Box::pin(async {
+                let body = read(hub, body, limits.batch_bytes_max).await?;
+                publish_lines(hub, pass, key, &body, meter).await
+            });
+            return Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines.await?).into_response());
         }
         other => {
             let message = format!(
                 "{other:?} isn't taken: publish a form (application/x-www-form-urlencoded), application/json or application/x-ndjson"
             );
-            Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+            return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
         }
+    };
+    // Before the body is read: a refusal is to cost little.
+    meter(1)?;
+    let body = read(hub, body, limits.body_bytes_max).await?;
+    let publication =
+        if is_form { publication_from_form(&body, limits) } else { publication_from_json(&body, limits) }?;
+    pass.check_publish(publication.draft.topics())?;
+    let publication = Publication { key: publication.key.or(key), ..publication };
+    let published = hub.publish_one(&pass.publisher(), publication).await?;
+    if !is_form {
+        return Ok((replayed(&published), Json(Line::from(&published))).into_response());
     }
+    let mut response = (replayed(&published), published.id_text().into_owned()).into_response();
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    Ok(response)
 }
 
 /// Where a request comes from.
@@ -94,7 +99,9 @@ async fn publish_lines(
     meter: impl Fn(usize) -> Result<(), Refused>,
 ) -> Result<Vec<u8>, Refused> {
     let limits = hub.limits();
-    let lines: Vec<&[u8]> = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).collect();
+    let ends = memchr::memchr_iter(b'\n', body).chain([body.len()]);
+    let lines = ends.scan(0, |start, end| Some(&body[std::mem::replace(start, end + 1)..end]));
+    let lines: Vec<&[u8]> = lines.map(<[u8]>::trim_ascii).collect();
     let count = lines.iter().filter(|line| !line.is_empty()).count();
     if count > limits.batch_lines_max {
         return Err(Refused::too_large(format!("a batch has at most {} lines", limits.batch_lines_max)));
@@ -136,7 +143,7 @@ async fn publish_lines(
 
 /// The key of the request. [draft-ietf-httpapi-idempotency-key-header]
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<PublicationKey>, Refused> {
-    let mut keys = headers.get_all("idempotency-key").iter();
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     match (keys.next(), keys.next()) {
         (None, _) => Ok(None),
         (Some(key), None) => PublicationKey::from_header(key.as_bytes()).map(Some),
@@ -152,10 +159,10 @@ fn replayed(published: &Published) -> Option<[(HeaderName, HeaderValue); 1]> {
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Line {
+enum Line<'a> {
     Published {
-        id: String,
-        cursor: fanwire_protocol::Cursor,
+        id: Id<'a>,
+        cursor: Cursor,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         repeated: bool,
     },
@@ -166,22 +173,29 @@ enum Line {
     },
 }
 
-impl From<&Published> for Line {
-    fn from(published: &Published) -> Self {
-        Self::Published { id: published.id.clone(), cursor: published.cursor, repeated: published.repeated }
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Id<'a> {
+    Publishers(&'a str),
+    Hubs(Cursor),
+}
+
+impl<'a> From<&'a Published> for Line<'a> {
+    fn from(published: &'a Published) -> Self {
+        let Published { id, cursor, repeated } = published;
+        let id = id.as_ref().map_or(Id::Hubs(*cursor), |id| Id::Publishers(id.as_str()));
+        Self::Published { id, cursor: *cursor, repeated: *repeated }
     }
 }
 
 /// The media type without its parameters, in lower case.
-pub(super) fn content_type(headers: &HeaderMap) -> String {
+pub(super) fn content_type(headers: &HeaderMap) -> Cow<'_, str> {
     let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    lower_case(text.split(';').next().unwrap_or_default().trim())
 }
 
 /// Reads a body, within the hub's limits of size, time, and what all bodies together may take.
 pub(super) async fn read(hub: &Hub, mut body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
-    let too_large = || Refused::too_large(format!("the body has more than {bytes_max} bytes"));
-    let broken = |error| Refused::bad_request("malformed", format!("the body ended early: {error}"));
     let mut here = body.frame().now_or_never();
     if let Some(Some(Ok(frame))) = &mut here
         && let Some(data) = frame.data_mut()
@@ -192,30 +206,40 @@ pub(super) async fn read(hub: &Hub, mut body: Body, bytes_max: usize) -> Result<
         hub.check_body(data.len())?;
         return Ok(std::mem::take(data));
     }
-    let collect = async {
-        let (mut bytes, mut held) = (BytesMut::new(), None::<SemaphorePermit<'_>>);
-        loop {
-            let frame = match here.take() {
-                Some(frame) => frame,
-                None => body.frame().await,
-            };
-            let Some(frame) = frame else { break };
-            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-            if bytes.len() + data.len() > bytes_max {
-                return Err(too_large());
-            }
-            let permit = hub.hold_body(data.len())?;
-            match &mut held {
-                Some(held) => held.merge(permit),
-                None => held = Some(permit),
-            }
-            bytes.extend_from_slice(&data);
-        }
-        Ok(bytes.freeze())
-    };
     let time_max = hub.limits().body_time_max;
-    tokio::time::timeout(time_max, collect).await.unwrap_or_else(|_| {
+    let collected = tokio::time::timeout(time_max, Box::pin(collect(hub, here, body, bytes_max))).await;
+    collected.unwrap_or_else(|_| {
         let message = format!("the body didn't arrive in {} s", time_max.as_secs());
         Err(Refused::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
     })
 }
+
+/// The frame that is here already, if one is, and all that come.
+async fn collect(
+    hub: &Hub,
+    mut here: Option<Option<Result<Frame<Bytes>, axum::Error>>>,
+    mut body: Body,
+    bytes_max: usize,
+) -> Result<Bytes, Refused> {
+    let broken = |error| Refused::bad_request("malformed", format!("the body ended early: {error}"));
+    let (mut bytes, mut held) = (BytesMut::new(), None::<SemaphorePermit<'_>>);
+    loop {
+        let frame = match here.take() {
+            Some(frame) => frame,
+            None => body.frame().await,
+        };
+        let Some(frame) = frame else { return Ok(bytes.freeze()) };
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        if bytes.len() + data.len() > bytes_max {
+            return Err(Refused::too_large(format!("the body has more than {bytes_max} bytes")));
+        }
+        let permit = hub.hold_body(data.len())?;
+        match &mut held {
+            Some(held) => held.merge(permit),
+            None => held = Some(permit),
+        }
+        bytes.extend_from_slice(&data);
+    }
+}
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

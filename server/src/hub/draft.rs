@@ -8,6 +8,7 @@ use serde::{
     de::{SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::{Limits, Publication, PublicationKey, Refused, form_pairs, reserved::is_reserved};
 
@@ -36,18 +37,17 @@ pub fn publication_from_form(body: &[u8], limits: &Limits) -> Result<Publication
 /// An event from JSON: the protocol's §6.2.
 pub fn publication_from_json(body: &[u8], limits: &Limits) -> Result<Publication, Refused> {
     let malformed = |message: String| Refused::bad_request("malformed", message);
-    if std::str::from_utf8(body).is_err() {
-        return Err(Refused::bad_request("not_utf8", "the body isn't valid UTF-8"));
-    }
+    let not_utf8 = |_| Refused::bad_request("not_utf8", "the body isn't valid UTF-8");
+    let text = std::str::from_utf8(body).map_err(not_utf8)?;
     // serde would take an array for the members in their order.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(malformed("an event is an object".into()));
     }
-    let event: JsonEvent<'_> = serde_json::from_slice(body).map_err(|error| malformed(words(&error)))?;
+    let event: JsonEvent<'_> = serde_json::from_str(text).map_err(|error| malformed(words(&error)))?;
     let data = match (event.data, event.data_base64) {
         (Some(_), Some(_)) => return Err(malformed("an event has data or data_base64, not both".into())),
         (Some(raw), None) if raw.get().starts_with('"') => {
-            let text: Cow<'_, str> = serde_json::from_str(raw.get()).map_err(|error| malformed(words(&error)))?;
+            let Text(text) = serde_json::from_str(raw.get()).map_err(|error| malformed(words(&error)))?;
             Some(Data::text(&text))
         }
         (Some(raw), None) => Some(Data::text(raw.get())),
@@ -58,9 +58,9 @@ pub fn publication_from_json(body: &[u8], limits: &Limits) -> Result<Publication
         (None, None) => None,
     };
     let topics = match event.topic {
-        None => vec![],
-        Some(OneOrMany::One(topic)) => vec![topic],
-        Some(OneOrMany::Many(topics)) => topics,
+        None => SmallVec::new(),
+        Some(OneOrMany::One(topic)) => SmallVec::from([topic]),
+        Some(OneOrMany::Many(topics)) => topics.into(),
     };
     let (id, kind, private) = (event.id, event.kind, event.private.unwrap_or(false));
     if event.retry.is_some_and(|retry| retry > RETRY_MS_MAX) {
@@ -75,6 +75,11 @@ pub fn publication_from_json(body: &[u8], limits: &Limits) -> Result<Publication
 fn words(error: &serde_json::Error) -> String {
     error.to_string().replace(" at line 1 column ", " at column ")
 }
+
+/// Text that is borrowed where nothing in it is escaped; of itself serde has a `Cow` own what it reads.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize)]
 struct JsonEvent<'a> {
@@ -172,7 +177,8 @@ impl<'de> Visitor<'de> for Topics {
 
 #[derive(Default)]
 struct Fields<'a> {
-    topics: Vec<Cow<'a, str>>,
+    /// One, nearly always.
+    topics: SmallVec<[Cow<'a, str>; 1]>,
     data: Option<Data>,
     id: Option<Cow<'a, str>>,
     kind: Option<Cow<'a, str>>,
@@ -186,8 +192,11 @@ impl Fields<'_> {
         if self.topics.len() > limits.event.topics_max {
             return Err(fanwire_protocol::DraftError::TooManyTopics { max: limits.event.topics_max }.into());
         }
-        let topics = self.topics.iter().map(|topic| Topic::new(topic).map_err(|error| bad(error).into()));
-        let topics: Vec<Topic> = topics.collect::<Result<_, Refused>>()?;
+        // With the room that it takes: what collects results makes room for more, and has it taken back.
+        let mut topics = Vec::with_capacity(self.topics.len());
+        for topic in &self.topics {
+            topics.push(Topic::new(topic).map_err(bad)?);
+        }
         if let Some(topic) = topics.iter().find(|topic| is_reserved(topic)) {
             let message = format!("the topic {topic:?} is under /.well-known/mercure, which is the hub's own");
             return Err(Refused::bad_request("reserved_topic", message));

@@ -10,6 +10,7 @@ mod reserved;
 mod seats;
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +19,7 @@ use std::{
 };
 
 use fanwire_protocol::{
-    Cursor, Delivery, Draft, Epoch, HubUrl, LastEventId, Matcher, Matchers, Pattern, message::Verdict,
+    Cursor, Delivery, Draft, Epoch, EventId, HubUrl, LastEventId, Matcher, Matchers, Pattern, message::Verdict,
 };
 
 use http::StatusCode;
@@ -164,12 +165,19 @@ pub struct PublicationKey {
 /// An event that was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// The publisher's id, or else the cursor.
-    pub id: String,
+    /// The publisher's id.
+    pub id: Option<EventId>,
     /// The event's position.
     pub cursor: Cursor,
     /// It had been published before, under the same key.
     pub repeated: bool,
+}
+
+impl Published {
+    /// What it is known by: the publisher's id, or else the cursor.
+    pub fn id_text(&self) -> Cow<'_, str> {
+        self.id.as_ref().map_or_else(|| self.cursor.to_string().into(), |id| id.as_str().into())
+    }
 }
 
 impl Grant {
@@ -291,7 +299,13 @@ impl Hub {
         let lost = || {
             Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the log took an event and told nothing of it")
         };
-        self.publish(publisher, vec![publication]).await?.pop().unwrap_or_else(|| Err(lost()))
+        self.check_open()?;
+        let (receipt, event) = receive(publisher, publication, now_ms());
+        let appended = self.append(vec![event]).await?.pop().ok_or_else(lost)?;
+        let mut new = New::default();
+        let answer = receipt.answer(appended, &mut new);
+        self.metrics.published(new.events, new.bytes);
+        answer
     }
 
     /// Commits events, in order: all that are new, or none. One whose key was given to another event is refused alone.
@@ -300,32 +314,25 @@ impl Hub {
         publisher: &str,
         publications: Vec<Publication>,
     ) -> Result<Vec<Result<Published, Refused>>, Refused> {
-        if self.is_draining() {
-            // What is published now might reach nobody before the process ends: the publisher tries again elsewhere.
-            return Err(Refused::draining());
-        }
+        self.check_open()?;
         let at_ms = now_ms();
-        let bytes: Vec<_> = publications.iter().map(|publication| publication.draft.data.bytes().len()).collect();
-        let ids: Vec<_> = publications.iter().map(|publication| publication.draft.id.clone()).collect();
-        let events = publications.into_iter().map(|Publication { draft, key }| {
-            let key = key.map(|key| IdempotencyKey::new(publisher, &key.text, key.line, &draft));
-            Stamped { draft, at_ms, key }
-        });
-        let appended = self.log.append(events.collect()).await.map_err(|error| Refused::log_unavailable(&error))?;
-        let is_new = |appended: &Appended| matches!(appended, Appended::New(_));
-        let new = appended.iter().zip(bytes).filter(|(appended, _)| is_new(appended));
-        let (events, bytes) = new.fold((0, 0), |(events, sum), (_, bytes)| (events + 1, sum + bytes));
-        self.metrics.published(events, bytes);
-        let published = ids.into_iter().zip(appended).map(|(id, appended)| {
-            let (cursor, repeated) = match appended {
-                Appended::New(cursor) => (cursor, false),
-                Appended::Repeated(cursor) => (cursor, true),
-                Appended::KeyReused => return Err(Refused::key_reused()),
-            };
-            let id = id.map_or_else(|| cursor.to_string(), |id| id.as_str().to_owned());
-            Ok(Published { id, cursor, repeated })
-        });
-        Ok(published.collect())
+        let received = publications.into_iter().map(|publication| receive(publisher, publication, at_ms));
+        let (receipts, events): (Vec<_>, Vec<_>) = received.unzip();
+        let appended = self.append(events).await?;
+        let mut new = New::default();
+        let answers = receipts.into_iter().zip(appended).map(|(receipt, appended)| receipt.answer(appended, &mut new));
+        let answers = answers.collect();
+        self.metrics.published(new.events, new.bytes);
+        Ok(answers)
+    }
+
+    fn check_open(&self) -> Result<(), Refused> {
+        // What is published now might reach nobody before the process ends: the publisher tries again elsewhere.
+        if self.is_draining() { Err(Refused::draining()) } else { Ok(()) }
+    }
+
+    async fn append(&self, events: Vec<Stamped>) -> Result<Vec<Appended>, Refused> {
+        self.log.append(events).await.map_err(|error| Refused::log_unavailable(&error))
     }
 
     /// A seat for whoever has this pass and comes from this address, if it may subscribe at all, and there is one.
@@ -396,6 +403,41 @@ impl Hub {
             holder: Holder { id: feed_name(random_u128()), pass: Arc::new(pass) },
             seat: Arc::new(seat),
         })
+    }
+}
+
+/// What is kept of a publication for its answer.
+struct Receipt {
+    id: Option<EventId>,
+    bytes: usize,
+}
+
+/// What was committed, and hadn't been before.
+#[derive(Default)]
+struct New {
+    events: usize,
+    bytes: usize,
+}
+
+fn receive(publisher: &str, publication: Publication, at_ms: u64) -> (Receipt, Stamped) {
+    let Publication { draft, key } = publication;
+    let receipt = Receipt { id: draft.id.clone(), bytes: draft.data.bytes().len() };
+    let key = key.map(|key| IdempotencyKey::new(publisher, &key.text, key.line, &draft));
+    (receipt, Stamped { draft, at_ms, key })
+}
+
+impl Receipt {
+    fn answer(self, appended: Appended, new: &mut New) -> Result<Published, Refused> {
+        let (cursor, repeated) = match appended {
+            Appended::New(cursor) => (cursor, false),
+            Appended::Repeated(cursor) => (cursor, true),
+            Appended::KeyReused => return Err(Refused::key_reused()),
+        };
+        if !repeated {
+            new.events += 1;
+            new.bytes += self.bytes;
+        }
+        Ok(Published { id: self.id, cursor, repeated })
     }
 }
 

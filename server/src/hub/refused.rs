@@ -42,7 +42,7 @@ impl Refused {
     }
 
     /// The hub doesn't answer to this name.
-    pub fn foreign_host(host: Option<String>) -> Self {
+    pub fn foreign_host(host: Option<&str>) -> Self {
         let message = format!("this hub answers to localhost only, not to {:?}", host.unwrap_or_default());
         Self::new(StatusCode::FORBIDDEN, "foreign_host", message)
     }

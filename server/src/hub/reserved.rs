@@ -17,12 +17,16 @@ pub(super) fn is_reserved(topic: &Topic) -> bool {
     let bare = text.trim_matches(' ');
     let named = bare.starts_with(|first: char| !matches!(first, '.' | '?' | '#' | '/' | '\\'));
     let scheme = bare.get(..SCHEME.len()).is_some_and(|start| start.eq_ignore_ascii_case(SCHEME));
-    if named && !scheme && !text.contains('%') && !text.to_ascii_lowercase().contains("mercure") {
+    if named && !scheme && !text.contains('%') && !contains_ignoring_case(text, "mercure") {
         return false;
     }
     let Ok(url) = HUB.join(text) else { return false };
     let path = percent_decode_str(url.path()).decode_utf8_lossy();
     path.strip_prefix("/.well-known/mercure").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn contains_ignoring_case(text: &str, word: &str) -> bool {
+    text.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// Of [`is_reserved`]'s base: a reference with the scheme of its base may be relative. [WHATWG URL §4.4]

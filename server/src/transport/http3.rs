@@ -89,13 +89,13 @@ impl Handler for Connection {
     fn request(
         &self,
         peer: Peer,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
         response: ResponseSender,
     ) -> impl Future<Output = ()> + 'static + use<> {
         let Self { shard, newcomer, service } = self.clone();
-        request.extensions_mut().insert(PeerAddress(peer.address.ip()));
+        let peer = PeerAddress(peer.address.ip());
         async move {
-            if let Err(error) = answer((shard, newcomer), service, request, response).await {
+            if let Err(error) = answer((shard, newcomer), service, (peer, request), response).await {
                 tracing::debug!(error = &*error, "request ended");
             }
         }
@@ -119,11 +119,11 @@ impl Handler for Connection {
 async fn answer(
     (shard, newcomer): (Rc<LocalShard>, Newcomer),
     service: Rc<Service>,
-    request: Request<RequestBody>,
+    (peer, request): (PeerAddress, Request<RequestBody>),
     response: ResponseSender,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Boxed: a feed isn't to take the memory that its request's handler would.
-    let answered = Box::pin(service.site.answer(request.map(Body::new)));
+    let answered = Box::pin(service.site.answer(peer, Box::new(request.map(Body::new))));
     let (mut head, mut body) = newcomer.clone().gate(answered).await.into_parts();
     newcomer.settle();
     let open = head.extensions.remove::<OpenFeed>();

@@ -423,7 +423,7 @@ impl Client<'_> {
         let publication = publication_from_json(payload, self.edge.hub.limits())?;
         pass.check_publish(publication.draft.topics())?;
         let published = self.edge.hub.publish_one(&pass.publisher(), publication).await?;
-        Ok(Done::Published { id: published.id, cursor: published.cursor })
+        Ok(Done::Published { id: published.id_text().into_owned(), cursor: published.cursor })
     }
 
     /// Goes on with another token. If that one isn't good, nothing changes.

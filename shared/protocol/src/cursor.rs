@@ -99,16 +99,25 @@ pub struct Cursor {
 impl Cursor {
     /// Appends the cursor's text.
     pub fn write_to(self, out: &mut Vec<u8>) {
-        out.push(b'#');
-        out.extend_from_slice(&self.epoch.ascii());
-        out.push(b':');
-        out.extend_from_slice(itoa::Buffer::new().format(self.seq.0).as_bytes());
+        self.with_text(|text| out.extend_from_slice(text.as_bytes()));
+    }
+
+    /// Without an allocation, and in one piece: each event that is published is answered with one.
+    fn with_text<T>(self, use_it: impl FnOnce(&str) -> T) -> T {
+        let (mut text, mut number) = ([0; CURSOR_BYTES_MAX], itoa::Buffer::new());
+        let number = number.format(self.seq.0).as_bytes();
+        let len = SEQ_AT + number.len();
+        text[0] = b'#';
+        text[1..SEQ_AT - 1].copy_from_slice(&self.epoch.ascii());
+        text[SEQ_AT - 1] = b':';
+        text[SEQ_AT..len].copy_from_slice(number);
+        use_it(std::str::from_utf8(&text[..len]).expect("all of it is ASCII"))
     }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}:{}", self.epoch, self.seq)
+        self.with_text(|text| f.write_str(text))
     }
 }
 
@@ -133,7 +142,7 @@ impl FromStr for Cursor {
 
 impl serde::Serialize for Cursor {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        self.with_text(|text| serializer.serialize_str(text))
     }
 }
 
@@ -200,6 +209,11 @@ pub enum LastEventIdError {
     Id(#[from] EventIdError),
 }
 
+/// Where the number begins in a cursor's text.
+const SEQ_AT: usize = 1 + Epoch::CHARS + 1;
+/// With the longest `u64`.
+const CURSOR_BYTES_MAX: usize = SEQ_AT + 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,7 +226,10 @@ mod tests {
             let mut out = Vec::new();
             cursor.write_to(&mut out);
             assert_eq!(out, cursor.to_string().as_bytes());
+            assert_eq!(cursor.to_string(), format!("#{}:42", cursor.epoch));
         }
+        let longest = Cursor { epoch: Epoch::from_bits(0), seq: Seq(u64::MAX) };
+        assert_eq!(longest.to_string(), format!("#0000000000:{}", u64::MAX));
     }
 
     #[test]

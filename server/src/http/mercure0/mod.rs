@@ -20,7 +20,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 
 use super::{
     EVENTS_PATHS, Edge,
-    publish::publish,
+    publish::{publish, source_of},
     subscriptions::{answer, not_there, place},
 };
 use crate::{auth::Action, hub::Refused, subscriptions::Dialect};
@@ -40,7 +40,10 @@ pub(super) fn resource() -> Router<Arc<Edge>> {
 async fn post(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Response {
     let (head, body) = request.into_parts();
     let published = match credentials::admit(&edge, Action::Publish, &head).await {
-        Ok(pass) => publish(&edge.hub, &pass, &head, body).await,
+        Ok(pass) => match source_of(&head) {
+            Ok(from) => publish(&edge.hub, (&pass, from), &head, body).await,
+            Err(refused) => Err(refused),
+        },
         Err(refused) => Err(refused),
     };
     published.unwrap_or_else(IntoResponse::into_response)

@@ -16,10 +16,10 @@ use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use http::{Request, Version, header, response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Error, Requests, Rest, h1_feed};
+use super::{Error, Requests, Rest, h1_feed, h1_timer::HeadTimer};
 use crate::{fanout::LocalShard, http::OpenFeed};
 
 /// A response whose body is a feed, and the version of the request.
@@ -41,7 +41,7 @@ where
         service_fn(move |request: Request<Incoming>| Box::pin(answer(requests.clone(), request, granted.clone())))
     };
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::default())
         .header_read_timeout(limits.head)
         .max_buf_size(limits.head_bytes_max)
         // Who has said all it has to say, and closes its side, still gets its answer: it may have published.
@@ -97,7 +97,7 @@ async fn answer(
     granted: Rc<RefCell<Option<Granted>>>,
 ) -> Result<Response<Body>, Infallible> {
     let version = request.version();
-    let response = requests.answer(request.map(Body::new)).await;
+    let response = requests.answer(Box::new(request.map(Body::new))).await;
     let (mut head, body) = response.into_parts();
     match head.extensions.remove::<OpenFeed>() {
         None => Ok(Response::from_parts(head, body)),

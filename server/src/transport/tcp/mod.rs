@@ -2,6 +2,7 @@
 
 mod h1;
 mod h1_feed;
+mod h1_timer;
 mod h2;
 mod limit;
 mod preface;
@@ -164,13 +165,12 @@ struct Requests {
 }
 
 impl Requests {
-    async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
-        request.extensions_mut().insert(PeerAddress(self.peer));
+    async fn answer(&self, mut request: Box<Request<Body>>) -> Response<Body> {
         let version = request.version();
         if let Some(refused) = &self.service.turned_away {
             request.extensions_mut().insert(TurnedAway(refused.clone()));
         }
-        let mut response = self.service.site.answer(request).await;
+        let mut response = self.service.site.answer(PeerAddress(self.peer), request).await;
         if let Some(alt_svc) = &self.service.alt_svc {
             response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
         }

@@ -70,7 +70,7 @@ async fn handle(
     respond: &mut SendResponse<Piece>,
 ) -> Result<Response<Body>, Error> {
     let (request, mut go_on) = request::with_body(request);
-    let mut answering = Box::pin(requests.answer(request.map(Body::new)));
+    let mut answering = Box::pin(requests.answer(Box::new(request.map(Body::new))));
     poll_fn(|cx| {
         if let Poll::Ready(response) = answering.as_mut().poll(cx) {
             return Poll::Ready(Ok(response));
