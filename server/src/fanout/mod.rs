@@ -106,9 +106,10 @@ impl Shards {
         Ok(Self { shards, drain })
     }
 
-    /// Gives a connection to the shard with the fewest: `serve` is called there. Waits while the shard has too many to begin with.
+    /// Gives a connection to the shard with the fewest, or to one that has few: `serve` is called there. Waits while the shard has too many
+    /// to begin with.
     pub async fn deal(&self, serve: impl FnOnce(Rc<LocalShard>, Counted) + Send + 'static) {
-        let fewest = self.shards.iter().min_by_key(|shard| shard.connections.load(Ordering::Relaxed));
+        let fewest = self.shards.iter().min_by_key(|shard| shard.connections.load(Ordering::Relaxed) / DEALT_TOGETHER);
         if let Some(shard) = fewest {
             shard.give(Box::new(serve)).await;
         }
@@ -197,6 +198,9 @@ impl Remote {
     }
 }
 
+/// How many connections a shard is dealt before another has its turn. What comes on a few connections wakes one thread, which finds more than one
+/// request each time, and not each thread for each.
+const DEALT_TOGETHER: usize = 32;
 /// The most connections that wait for a shard to begin with them.
 const JOBS_MAX: usize = 1024;
 
@@ -257,11 +261,31 @@ mod tests {
         .await;
     }
 
+    fn start(log: &SharedLog, count: usize) -> Shards {
+        let config = Config { count, limits: core::Limits::default(), drain_spread_ms: 0, subscriptions: None };
+        Shards::start(&config, log, &Gate::new(|_| None), &Arc::default(), || 7).unwrap()
+    }
+
+    #[tokio::test]
+    async fn few_connections_share_a_shard_and_many_are_spread() {
+        let log: SharedLog = Arc::new(MemoryLog::new(Epoch::from_bits(1), Retention::default(), 1));
+        let shards = start(&log, 3);
+        let (hold, _held) = mpsc::unbounded_channel();
+        let mut counts = vec![];
+        for _ in 0..3 * DEALT_TOGETHER + 1 {
+            let hold = hold.clone();
+            shards.deal(move |_, counted| drop(hold.send(counted))).await;
+            counts = shards.shards.iter().map(|shard| shard.connections.load(Ordering::Relaxed)).collect();
+            assert!(shards.connections() > DEALT_TOGETHER || counts[1..] == [0, 0], "{counts:?}");
+        }
+        assert_eq!(counts, [DEALT_TOGETHER + 1, DEALT_TOGETHER, DEALT_TOGETHER]);
+        shards.stop().await;
+    }
+
     #[tokio::test]
     async fn a_panic_on_the_walk_ends_its_connection_and_no_other() {
         let log: SharedLog = Arc::new(MemoryLog::new(Epoch::from_bits(1), Retention::default(), 1));
-        let config = Config { count: 1, limits: core::Limits::default(), drain_spread_ms: 0, subscriptions: None };
-        let shards = Shards::start(&config, &log, &Gate::new(|_| None), &Arc::default(), || 7).unwrap();
+        let shards = start(&log, 1);
         let pass = Auth::new(auth::Config::default()).admit(Shown::Nothing, 0).await.unwrap();
         let (told, mut tellings) = mpsc::unbounded_channel();
         for (id, panics) in [(1, true), (2, false)] {
