@@ -20,7 +20,7 @@ use super::{Edge, access::lower_case, refusal::ErrorBody};
 use crate::{
     admission::Source,
     auth::Pass,
-    hub::{Hub, Publication, PublicationKey, Published, Refused, publication_from_form, publication_from_json},
+    hub::{Hub, Limits, Publication, PublicationKey, Published, Refused, publication_from_form, publication_from_json},
 };
 
 /// Whom a request is from; in its extensions where the router takes it.
@@ -30,11 +30,14 @@ pub struct PeerAddress(pub IpAddr);
 pub(super) async fn post(edge: &Edge, PeerAddress(from): PeerAddress, request: Box<Request<Body>>) -> Response {
     let (head, body) = request.into_parts();
     let published = match edge.admit(&head.method, &head.uri, &head.headers).await {
-        Ok(pass) => publish(&edge.hub, (&pass, from.into()), &head, body).await,
+        Ok(pass) => publish(&edge.hub, (&pass, from.into()), &head, body, publication_from_form).await,
         Err(refused) => Err(refused),
     };
     published.unwrap_or_else(IntoResponse::into_response)
 }
+
+/// How a form is read.
+pub(super) type Form = fn(&[u8], &Limits) -> Result<Publication, Refused>;
 
 /// Publishes what is in the body, as far as the pass allows it.
 pub(super) async fn publish(
@@ -42,6 +45,7 @@ pub(super) async fn publish(
     (pass, from): (&Pass, Source),
     head: &Parts,
     body: Body,
+    form: Form,
 ) -> Result<Response, Refused> {
     // Before anything of the body is read.
     pass.check_publisher()?;
@@ -69,8 +73,7 @@ pub(super) async fn publish(
     // Before the body is read: a refusal is to cost little.
     meter(1)?;
     let body = read(hub, body, limits.body_bytes_max).await?;
-    let publication =
-        if is_form { publication_from_form(&body, limits) } else { publication_from_json(&body, limits) }?;
+    let publication = if is_form { form(&body, limits) } else { publication_from_json(&body, limits) }?;
     pass.check_publish(publication.draft.topics())?;
     let publication = Publication { key: publication.key.or(key), ..publication };
     let published = hub.publish_one(&pass.publisher(), publication).await?;

@@ -23,7 +23,11 @@ use super::{
     publish::{publish, source_of},
     subscriptions::{answer, not_there, place},
 };
-use crate::{auth::Action, hub::Refused, subscriptions::Dialect};
+use crate::{
+    auth::Action,
+    hub::{Limits, Publication, Refused, form_pairs, publication_from_form},
+    subscriptions::Dialect,
+};
 
 /// Feeds, publishing, and the list of who is subscribed.
 pub(super) fn resource() -> Router<Arc<Edge>> {
@@ -41,12 +45,22 @@ async fn post(State(edge): State<Arc<Edge>>, request: Request<Body>) -> Response
     let (head, body) = request.into_parts();
     let published = match credentials::admit(&edge, Action::Publish, &head).await {
         Ok(pass) => match source_of(&head) {
-            Ok(from) => publish(&edge.hub, (&pass, from), &head, body).await,
+            Ok(from) => publish(&edge.hub, (&pass, from), &head, body, publication).await,
             Err(refused) => Err(refused),
         },
         Err(refused) => Err(refused),
     };
     published.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// An event from a form. One for the `target`s of before 0.10 isn't for everybody, and nothing here could keep it from them.
+fn publication(form: &[u8], limits: &Limits) -> Result<Publication, Refused> {
+    if form_pairs(form).flatten().any(|(name, _)| name == "target") {
+        let message =
+            "targets aren't known any more: mark the event private, and grant its topics to those who may see it";
+        return Err(Refused::bad_request("targets_unsupported", message));
+    }
+    publication_from_form(form, limits)
 }
 
 /// Tells who is subscribed, as JSON-LD. [Mercure 0.x, Subscription API]

@@ -51,6 +51,19 @@ async fn what_a_publisher_of_0x_sends_its_subscribers_get() {
 }
 
 #[tokio::test]
+async fn what_is_for_targets_is_refused() {
+    let hub = hub(|_| ());
+    let token = sign(&grants(&["*"], &[]));
+    for version in Version::ALL {
+        let targeted = [("topic", "a"), ("data", "for some"), ("target", "https://example.com/users/1")];
+        let answer = post(&hub, version, Some(&token), &targeted).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (400, "targets_unsupported".into()), "{version:?}");
+    }
+    // Nothing of it is kept: the first id is that of the next event.
+    assert!(publish(&hub, &[("topic", "a")]).await.ends_with(":1"));
+}
+
+#[tokio::test]
 async fn a_feed_begins_after_the_event_that_any_version_of_0x_names() {
     let hub = hub(|config| config.auth.allow_anonymous = true);
     let first = publish(&hub, &[("topic", "a"), ("data", "1")]).await;
