@@ -137,10 +137,7 @@ impl App {
             auth: auth.clone(),
             access: access.clone(),
             feeds: feeds.clone(),
-            discovery: Arc::new(Discovery {
-                quic_port: https_address.map(|address| address.port()),
-                certificate: certificate.clone(),
-            }),
+            discovery: Arc::new(Discovery { quic: https_address, certificate: certificate.clone() }),
         });
         let site = |speaks_0x| if speaks_0x { Site::of_mercure0(edge.clone()) } else { Site::new(edge.clone()) };
         let limits = within_descriptors(config.admission);

@@ -96,9 +96,12 @@ impl Access {
     }
 
     fn allows(&self, origin: &Origin, host: Option<&str>) -> bool {
-        let own = || host == Some(&*origin.host) && self.own_ports.contains(&origin.port);
+        // A page of `localhost` is told the address of WebTransport (`Discovery`), which is the same machine.
+        let same =
+            host.is_some_and(|host| host == origin.host || is_loopback_host(host) && is_loopback_host(&origin.host));
+        let own = same && self.own_ports.contains(&origin.port);
         let neighbour = || self.loopback_only && is_loopback_host(&origin.host);
-        self.allowed_origins.contains(origin) || own() || neighbour()
+        self.allowed_origins.contains(origin) || own || neighbour()
     }
 }
 
@@ -228,6 +231,10 @@ mod tests {
         }
         for origin in ["http://app.example", "https://hub.example:3000", "http://localhost:8080"] {
             assert_eq!(check(&access, "hub.example", Some(origin)), Some("foreign_origin"), "{origin}");
+        }
+        assert_eq!(check(&access, "127.0.0.1:443", Some("http://localhost:8080")), None);
+        for origin in ["http://localhost:3000", "http://hub.example:8080"] {
+            assert_eq!(check(&access, "127.0.0.1:443", Some(origin)), Some("foreign_origin"), "{origin}");
         }
     }
 }

@@ -31,6 +31,28 @@ async fn foreign_hosts_and_origins_are_refused() {
 }
 
 #[tokio::test]
+async fn who_came_by_the_name_of_loopback_is_told_the_address_of_webtransport() {
+    let hub = TestHub::start();
+    let https = hub.running().https().unwrap();
+    for version in Version::ALL {
+        for (authority, told) in [
+            ("localhost:8080", https.to_string()),
+            ("hub.localhost", https.to_string()),
+            ("[::1]:8080", https.to_string()),
+            (&*https.to_string(), https.to_string()),
+        ] {
+            let answer = Ask::get("/.well-known/fanwire").authority(authority).whole(version, &hub).await.json();
+            assert_eq!(answer["webtransport"]["url"], format!("https://{told}/events"), "{version:?} {authority}");
+        }
+    }
+    // Others know where the hub is.
+    let hub = TestHub::with(|config| config.allow_anonymous = true);
+    let port = hub.running().https().unwrap().port();
+    let answer = Ask::get("/.well-known/fanwire").authority("hub.example:8080").whole(Version::H1, &hub).await.json();
+    assert_eq!(answer["webtransport"]["url"], format!("https://hub.example:{port}/events"));
+}
+
+#[tokio::test]
 async fn an_allowed_origin_may_read_the_answer() {
     let hub = TestHub::with(|config| config.allowed_origins = vec!["https://app.example".parse().unwrap()]);
     for version in Version::ALL {
