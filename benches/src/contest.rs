@@ -206,6 +206,7 @@ fn turn(
             bytes: scenario.bytes,
             batch: scenario.batch,
             pace: scenario.pace(),
+            before: scenario.before(),
             warm_up,
             warm_up_batch: if scenario.warm_up_events > 0 { WARM_UP_BATCH } else { 0 },
             events,

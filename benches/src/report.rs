@@ -121,6 +121,15 @@ fn measures(scenario: &Scenario) -> Vec<Titled> {
             ("Deliveries a second", Box::new(|turn: &Turn| Some(turn.per_second()))),
             ("CPU of the server for a delivery, µs", Box::new(Turn::cpu_us)),
         ],
+        Kind::Feed if scenario.replay_latest => vec![
+            (
+                "From nothing to the newest of each topic, p99 ms",
+                Box::new(|turn: &Turn| turn.outcome.values.quantile_ms(0.99)),
+            ),
+            ("CPU of the server for a delivery, µs", Box::new(Turn::cpu_us)),
+            ("p99 latency, ms", Box::new(|turn: &Turn| turn.outcome.latency.quantile_ms(0.99))),
+            memory,
+        ],
         Kind::Feed => vec![
             ("CPU of the server for a delivery, µs", Box::new(Turn::cpu_us)),
             ("p99 latency, ms", Box::new(|turn: &Turn| turn.outcome.latency.quantile_ms(0.99))),

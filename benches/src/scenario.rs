@@ -59,6 +59,9 @@ pub struct Scenario {
     /// How long subscribers are left alone before anything is published; memory is looked at then.
     #[serde(default)]
     pub idle_seconds: f64,
+    /// Each topic has an event before anybody comes, and a subscriber begins with the newest of each of its topics.
+    #[serde(default)]
+    pub replay_latest: bool,
     /// Subscribers come, get one event and leave, so many times. Nothing else is published.
     pub connect_times: Option<u32>,
     /// Subscribers lose their connections, and come back.
@@ -138,6 +141,10 @@ impl Scenario {
         ensure!(
             self.connect_times != Some(0) && self.idle_seconds >= 0.0,
             "connect_times and idle_seconds are above 0"
+        );
+        ensure!(
+            !self.replay_latest || self.storm.is_none() && self.connect_times.is_none(),
+            "who begins with the newest events connects once"
         );
         if let Some(links) = &self.links {
             ensure!(self.storm.is_none() && self.connect_times.is_none(), "over links subscribers connect once");
@@ -219,7 +226,12 @@ impl Scenario {
         self
     }
 
-    /// Events of the warm-up, and after it.
+    /// Events before anybody comes.
+    pub(crate) fn before(&self) -> u32 {
+        if self.replay_latest { self.topics as u32 } else { 0 }
+    }
+
+    /// Events of the warm-up and before it, and after it.
     pub(crate) fn events(&self) -> (u32, u32) {
         if self.connect_times.is_some() {
             return (0, 1);
@@ -227,9 +239,10 @@ impl Scenario {
         match self.rate {
             Some(rate) => {
                 let warm_up = (rate * self.warm_up_seconds).round() as u32;
-                (self.warm_up_events.max(warm_up), (rate * self.seconds).round().max(1.0) as u32)
+                let warm_up = self.before() + self.warm_up_events.max(warm_up);
+                (warm_up, (rate * self.seconds).round().max(1.0) as u32)
             }
-            None => (self.events / 10, self.events),
+            None => (self.before() + self.events / 10, self.events),
         }
     }
 }

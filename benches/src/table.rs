@@ -140,6 +140,10 @@ fn columns(scenario: &Scenario) -> Vec<(&'static str, Column)> {
             ("packets lost, %", each(|turn| Some(turn.link?.down.loss_percent()))),
         ],
     };
+    if scenario.replay_latest {
+        let values = |part| Column::Each(Box::new(move |turn: &Turn| turn.outcome.values.quantile_ms(part)));
+        columns.extend([("all values p50 ms", values(0.5)), ("p99 ms", values(0.99))]);
+    }
     columns.push(("lost", Column::Sum(|turn| turn.outcome.lost())));
     columns.push(("twice", Column::Sum(|turn| turn.outcome.duplicates + turn.outcome.strays)));
     columns

@@ -117,7 +117,9 @@ pub struct Publish {
     pub batch: usize,
     /// How fast.
     pub pace: Pace,
-    /// Events that come first and count for nothing but completeness.
+    /// Events before anybody comes: subscribers begin with the newest of each of their topics.
+    pub before: u32,
+    /// Events that come first, those included, and count for nothing but completeness.
     pub warm_up: u32,
     /// If it isn't 0: so many of those a request, as fast as they go.
     pub warm_up_batch: usize,
@@ -152,6 +154,10 @@ impl Style {
 
     fn earliest_query(self) -> Option<String> {
         (self == Self::Fanwire).then(|| "last_event_id=earliest".to_owned())
+    }
+
+    fn latest_query(self) -> Option<String> {
+        (self == Self::Fanwire).then(|| "replay=latest".to_owned())
     }
 
     fn resume_query(self, number: u32) -> Option<String> {
@@ -207,6 +213,8 @@ pub struct Outcome {
     pub connect: Times,
     /// Of [`Kind::Connect`]: from nothing to the first event.
     pub first_event: Times,
+    /// Of subscribers that begin with the newest of each of their topics: from nothing to the last of those.
+    pub values: Times,
     /// Of [`Kind::Storm`]: from the cut to the first event after it.
     pub recovery: Times,
     /// Of [`Kind::Storm`]: the slice of the timeline that the cut is in.
@@ -271,6 +279,7 @@ pub fn run() -> Result<()> {
         }
         return Ok(());
     }
+    publisher::fill(&job)?;
     let (cut, crowd) = Crowd::gather(&job, &progress)?;
     report(&Report::Connected(crowd.connected()))?;
     match lines.next().transpose()?.as_deref() {
@@ -347,6 +356,7 @@ mod tests {
             bytes: 0,
             batch: 1,
             pace: Pace::PerSecond(1.0),
+            before: 0,
             warm_up: 0,
             warm_up_batch: 0,
             events: 0,

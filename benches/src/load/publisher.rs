@@ -11,17 +11,21 @@ use crate::{
     stamp::{Stamp, now_ns},
 };
 
-/// Publishes everything, on this thread, and tells how late. An event that is late isn't put off: the next one has its own time.
+/// Publishes what is there before anybody comes.
+pub(super) fn fill(job: &Job) -> Result<()> {
+    let mut way = Way::open(job)?;
+    let numbers: Vec<u32> = (0..job.publish.before).collect();
+    numbers.chunks(FILL_BATCH).try_for_each(|part| way.publish(job, part[0]..part[0] + part.len() as u32, now_ns()))
+}
+
+/// Publishes everything else, on this thread, and tells how late. An event that is late isn't put off: the next one has its own time.
 pub(super) fn run(job: &Job, progress: &Progress) -> Result<Times> {
     let plan = &job.publish;
-    ensure!(plan.bytes >= Stamp::BYTES, "an event has at least {} bytes", Stamp::BYTES);
-    let options = job.access.options(&plan.url).context("the url to publish to")?;
-    let mut publisher = Publisher::new(options, HttpVersion::H1);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut way = Way::open(job)?;
     let all = plan.warm_up + plan.events;
-    let (mut number, mut lateness) = (0, Counted::default());
+    let (mut number, mut lateness) = (plan.before, Counted::default());
     // The schedule's beginning, and the number that is due then.
-    let mut start = (now_ns() + LEAD.as_nanos() as u64, 0);
+    let mut start = (now_ns() + LEAD.as_nanos() as u64, number);
     while number < all {
         let hasty = number < plan.warm_up && plan.warm_up_batch > 0;
         let (batch, pace) = if hasty { (plan.warm_up_batch, Pace::FlatOut(HASTE)) } else { (plan.batch, plan.pace) };
@@ -49,15 +53,37 @@ pub(super) fn run(job: &Job, progress: &Progress) -> Result<Times> {
         if hasty {
             start = (now_ns() + LEAD.as_nanos() as u64, number);
         }
-        let (content_type, body) = words(job, numbers, intended_ns);
         lateness.add(now_ns().saturating_sub(intended_ns));
-        let answer = runtime.block_on(publisher.post(content_type, body.into()))?;
-        let said = || String::from_utf8_lossy(&answer.body).chars().take(200).collect::<String>();
-        ensure!(answer.status.is_success(), "{} answered {}: {}", plan.url, answer.status, said());
-        // A batch may be accepted in part.
-        ensure!(!answer.body.windows(9).any(|part| part == br#"{"error":"#), "{} refused: {}", plan.url, said());
+        way.publish(job, numbers, intended_ns)?;
     }
     Ok(lateness.times())
+}
+
+/// A connection to publish on, and who drives it.
+struct Way {
+    publisher: Publisher,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Way {
+    fn open(job: &Job) -> Result<Self> {
+        ensure!(job.publish.bytes >= Stamp::BYTES, "an event has at least {} bytes", Stamp::BYTES);
+        let options = job.access.options(&job.publish.url).context("the url to publish to")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { publisher: Publisher::new(options, HttpVersion::H1), runtime })
+    }
+
+    /// Publishes these in one request, all of which have to be accepted.
+    fn publish(&mut self, job: &Job, numbers: std::ops::Range<u32>, intended_ns: u64) -> Result<()> {
+        let (content_type, body) = words(job, numbers, intended_ns);
+        let url = &job.publish.url;
+        let answer = self.runtime.block_on(self.publisher.post(content_type, body.into()))?;
+        let said = || String::from_utf8_lossy(&answer.body).chars().take(200).collect::<String>();
+        ensure!(answer.status.is_success(), "{url} answered {}: {}", answer.status, said());
+        // A batch may be accepted in part.
+        ensure!(!answer.body.windows(9).any(|part| part == br#"{"error":"#), "{url} refused: {}", said());
+        Ok(())
+    }
 }
 
 fn words(job: &Job, numbers: std::ops::Range<u32>, intended_ns: u64) -> (&'static str, String) {
@@ -103,4 +129,6 @@ pub(super) fn topic(number: usize) -> String {
 const LEAD: Duration = Duration::from_millis(20);
 /// How many events of a hasty warm-up may be under way.
 const HASTE: u32 = 8_192;
+/// How many events a request has that come before anybody does.
+const FILL_BATCH: usize = 1_000;
 const CATCH_UP: Duration = Duration::from_micros(200);

@@ -79,6 +79,7 @@ impl Crowd {
             seconds: outcomes.iter().map(|outcome| outcome.seconds).fold(0.0, f64::max),
             latency: Times::merge(outcomes.iter().map(|outcome| &outcome.latency)),
             recovery: Times::merge(outcomes.iter().map(|outcome| &outcome.recovery)),
+            values: Times::merge(outcomes.iter().map(|outcome| &outcome.values)),
             timeline: (0..slices)
                 .map(|slice| Times::merge(outcomes.iter().filter_map(|outcome| outcome.timeline.get(slice))))
                 .collect(),
@@ -96,6 +97,7 @@ struct Notes {
     last_ns: u64,
     latency: Counted,
     recovery: Counted,
+    values: Counted,
     /// The first measured event's intended time, and the slices after it.
     began_ns: Option<u64>,
     timeline: Vec<Counted>,
@@ -140,6 +142,7 @@ fn live(
             seconds: notes.last_ns as f64 / 1e9,
             latency: notes.latency.times(),
             recovery: notes.recovery.times(),
+            values: notes.values.times(),
             timeline: notes.timeline.iter().map(Counted::times).collect(),
             ..Outcome::default()
         }
@@ -165,22 +168,24 @@ async fn connect(
     let mut opening = futures_util::stream::iter(mine.into_iter().enumerate().map(|(nth, subscriber)| {
         let endpoint = endpoints.get(nth).cloned();
         async move {
-            let url = feed_url(job, subscriber, Extra::Nothing)?;
+            let extra = if job.publish.before > 0 { Extra::Latest } else { Extra::Nothing };
+            let url = feed_url(job, subscriber, extra)?;
             let began = now_ns();
             let feed = Subscriber::open(job, &url, endpoint.clone()).await;
             let feed = feed.with_context(|| format!("subscriber {subscriber} can't connect over {}", job.way))?;
-            anyhow::Ok((subscriber, feed, endpoint, now_ns() - began))
+            anyhow::Ok((subscriber, feed, endpoint, began, now_ns()))
         }
     }))
     .buffer_unordered(job.at_once.div_ceil(job.threads).max(1));
-    while let Some((subscriber, feed, endpoint, took_ns)) = opening.try_next().await? {
-        times.add(took_ns);
+    while let Some((subscriber, feed, endpoint, began_ns, accepted_ns)) = opening.try_next().await? {
+        times.add(accepted_ns - began_ns);
         let ledger = Rc::new(RefCell::new(Ledger::default()));
         ledgers.push(ledger.clone());
         let storms = matches!(job.kind, Kind::Storm { bystanders, .. } if subscriber >= bystanders);
         let counter = Counter {
             job: job.clone(),
             subscriber,
+            began_ns,
             timed: !storms,
             newest: Cell::new(None),
             ledger,
@@ -200,6 +205,8 @@ async fn connect(
 struct Counter {
     job: Rc<Job>,
     subscriber: usize,
+    /// When it began to connect.
+    began_ns: u64,
     /// Its latencies count.
     timed: bool,
     /// The highest number that came.
@@ -308,6 +315,10 @@ impl Counter {
                 }
             }
         });
+        let values = if self.job.publish.before > 0 { per_subscriber as u64 } else { 0 };
+        if before < values && values <= ledger.received() {
+            notes.values.add(now_ns - self.began_ns);
+        }
         let new = ledger.received() - before;
         self.progress.received.fetch_add(new, Relaxed);
         new
@@ -336,6 +347,8 @@ pub(super) enum Extra {
     Earliest,
     /// What came after an event.
     After(u32),
+    /// The newest event of each topic.
+    Latest,
 }
 
 pub(super) fn feed_url(job: &Job, subscriber: usize, extra: Extra) -> Result<Url> {
@@ -347,6 +360,7 @@ pub(super) fn feed_url(job: &Job, subscriber: usize, extra: Extra) -> Result<Url
         Extra::Nothing => None,
         Extra::Earliest => style.earliest_query(),
         Extra::After(number) => style.resume_query(number),
+        Extra::Latest => style.latest_query(),
     });
     if style == super::Style::Fanwire {
         said.extend(job.way.query().iter().map(|(name, value)| format!("{name}={value}")));

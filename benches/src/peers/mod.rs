@@ -74,6 +74,7 @@ impl Kind {
         };
         scenario.topics == 1
             && scenario.storm.is_none()
+            && !scenario.replay_latest
             && scenario.links.is_none()
             && (scenario.batch == 1 || batches)
             && (scenario.connect_times.is_none() || replays)
