@@ -136,7 +136,9 @@ impl Run {
         scenario.seconds = 4.0;
         let peers = [
             Kind::SendLoop,
+            Kind::SendLoopThreads,
             Kind::SendLoopTls,
+            Kind::SendLoopH2,
             Kind::UdpLoop,
             Kind::QuinnProto,
             Kind::QuinnProtoDatagram,
@@ -157,14 +159,15 @@ impl Run {
         let all = self.contest(scenario, &peers, &ways, self.rounds)?;
         let cpu: &dyn Fn(&Turn) -> Option<f64> = &Turn::cpu_us;
         let p99: &dyn Fn(&Turn) -> Option<f64> = &|turn| turn.outcome.latency.quantile_ms(0.99);
-        let (none, tls, stream, datagram) =
-            (None, Some("send-loop-tls"), Some("quinn-proto"), Some("quinn-proto-datagram"));
+        let (none, threads, tls, frames) =
+            (None, Some("send-loop-threads"), Some("send-loop-tls"), Some("send-loop-h2"));
+        let (stream, datagram) = (Some("quinn-proto"), Some("quinn-proto-datagram"));
         for (what, one, other, floor, measure, most) in [
-            ("SSE h1 in the clear, CPU per delivery, over the send loop", "sse-h1", "send-loop", none, cpu, 1.1),
+            ("SSE h1 in the clear, CPU per delivery, over the send loop", "sse-h1", "send-loop", threads, cpu, 1.1),
             ("the same over nchan", "sse-h1", "nchan", none, cpu, 0.65),
             ("its p99 latency over nchan's", "sse-h1", "nchan", none, p99, 0.75),
             ("SSE h1 with TLS, CPU per delivery, over the send loop", "sse-h1-tls", "send-loop", tls, cpu, 1.35),
-            ("SSE h2 with TLS, the same", "sse-h2", "send-loop", tls, cpu, 1.6),
+            ("SSE h2 with TLS, the same", "sse-h2", "send-loop", frames, cpu, 1.6),
             ("WebTransport, ordered, the same", "webtransport", "send-loop", stream, cpu, 2.2),
             ("WebTransport, datagrams, over the UDP loop", "webtransport-datagram", "udp-loop", datagram, cpu, 1.15),
         ] {
@@ -175,12 +178,13 @@ impl Run {
     }
 
     fn saturated(&mut self) -> Result<()> {
-        let peers = [Kind::AxumBatched, Kind::QuinnProto, Kind::Quinn];
+        let peers = [Kind::AxumBatched, Kind::AxumBatchedIds, Kind::QuinnProto, Kind::Quinn];
         let all =
             self.contest(Scenario::load("saturated")?, &peers, &["sse-h1", "webtransport"], self.rounds.min(3))?;
         let rate: &dyn Fn(&Turn) -> Option<f64> = &|turn| (turn.wrong() == 0).then(|| turn.per_second());
         for (what, pair) in [
             ("saturated, deliveries a second, SSE h1 over axum with batches", ("sse-h1", "axum-batched", None)),
+            ("the same over axum with batches and ids", ("sse-h1", "axum-batched-ids", None)),
             ("the same, WebTransport over plain quinn with batches", ("webtransport", "quinn", Some("quinn-proto"))),
         ] {
             self.compare(&all, what, pair, rate, Goal::AtLeast(1.0));

@@ -99,7 +99,7 @@ fn bars_at(all: &[Series], title: &str, measure: &dyn Fn(&Turn) -> Option<f64>, 
 
 fn kind(name: &str) -> &'static str {
     match name {
-        "send-loop" | "send-loop-tls" | "udp-loop" => "floor",
+        "send-loop" | "send-loop-threads" | "send-loop-tls" | "send-loop-h2" | "udp-loop" => "floor",
         name if name.rsplit(' ').next().is_some_and(|way| way.parse::<Way>().is_ok()) => "ours",
         _ => "peer",
     }

@@ -72,15 +72,14 @@ round. [README.md](README.md) says what each measure is, and what it leaves out.
 /// True of every run; the figures are in its tables.
 const NOTES: &str = "Where a goal isn't met, the tables say what is in the way:
 
-- **TLS.** `send-loop-tls` is the send loop through rustls and nothing besides, a record for each event and socket. HTTP/2 adds frames, and what
-  the crate h2 knows of each connection and each stream, which is far away in memory where there are thousands.
+- **TLS.** `send-loop-tls` is the send loop through rustls and nothing besides, a record for each event and socket; `send-loop-h2` is the same in frames of
+  HTTP/2.
 - **WebTransport.** `quinn-proto` and `quinn-proto-datagram` are QUIC in a loop on one thread and nothing besides: what packets, their encryption and their
   acknowledgements take, and a connection's memory, before there are tasks or a hub. Their ratio stands beside the hub's; where it is above the goal, the goal
   is out of reach with this QUIC. `quinn` and `quinn-datagram` are plain quinn, on as many threads as there are cores.
-- **Saturated.** An event of the hub's has an id, by which its reader can come back, and a third more bytes than `axum-batched`'s: of bytes a second the two have
-  nearly the same, and the rest of the difference isn't explained.
-- **Two shards on two cores.** The hub writes from two threads and the send loop from one, to one client. With `--hub-argument=--shards=1` the hub takes less for
-  a delivery, and the last subscriber has it later.";
+- **Saturated.** An event of the hub's has an id, by which its reader can come back, and a third more bytes than `axum-batched`'s; `axum-batched-ids` sends as many.
+- **Two shards on two cores.** The hub writes from two threads and the send loop from one, to one client: `send-loop-threads` is what that takes. With
+  `--hub-argument=--shards=1` the hub takes less for a delivery, and the last subscriber has it later.";
 
 #[cfg(test)]
 mod tests {

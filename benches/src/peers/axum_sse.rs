@@ -1,6 +1,12 @@
 //! What a team writes itself in an afternoon: axum and a broadcast channel.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use anyhow::Result;
 use axum::{
@@ -22,6 +28,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 pub(super) enum Form {
     Plain,
     Batched,
+    /// Batched, with an `id:` line as long as a hub's.
+    BatchedIds,
 }
 
 #[tokio::main]
@@ -29,17 +37,24 @@ pub(super) async fn serve(form: Form) -> Result<()> {
     let (send, _) = broadcast::channel::<Bytes>(CHANNEL_EVENTS);
     let router = match form {
         Form::Plain => Router::new().route("/sub", get(plain)),
-        Form::Batched => Router::new().route("/sub", get(batched)),
+        Form::Batched | Form::BatchedIds => Router::new().route("/sub", get(batched)),
     };
-    let publish = match form {
-        Form::Plain => post(|State(send): State<broadcast::Sender<Bytes>>, body: Bytes| async move {
-            lines(&body).for_each(|line| drop(send.send(line)));
-        }),
-        Form::Batched => post(|State(send): State<broadcast::Sender<Bytes>>, body: Bytes| async move {
-            lines(&body).for_each(|line| drop(send.send([b"data: ", &line[..], b"\n\n"].concat().into())));
-        }),
+    let published = Arc::new(AtomicU64::new(0));
+    let publish = move |State(send): State<broadcast::Sender<Bytes>>, body: Bytes| {
+        for line in lines(&body) {
+            let id = match form {
+                Form::Plain => {
+                    let _ = send.send(line);
+                    continue;
+                }
+                Form::Batched => String::new(),
+                Form::BatchedIds => id_line(published.fetch_add(1, Ordering::Relaxed)),
+            };
+            let _ = send.send([id.as_bytes(), b"data: ", &line[..], b"\n\n"].concat().into());
+        }
+        std::future::ready(())
     };
-    let router = router.route("/pub", publish).with_state(send);
+    let router = router.route("/pub", post(publish)).with_state(send);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     println!("http://{address} feed=http://{address}/sub");
@@ -47,6 +62,11 @@ pub(super) async fn serve(form: Form) -> Result<()> {
         let _ = stream.set_nodelay(true);
     });
     Ok(axum::serve(listener, router).await?)
+}
+
+/// As long as a hub's, whose cursors have the log's epoch in front.
+fn id_line(number: u64) -> String {
+    format!("id: #0a1b2c3d4e:{number}\n")
 }
 
 /// A batch is an event a line.

@@ -2,6 +2,7 @@
 
 mod axum_sse;
 mod better_sse;
+mod h2_socket;
 mod hyper;
 mod nchan;
 mod post;
@@ -19,14 +20,19 @@ use fanwire_bench::{
     server::Server,
     way::Way,
 };
+use send_loop::Through;
 
 /// A peer or a floor. Except for nchan and better-sse, each is this program in a process of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// The floor: a loop of send() over sockets, HTTP/1.1 in the clear, nothing else
     SendLoop,
+    /// The same on as many threads as there are cores
+    SendLoopThreads,
     /// The floor under TLS: the same loop, through rustls
     SendLoopTls,
+    /// The floor under HTTP/2: the same in its frames
+    SendLoopH2,
     /// The floor under QUIC: a loop of sendto() of datagrams, each of which is acknowledged
     UdpLoop,
     /// The floor under WebTransport: quinn-proto in a loop on one thread, a stream for each session
@@ -39,6 +45,8 @@ pub(crate) enum Kind {
     Axum,
     /// The same with events that are encoded once, and all that wait written together
     AxumBatched,
+    /// The same with an id for each event, as long as a hub's
+    AxumBatchedIds,
     /// npm better-sse, on node's own server
     BetterSse,
     /// WebTransport on plain quinn, by web-transport-quinn: a stream for each session, all that wait written together
@@ -64,12 +72,16 @@ impl Kind {
     /// Whether it can do what a scenario asks for: one topic, as fast as may be.
     pub(crate) fn fits(self, scenario: &Scenario) -> bool {
         let (batches, replays) = match self {
-            Self::Axum | Self::AxumBatched | Self::BetterSse => (true, false),
+            Self::Axum | Self::AxumBatched | Self::AxumBatchedIds | Self::BetterSse => (true, false),
             Self::Quinn | Self::QuinnProto => (true, true),
             Self::Nchan => (false, true),
-            Self::SendLoop | Self::SendLoopTls | Self::UdpLoop | Self::QuinnDatagram | Self::QuinnProtoDatagram => {
-                (false, false)
-            }
+            Self::SendLoop
+            | Self::SendLoopThreads
+            | Self::SendLoopTls
+            | Self::SendLoopH2
+            | Self::UdpLoop
+            | Self::QuinnDatagram
+            | Self::QuinnProtoDatagram => (false, false),
             Self::Hyper => return false,
         };
         scenario.topics == 1
@@ -98,14 +110,17 @@ impl Kind {
     /// Is it, until the process is ended.
     pub(crate) fn serve(self) -> Result<()> {
         match self {
-            Self::SendLoop => send_loop::serve(),
-            Self::SendLoopTls => send_loop::serve_tls(),
+            Self::SendLoop => send_loop::serve(1),
+            Self::SendLoopThreads => send_loop::serve(std::thread::available_parallelism()?.into()),
+            Self::SendLoopTls => send_loop::serve_tls(Through::H1),
+            Self::SendLoopH2 => send_loop::serve_tls(Through::H2),
             Self::UdpLoop => udp_loop::serve(),
             Self::QuinnProto => quinn_proto::serve(quinn::Form::Stream),
             Self::QuinnProtoDatagram => quinn_proto::serve(quinn::Form::Datagrams),
             Self::Nchan | Self::BetterSse => anyhow::bail!("it is no part of this program"),
             Self::Axum => axum_sse::serve(axum_sse::Form::Plain),
             Self::AxumBatched => axum_sse::serve(axum_sse::Form::Batched),
+            Self::AxumBatchedIds => axum_sse::serve(axum_sse::Form::BatchedIds),
             Self::Quinn => quinn::serve(quinn::Form::Stream),
             Self::QuinnDatagram => quinn::serve(quinn::Form::Datagrams),
             Self::Hyper => hyper::serve(),
@@ -124,6 +139,7 @@ impl Contestant for Kind {
             Self::Quinn | Self::QuinnProto => Way::WebTransport,
             Self::QuinnDatagram | Self::QuinnProtoDatagram => Way::Datagram,
             Self::SendLoopTls => Way::SseH1Tls,
+            Self::SendLoopH2 => Way::SseH2,
             _ => Way::SseH1,
         }
     }
