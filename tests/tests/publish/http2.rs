@@ -15,10 +15,10 @@ use tokio::{net::TcpStream, task::JoinSet};
 #[tokio::test]
 async fn feeds_on_one_connection_get_every_event_through_small_windows() {
     let hub = TestHub::start();
-    // One alone, and many; an event is larger than a stream's window, and all of them than the connection's.
-    for feeds in [1, 20] {
-        let mut requests = connect(&hub, Builder::new().initial_window_size(1_000)).await;
-        let topic = format!("of/{feeds}");
+    // One alone, and many; an event may be larger than a stream's window, and all of them are larger than the connection's.
+    for (feeds, window) in [(1, 1_000), (20, 1_000), (1, 20_000), (1, 65_535)] {
+        let mut requests = connect(&hub, Builder::new().initial_window_size(window)).await;
+        let topic = format!("of/{feeds}/{window}");
         let mut readers = JoinSet::new();
         for _ in 0..feeds {
             let (_, body) = get(&mut requests, &format!("/events?topic={topic}")).await;
@@ -35,6 +35,63 @@ async fn feeds_on_one_connection_get_every_event_through_small_windows() {
             assert!(data[..300] == texts, "{feeds} feeds: {} events", data.len());
         }
     }
+}
+
+#[tokio::test]
+async fn a_connection_on_which_feeds_come_and_go_goes_on_within_its_windows() {
+    let hub = TestHub::start();
+    let mut requests = connect(&hub, &Builder::new()).await;
+    // Each leaves before it has used what it may send, and all together would take the connection's window several times.
+    for number in 0..40 {
+        let (_, body) = get(&mut requests, "/events?topic=a").await;
+        hub.publish(&Publication::text("a", "x")).await;
+        let one = tokio::spawn(read_until(body, "data: x\n\n"));
+        if number % 2 == 0 {
+            // Another comes while it is there, and bodies besides.
+            let (_, body) = get(&mut requests, "/events?topic=a").await;
+            let (_, page) = get(&mut requests, "/").await;
+            hub.publish(&Publication::text("a", "x")).await;
+            soon(read_until(body, "data: x\n\n")).await;
+            soon(read_until(page, "</html>\n")).await;
+        }
+        soon(one).await.unwrap();
+    }
+    let (_, body) = get(&mut requests, "/events?topic=b").await;
+    let reader = tokio::spawn(read_until(body, "last\n\n"));
+    for number in 0..300 {
+        hub.publish(&Publication::text("b", format!("{number:01000}"))).await;
+    }
+    hub.publish(&Publication::text("b", "last")).await;
+    assert_eq!(soon(reader).await.unwrap().matches("data: ").count(), 301);
+}
+
+#[tokio::test]
+async fn a_feed_keeps_to_a_window_that_the_client_makes_smaller() {
+    let hub = TestHub::start();
+    let stream = TcpStream::connect(hub.running().http().unwrap()).await.unwrap();
+    let (mut requests, mut connection) = soon(Builder::new().handshake::<_, Bytes>(stream)).await.unwrap();
+    let (resize, mut resized) = tokio::sync::mpsc::channel(1);
+    let driver = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                ended = &mut connection => return ended,
+                // It may still wait for the hub to have seen the last.
+                Some(bytes) = resized.recv() => drop(connection.set_initial_window_size(bytes)),
+            }
+        }
+    });
+    let (_, body) = get(&mut requests, "/events?topic=a").await;
+    let reader = tokio::spawn(read_until(body, "last\n\n"));
+    // Not so small that it is below what was sent: this client wouldn't say then that it has read that.
+    for number in 0..400 {
+        hub.publish(&Publication::text("a", format!("{number:0500}"))).await;
+        if number % 10 == 5 {
+            resize.send(if number % 20 == 5 { 40_000 } else { 65_535 }).await.unwrap();
+        }
+    }
+    hub.publish(&Publication::text("a", "last")).await;
+    assert_eq!(soon(reader).await.unwrap().matches("data: ").count(), 401);
+    assert!(!driver.is_finished(), "the client found nothing wrong");
 }
 
 #[tokio::test]

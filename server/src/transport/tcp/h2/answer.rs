@@ -58,7 +58,7 @@ where
     let is_whole = is_empty || is_head;
     let stream = begin(&mut respond, head, is_whole)?;
     if !is_whole {
-        send_body(stream, body).await?;
+        send_body(stream, body, &link).await?;
     }
     Ok(None)
 }
@@ -93,15 +93,21 @@ fn begin(respond: &mut SendResponse<Piece>, head: response::Parts, is_whole: boo
     Ok(Outgoing::new(stream))
 }
 
-async fn send_body(mut stream: Outgoing, mut body: Body) -> Result<(), Error> {
+async fn send_body<S>(mut stream: Outgoing, mut body: Body, link: &Weak<Link<S>>) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut unsent = None;
     poll_fn(|cx| {
         if let Poll::Ready(error) = stream.poll_reset(cx) {
             return Poll::Ready(Err(error));
         }
         loop {
-            if unsent.is_some() {
-                ready!(stream.poll_written(cx));
+            if unsent.is_some() && stream.poll_written(cx).is_pending() {
+                if let Some(link) = link.upgrade() {
+                    link.give_back();
+                }
+                return Poll::Pending;
             }
             if let Some(data) = unsent.take() {
                 let is_last = body.is_end_stream();

@@ -140,22 +140,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FeedStream<S> {
             // An idle feed keeps no buffer.
             self.unsent = VecDeque::new();
         }
-        self.stream.poll_written(cx).map(Ok)
+        self.poll_written(cx).map(Ok)
     }
 
     fn poll_send_one(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        ready!(self.stream.poll_written(cx));
+        ready!(self.poll_written(cx));
         match self.unsent.pop_front() {
             Some(text) => Poll::Ready(self.send(Text::Own(text), false)),
             None => Poll::Ready(Ok(())),
         }
     }
 
-    fn send(&mut self, text: Text, is_last: bool) -> Result<(), Error> {
-        match self.on.0.upgrade() {
-            Some(link) => link.send(|| self.stream.send(text, is_last)),
-            None => Err("the connection is gone".into()),
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let written = self.stream.poll_written(cx);
+        if written.is_pending()
+            && let Some(link) = self.on.0.upgrade()
+        {
+            link.give_back();
         }
+        written
+    }
+
+    fn send(&mut self, text: Text, is_last: bool) -> Result<(), Error> {
+        let link = self.on.0.upgrade().ok_or("the connection is gone")?;
+        if !is_last && link.write_past(&mut self.stream, &text)? {
+            return Ok(());
+        }
+        // It may be what h2 needs for this.
+        link.give_back();
+        link.send(|| self.stream.send(text, is_last))
     }
 }
 
@@ -172,6 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drop for On<S> {
     fn drop(&mut self) {
         if let Some(link) = self.0.upgrade() {
             link.signals().feed_ends();
+            link.give_back();
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -16,8 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     super::Error,
-    outgoing::Piece,
-    signals::{Signals, Told, Write},
+    credit::Credit,
+    frames,
+    outgoing::{Outgoing, Piece, Text},
+    signals::{Signals, Write},
+    wire::{Told, Wire},
 };
 
 /// A connection. Whoever has it is in its shard's thread, and borrows it for a call only.
@@ -27,6 +31,8 @@ pub(super) struct Link<S> {
     waker: Waker,
     /// What the connection ended with, where its task hasn't seen it.
     ended: RefCell<Option<Result<(), Error>>>,
+    wire: Rc<RefCell<Wire<S>>>,
+    credit: Rc<Credit>,
     connection: RefCell<Connection<Told<S>, Piece>>,
 }
 
@@ -34,9 +40,14 @@ pub(super) struct Link<S> {
 pub(super) type Incoming = (Request<RecvStream>, SendResponse<Piece>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
-    pub(super) fn new(connection: Connection<Told<S>, Piece>, signals: Arc<Signals>) -> Self {
-        let waker = Waker::from(signals.clone());
-        Self { signals, waker, ended: RefCell::default(), connection: RefCell::new(connection) }
+    /// A connection over a wire, which has its signals.
+    pub(super) fn new(
+        connection: Connection<Told<S>, Piece>,
+        wire: Rc<RefCell<Wire<S>>>,
+        signals: Arc<Signals>,
+    ) -> Self {
+        let (waker, credit) = (Waker::from(signals.clone()), wire.borrow().credit().clone());
+        Self { signals, waker, ended: RefCell::default(), wire, credit, connection: RefCell::new(connection) }
     }
 
     pub(super) fn signals(&self) -> &Signals {
@@ -75,6 +86,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
+    /// Writes the text of a feed that is alone on the connection past h2. False if it is to be sent through h2.
+    pub(super) fn write_past(&self, stream: &mut Outgoing, text: &Text) -> Result<bool, Error> {
+        let (id, bytes) = (stream.id(), text.bytes());
+        let may = || self.signals.write() == Write::AtOnce && self.wire.borrow().is_free();
+        if bytes.is_empty() || bytes.len() > frames::PAYLOAD_BYTES_MAX || !stream.is_written() || !may() {
+            return Ok(false);
+        }
+        if self.credit.of(id) < bytes.len() {
+            if !stream.has_room(CREDIT_BYTES) || !self.credit.ask(id, CREDIT_BYTES) {
+                return Ok(false);
+            }
+            self.send(|| stream.send(Text::Counted { bytes: CREDIT_BYTES, credit: self.credit.clone() }, false))?;
+            if self.credit.of(id) < bytes.len() || !may() {
+                return Ok(false);
+            }
+        }
+        let written = self.wire.borrow_mut().write_past(&mut Context::from_waker(&self.waker), id, bytes);
+        written.map(|()| true).map_err(|error| {
+            let told = error.to_string();
+            self.end(Err(error.into()));
+            told.into()
+        })
+    }
+
+    /// Gives back what may still be sent past h2.
+    pub(super) fn give_back(&self) {
+        if self.credit.give_back() {
+            // Which reads it, as if the client had sent it.
+            self.signals.wake();
+        }
+    }
+
     fn write(&self) {
         let polled = catch_unwind(AssertUnwindSafe(|| {
             // Nothing comes in here that the task would have to look at.
@@ -86,7 +129,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             Ok(Poll::Ready(ended)) => ended.map_err(Error::from),
             Err(_) => Err("the connection panicked as it was written to".into()),
         };
+        self.end(ended);
+    }
+
+    /// The task finds it.
+    fn end(&self, ended: Result<(), Error>) {
         self.ended.replace(Some(ended));
-        self.waker.wake_by_ref();
+        self.signals.wake();
     }
 }
+
+/// How much a feed may send past h2 before h2 is asked again: a frame that every client takes.
+const CREDIT_BYTES: usize = frames::PAYLOAD_BYTES_MAX;

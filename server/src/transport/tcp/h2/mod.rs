@@ -1,14 +1,18 @@
 //! HTTP/2, on the crate h2: a task reads the connection, each stream has one, and feeds are written on the walk over them.
 
 mod answer;
+mod credit;
 mod feed;
+mod frames;
 mod link;
 mod outgoing;
 mod request;
 mod signals;
 mod streams;
+mod wire;
 
 use std::{
+    cell::RefCell,
     future::{pending, poll_fn},
     pin::pin,
     rc::Rc,
@@ -25,8 +29,9 @@ use tokio::{
 use self::{
     answer::{Place, answer},
     link::{Incoming, Link},
-    signals::{Signals, Told},
+    signals::Signals,
     streams::Streams,
+    wire::{Told, Wire},
 };
 use super::{Error, Requests, limit};
 use crate::fanout::LocalShard;
@@ -42,13 +47,14 @@ where
 {
     let limits = requests.service.limits;
     let signals = Arc::new(Signals::new());
+    let wire = Rc::new(RefCell::new(Wire::new(stream, signals.clone())));
     let handshake = server::Builder::new()
         .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_concurrent_streams(limits.h2_streams_max)
         .max_header_list_size(limits.head_bytes_max as u32)
-        .handshake(Told::new(stream, signals.clone()));
-    let link = Box::pin(async move { Ok::<_, Error>(Rc::new(Link::new(handshake.await?, signals))) });
+        .handshake(Told(wire.clone()));
+    let link = Box::pin(async move { Ok::<_, Error>(Rc::new(Link::new(handshake.await?, wire, signals))) });
     async move { serve_link(Rc::new(requests), shard, link.await?).await }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use ::h2::{Reason, SendStream};
 use bytes::{Buf, Bytes};
 
-use super::super::Error;
+use super::{super::Error, credit::Credit, frames};
 use crate::core::Shared;
 
 /// The sending half of a stream. It is given the next piece once the last is written, so that no more than one waits for its client.
@@ -30,6 +30,13 @@ pub(super) struct Piece {
 pub(super) enum Text {
     /// Bytes.
     Own(Bytes),
+    /// Bytes that h2 counts and nobody gets.
+    Counted {
+        /// How many.
+        bytes: usize,
+        /// Whose they become.
+        credit: Rc<Credit>,
+    },
     /// An event, where it lies: no reference is counted that cores share.
     Event {
         /// The event.
@@ -52,9 +59,30 @@ impl Outgoing {
         Self { stream, sent: Rc::default() }
     }
 
+    /// The stream's number.
+    pub(super) fn id(&self) -> u32 {
+        self.stream.stream_id().into()
+    }
+
+    /// Whether the client takes so much at once.
+    pub(super) fn has_room(&mut self, bytes: usize) -> bool {
+        self.stream.reserve_capacity(bytes);
+        let has_room = self.stream.capacity() >= bytes;
+        if !has_room {
+            // Others may use it.
+            self.stream.reserve_capacity(0);
+        }
+        has_room
+    }
+
+    /// Whether all that was sent is written.
+    pub(super) fn is_written(&self) -> bool {
+        self.sent.unwritten.get() == 0
+    }
+
     /// Ready once all that was sent is written. h2 could say whether there is room, too; but to ask it wakes this stream's task.
     pub(super) fn poll_written(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.sent.unwritten.get() == 0 {
+        if self.is_written() {
             return Poll::Ready(());
         }
         self.sent.waiting.replace(Some(cx.waker().clone()));
@@ -82,22 +110,23 @@ impl Outgoing {
     }
 }
 
-impl Piece {
-    fn bytes(&self) -> &[u8] {
-        match &self.text {
-            Text::Own(bytes) => bytes,
-            Text::Event { event, control } => event.sse(*control).as_text(),
+impl Text {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Counted { bytes, .. } => &NOTHING[..*bytes],
+            Self::Event { event, control } => event.sse(*control).as_text(),
         }
     }
 }
 
 impl Buf for Piece {
     fn remaining(&self) -> usize {
-        self.bytes().len() - self.at
+        self.text.bytes().len() - self.at
     }
 
     fn chunk(&self) -> &[u8] {
-        &self.bytes()[self.at..]
+        &self.text.bytes()[self.at..]
     }
 
     fn advance(&mut self, count: usize) {
@@ -108,6 +137,9 @@ impl Buf for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
+        if let Text::Counted { credit, .. } = &self.text {
+            credit.withdrawn(self.remaining());
+        }
         self.sent.unwritten.set(self.sent.unwritten.get() - 1);
         if self.sent.unwritten.get() == 0
             && let Some(waiting) = self.sent.waiting.take()
@@ -116,3 +148,6 @@ impl Drop for Piece {
         }
     }
 }
+
+/// What stands for bytes that nobody gets.
+static NOTHING: [u8; frames::PAYLOAD_BYTES_MAX] = [0; frames::PAYLOAD_BYTES_MAX];

@@ -1,21 +1,17 @@
 //! What a connection's socket, its task and its streams tell each other.
 
 use std::{
-    io::{self, IoSlice},
-    pin::Pin,
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll, Wake, ready},
+    task::{Context, Poll, Wake},
     time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 /// What is known of a connection, all in one place: with thousands of them it is far away in memory. All of it is used in one thread, but h2
 /// is given it as a waker. It wakes the connection's task, unless that isn't necessary.
@@ -31,13 +27,6 @@ pub(super) struct Signals {
     began: Instant,
     /// In milliseconds after that.
     heard_at: AtomicU64,
-}
-
-/// A stream that tells what it waits for.
-#[derive(Debug)]
-pub(super) struct Told<S> {
-    stream: S,
-    signals: Arc<Signals>,
 }
 
 /// How what a feed sends is written.
@@ -116,6 +105,25 @@ impl Signals {
         act()
     }
 
+    /// Whether the stream isn't to be read now.
+    pub(super) fn is_paused(&self) -> bool {
+        self.reading.load(Relaxed) == PAUSED
+    }
+
+    /// What the stream said as it was read.
+    pub(super) fn has_read(&self, read: &Poll<io::Result<()>>) {
+        match read {
+            Poll::Pending => self.reading.store(WAITS, Relaxed),
+            Poll::Ready(Ok(())) => self.heard_at.store(self.began.elapsed().as_millis() as u64, Relaxed),
+            Poll::Ready(Err(_)) => {}
+        }
+    }
+
+    /// Whether what is written waits for the peer.
+    pub(super) fn has_written(&self, is_full: bool) {
+        self.is_full.store(is_full, Relaxed);
+    }
+
     /// Does something in which a stream that has nothing to be read isn't asked for more: what comes wakes the task anyway.
     pub(super) fn without_reading<T>(&self, act: impl FnOnce() -> T) -> T {
         self.reading.store(PAUSED, Relaxed);
@@ -134,60 +142,6 @@ impl Wake for Signals {
         if !self.is_held.load(Relaxed) {
             self.task.wake();
         }
-    }
-}
-
-impl<S: Unpin> Told<S> {
-    pub(super) fn new(stream: S, signals: Arc<Signals>) -> Self {
-        Self { stream, signals }
-    }
-
-    fn write<T>(&mut self, write: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let written = write(Pin::new(&mut self.stream));
-        self.signals.is_full.store(written.is_pending(), Relaxed);
-        written
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Told<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.signals.reading.load(Relaxed) == PAUSED {
-            return Poll::Pending;
-        }
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let signals = &self.signals;
-        if read.is_pending() {
-            signals.reading.store(WAITS, Relaxed);
-        }
-        ready!(read)?;
-        signals.heard_at.store(signals.began.elapsed().as_millis() as u64, Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Told<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.write(|stream| stream.poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.write(|stream| stream.poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write(|stream| stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write(|stream| stream.poll_shutdown(cx))
     }
 }
 
