@@ -292,10 +292,15 @@ impl Feed {
 
     /// Takes up to `items_max` items off the queue.
     pub(super) fn take(&mut self, items_max: usize, now: Time, out: &mut Vec<Item>) {
-        for _ in 0..items_max {
-            let queued = self.queue.pop().inspect(|item| self.queue_bytes -= item.cost());
-            let Some(item) = queued.or_else(|| self.take_newest()) else { break };
-            out.push(item);
+        if self.queue.len() <= items_max && self.newest.is_none() {
+            self.queue.drain_into(out);
+            self.queue_bytes = 0;
+        } else {
+            for _ in 0..items_max {
+                let queued = self.queue.pop().inspect(|item| self.queue_bytes -= item.cost());
+                let Some(item) = queued.or_else(|| self.take_newest()) else { break };
+                out.push(item);
+            }
         }
         self.unstalled_at = now;
     }

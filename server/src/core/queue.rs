@@ -16,7 +16,12 @@ impl Queue {
     pub(super) fn push(&mut self, item: Item) {
         match self.first {
             None => self.first = Some(item),
-            Some(_) => self.rest.push_back(item),
+            Some(_) => {
+                if self.rest.capacity() == 0 {
+                    self.rest.reserve(AT_FIRST);
+                }
+                self.rest.push_back(item);
+            }
         }
     }
 
@@ -30,6 +35,12 @@ impl Queue {
         first
     }
 
+    /// Takes all, in one go.
+    pub(super) fn drain_into(&mut self, out: &mut Vec<Item>) {
+        out.extend(self.first.take());
+        out.extend(std::mem::take(&mut self.rest));
+    }
+
     pub(super) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
     }
@@ -38,6 +49,9 @@ impl Queue {
         self.first.is_none()
     }
 }
+
+/// What is set aside when a second item waits: in a burst more follow, and growing from nothing costs as much as all of them.
+const AT_FIRST: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -66,7 +80,10 @@ mod tests {
             assert_eq!(queue.len() as u64, pushed - popped);
             assert_eq!(queue.is_empty(), pushed == popped);
         }
-        while queue.pop().is_some() {}
+        let mut rest = Vec::new();
+        queue.drain_into(&mut rest);
+        assert_eq!(rest.into_iter().map(number).collect::<Vec<_>>(), (popped..pushed).collect::<Vec<_>>());
+        assert!(queue.is_empty());
         assert_eq!(queue.rest.capacity(), 0);
     }
 }

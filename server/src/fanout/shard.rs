@@ -466,7 +466,7 @@ impl Drop for Counted {
 
 /// How many feeds are looked at before other tasks get a turn, which takes some hundred microseconds; the feeds of one event aren't
 /// split. The fewer, the fewer events of a burst go out in one write: each costs as much as looking at a hundred feeds.
-const FEEDS_A_TURN: usize = 8192;
+const FEEDS_A_TURN: usize = 16_384;
 /// How many connections are written to before others get their turn, a few microseconds each.
 const WRITES_A_TURN: usize = 64;
 /// How many reads of history a shard has under way; further ones wait. Bounds the pages in memory to some 16 MiB.

@@ -168,8 +168,8 @@ const EVENTS_MAX: usize = 16_384;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How much older than its newest event a tail's oldest may be: a shard that is so far behind has other troubles.
 const AGE_MS_MAX: u64 = 10_000;
-/// The most events of one step. Fewer than a feed holds, so that a feed that is up to date takes them before the next step.
-const BATCH_MAX: usize = 64;
+/// The most events of one step. No more than a feed holds, so that a feed that is up to date takes them before the next step.
+const BATCH_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests {

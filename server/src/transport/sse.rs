@@ -122,4 +122,4 @@ const CHUNK_BYTES_MAX: usize = 20;
 /// What is set aside for each event that is copied; more is got where it is needed.
 pub(super) const EVENT_BYTES_USUAL: usize = 192;
 /// How many items are taken from a feed at a time.
-pub(super) const ITEMS_A_TURN: usize = 64;
+pub(super) const ITEMS_A_TURN: usize = 128;
