@@ -78,8 +78,8 @@ const NOTES: &str = "Where a goal isn't met, the tables say what is in the way:
   acknowledgements take, and a connection's memory, before there are tasks or a hub. Their ratio stands beside the hub's; where it is above the goal, the goal
   is out of reach with this QUIC. `quinn` and `quinn-datagram` are plain quinn, on as many threads as there are cores.
 - **Saturated.** An event of the hub's has an id, by which its reader can come back, and a third more bytes than `axum-batched`'s; `axum-batched-ids` sends as many.
-- **Two shards on two cores.** The hub writes from two threads and the send loop from one, to one client: `send-loop-threads` is what that takes. With
-  `--hub-argument=--shards=1` the hub takes less for a delivery, and the last subscriber has it later.";
+- **Two shards on two cores.** `send-loop-threads` writes from as many threads as the hub, and takes about what the send loop takes: what the hub takes besides
+  is its own. With `--hub-argument=--shards=1` it takes a little less for a delivery, and the last subscriber has it later.";
 
 #[cfg(test)]
 mod tests {
