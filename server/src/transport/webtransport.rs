@@ -232,9 +232,9 @@ async fn serve_feed(
                 Some(bye)
             }
             Delivery::Datagram => {
-                let mut datagrams = Datagrams::new(session, stream, start);
-                let bye = Box::pin(datagrams.write_feed(&feed)).await?;
-                Box::pin(end_streams([datagrams.into_stream()])).await;
+                let outlet = Outlet::new(Datagrams::new(feed.clone(), session, stream, start));
+                let bye = poll_fn(|cx| outlet.poll(cx, Datagrams::poll)).await?;
+                Box::pin(end_streams(outlet.into_connection().map(Datagrams::into_stream))).await;
                 Some(bye)
             }
         }

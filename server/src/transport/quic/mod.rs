@@ -35,6 +35,6 @@ pub use connection::{ConnectionError, Handler, Limit, Peer, serve};
 pub use outgoing::StreamEnd;
 pub use response::{BodyError, HeadError, ResponseSender, ResponseStream};
 pub use webtransport::{
-    AcceptError, CapsuleError, Close, DatagramError, Ended, OpenError, ReadError, RecvStream, SendStream, Session,
-    SessionOffer, WriteError,
+    AcceptError, CapsuleError, Close, DatagramError, DatagramSender, Ended, OpenError, ReadError, RecvStream,
+    SendStream, Session, SessionOffer, WriteError,
 };

@@ -5,6 +5,7 @@
 //! that the peer opens, and `state` owns the streams of a session, so that they all end with it.
 
 mod capsule;
+mod datagram;
 mod driver;
 mod offer;
 mod routes;
@@ -13,8 +14,9 @@ mod state;
 mod stream;
 
 pub use capsule::CapsuleError;
+pub use datagram::{DatagramError, DatagramSender};
 pub use offer::{AcceptError, SessionOffer};
-pub use session::{DatagramError, OpenError, Session};
+pub use session::{OpenError, Session};
 pub use stream::{ReadError, RecvStream, SendStream, WriteError};
 pub(super) use {
     capsule::Parser as CapsuleParser,

@@ -7,12 +7,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use fanwire_protocol::frame::{put_varint, varint_bytes};
 use quinn::VarInt;
 use thiserror::Error;
 
 use super::{
     Close, Ended,
+    datagram::DatagramSender,
     state::State,
     stream::{RecvStream, SendStream},
 };
@@ -26,17 +26,6 @@ pub struct Session {
 /// Why no stream could be opened.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum OpenError {
-    /// The session has ended, or the connection with it.
-    #[error("the session has ended")]
-    SessionEnded,
-}
-
-/// Why a datagram wasn't sent.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum DatagramError {
-    /// The path has become narrower, or the peer takes no datagrams. This was in it.
-    #[error("the datagram is too long for the path")]
-    TooLong(Bytes),
     /// The session has ended, or the connection with it.
     #[error("the session has ended")]
     SessionEnded,
@@ -70,33 +59,9 @@ impl Session {
         }
     }
 
-    /// The most bytes that a datagram takes now, between what [`Session::begin_datagram`] puts into it and its end; 0 where the peer takes
-    /// none. It changes with the path.
-    pub fn datagram_bytes_max(&self) -> usize {
-        let whole = self.state.connection.max_datagram_size().unwrap_or(0);
-        whole.saturating_sub(varint_bytes(self.quarter_id()))
-    }
-
-    /// A datagram with nothing in it but the session that it is for. [RFC 9297 §2.1]
-    pub fn begin_datagram(&self, bytes: usize) -> BytesMut {
-        let mut datagram = BytesMut::with_capacity(varint_bytes(self.quarter_id()) + bytes);
-        put_varint(&mut datagram, self.quarter_id());
-        datagram
-    }
-
-    /// Sends a datagram, once those before it leave room: what is kept of them is some kilobytes. A datagram that has no place in a
-    /// packet any more comes back, without the session that it was for.
-    pub async fn send_datagram(&self, datagram: Bytes) -> Result<(), DatagramError> {
-        let sent = self.state.unless_over(self.state.connection.send_datagram_wait(datagram.clone())).await;
-        match sent {
-            Some(Ok(())) => Ok(()),
-            None | Some(Err(quinn::SendDatagramError::ConnectionLost(_))) => Err(DatagramError::SessionEnded),
-            Some(Err(_)) => Err(DatagramError::TooLong(datagram.slice(varint_bytes(self.quarter_id())..))),
-        }
-    }
-
-    fn quarter_id(&self) -> u64 {
-        self.id() / 4
+    /// What sends the session's datagrams, for as long as the session lasts.
+    pub fn datagrams(&self) -> DatagramSender {
+        DatagramSender::new(self.state.clone())
     }
 
     /// Makes a stream one of the session's, unless that is over.
