@@ -46,7 +46,7 @@ pub(super) fn serve(
         drop(newcomer);
         let Some((session, begun)) = opened else { return };
         let bye = match begun {
-            Ok((grant, control)) => Box::pin(serve_feed(shard, (&edge, peer), &session, grant, control)).await,
+            Ok(granted) => Box::pin(serve_feed(&shard, (&edge, peer), &session, *granted)).await,
             Err(bye) => {
                 Box::pin(say_bye(&session, &bye)).await;
                 Some(bye)
@@ -58,12 +58,14 @@ pub(super) fn serve(
     }
 }
 
+/// What a session begins with: its feed, and the control stream if there is one yet.
+struct Granted {
+    grant: Grant,
+    control: Option<Box<Control>>,
+}
+
 /// Accepts a session and grants it its feed, or says why not. None if there is no session to go on with.
-async fn open(
-    edge: Arc<Edge>,
-    peer: SocketAddr,
-    offer: SessionOffer,
-) -> Option<(Session, Result<(Grant, Option<Control>), Bye>)> {
+async fn open(edge: Arc<Edge>, peer: SocketAddr, offer: SessionOffer) -> Option<(Session, Result<Box<Granted>, Bye>)> {
     let request = offer.request();
     if !is_events_path(request.uri().path()) {
         offer.refuse(StatusCode::NOT_FOUND).await;
@@ -108,7 +110,7 @@ async fn begin(
     session: &Session,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<Option<(Grant, Option<Control>)>, Bye> {
+) -> Result<Option<Box<Granted>>, Bye> {
     let refused = |refused| to_bye(edge, &refused);
     let in_band = AuthMode::of(uri).map_err(refused)? == AuthMode::InBand;
     let pass = if in_band { None } else { Some(edge.admit(&Method::CONNECT, uri, headers).await.map_err(refused)?) };
@@ -119,7 +121,8 @@ async fn begin(
             Err(unauthorized(format!("no AUTH came within {} s", AUTH_TIME_MAX.as_secs())))
         });
     };
-    Ok(Some((grant((edge, peer), pass, uri, headers).await.map_err(refused)?, None)))
+    let grant = grant((edge, peer), pass, uri, headers).await.map_err(refused)?;
+    Ok(Some(Box::new(Granted { grant, control: None })))
 }
 
 /// Grants a feed to whoever has this pass.
@@ -142,9 +145,9 @@ async fn begin_in_band(
     session: &Session,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<Option<(Grant, Option<Control>)>, Bye> {
+) -> Result<Option<Box<Granted>>, Bye> {
     let Some((answers, requests)) = session.accept_bi().await else { return Ok(None) };
-    let mut control = Control::new(answers, requests);
+    let mut control = Box::new(Control::new(answers, requests));
     let auth = loop {
         match control.request().await? {
             None => return Err(unauthorized("the control stream ended before an AUTH came")),
@@ -169,7 +172,8 @@ async fn begin_in_band(
     if !control.answer(&Answer { request_id, outcome }).await {
         return Ok(None);
     }
-    granted.map(|grant| Some((grant, Some(control)))).map_err(|refused| to_bye(edge, &refused))
+    let granted = granted.map(|grant| Some(Box::new(Granted { grant, control: Some(control) })));
+    granted.map_err(|refused| to_bye(edge, &refused))
 }
 
 fn to_bye(edge: &Edge, refused: &Refused) -> Bye {
@@ -204,18 +208,30 @@ impl Control {
 }
 
 /// Runs a feed until it, or the session, ends. Returns the bye that was said, or is still to be told by the close alone.
-async fn serve_feed(
-    shard: Rc<LocalShard>,
-    (edge, peer): (&Edge, SocketAddr),
-    session: &Session,
-    grant: Grant,
-    control: Option<Control>,
-) -> Option<Bye> {
+///
+/// The feed begins before the future: what a future is given it keeps for as long as it lasts.
+fn serve_feed<'a>(
+    shard: &Rc<LocalShard>,
+    (edge, peer): (&'a Edge, SocketAddr),
+    session: &'a Session,
+    Granted { grant, control }: Granted,
+) -> impl Future<Output = Option<Bye>> + use<'a> {
     let (delivery, start) = (grant.delivery, grant.cursor.seq);
     let (subscription, holder, seat) = grant.into_feed();
     let pass = RefCell::new(holder.pass.clone());
     let feed = Rc::new(shard.open(subscription, holder, Transport::WebTransport));
-    let client = Client { edge, from: peer.ip().into(), feed: &feed, seat: &seat, pass };
+    let client = Client { edge, from: peer.ip().into(), feed, seat, pass };
+    async move { follow(&client, session, (delivery, start), control).await }
+}
+
+/// Serves a session whose feed is open.
+async fn follow(
+    client: &Client<'_>,
+    session: &Session,
+    (delivery, start): (Delivery, Seq),
+    control: Option<Box<Control>>,
+) -> Option<Bye> {
+    let Client { edge, feed, .. } = client;
     let feed_stream = async {
         let stream = session.open_uni().await.ok()?;
         match delivery {
@@ -226,8 +242,8 @@ async fn serve_feed(
                 Some(bye)
             }
             Delivery::PerTopic => {
-                let mut lanes = Lanes::new(session, stream, start);
-                let bye = Box::pin(lanes.write_feed(&feed)).await?;
+                let mut lanes = Box::new(Lanes::new(session, stream, start));
+                let bye = Box::pin(lanes.write_feed(feed)).await?;
                 Box::pin(end_streams(lanes.into_streams())).await;
                 Some(bye)
             }
@@ -246,7 +262,7 @@ async fn serve_feed(
         () = poll_fn(|cx| feed.poll_cut(cx)) => {
             Some(Bye::retry(ByeCode::Stalled, "nothing was read for too long", edge.hub.limits().retry.as_millis() as u64))
         }
-        bye = serve_client_streams(&client, session, control) => bye,
+        bye = serve_client_streams(client, session, control) => bye,
     }
 }
 
@@ -276,13 +292,13 @@ async fn end_streams(streams: impl IntoIterator<Item = SendStream>) {
 
 /// Serves the control stream, and refuses other streams, for as long as the session lives. If the client breaks the rules its feed is
 /// ended, and the bye returned if the feed's stream hasn't got to it in a while: then the close alone tells it.
-async fn serve_client_streams(client: &Client<'_>, session: &Session, control: Option<Control>) -> Option<Bye> {
+async fn serve_client_streams(client: &Client<'_>, session: &Session, control: Option<Box<Control>>) -> Option<Bye> {
     let control = async {
         let control = match control {
             Some(control) => control,
             None => {
                 let (answers, requests) = session.accept_bi().await?;
-                Control::new(answers, requests)
+                Box::new(Control::new(answers, requests))
             }
         };
         Box::pin(serve_control(client, session, control)).await
@@ -299,7 +315,7 @@ async fn serve_client_streams(client: &Client<'_>, session: &Session, control: O
 }
 
 /// Answers the requests of the control stream, and refuses further streams like it, for as long as the session lives.
-async fn serve_control(client: &Client<'_>, session: &Session, mut control: Control) -> Option<Bye> {
+async fn serve_control(client: &Client<'_>, session: &Session, mut control: Box<Control>) -> Option<Bye> {
     let more = async {
         while let Some((send, recv)) = session.accept_bi().await {
             send.reset(0);
@@ -328,8 +344,8 @@ async fn serve_control(client: &Client<'_>, session: &Session, mut control: Cont
 struct Client<'a> {
     edge: &'a Edge,
     from: Source,
-    feed: &'a Feed,
-    seat: &'a Seat,
+    feed: Rc<Feed>,
+    seat: Arc<Seat>,
     /// What it has shown last.
     pass: RefCell<Arc<Pass>>,
 }
@@ -405,7 +421,7 @@ impl Client<'_> {
             let from_seq = changed.map_err(change_refused)?;
             Ok((Done::Changed { from_seq: from_seq.0 }, now))
         };
-        self.edge.hub.change(self.seat, (matchers, &patterns), add, change).await
+        self.edge.hub.change(&self.seat, (matchers, &patterns), add, change).await
     }
 
     async fn publish(&self, payload: &[u8]) -> Result<Done, Refused> {

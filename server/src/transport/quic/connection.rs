@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    backend::{Backend, BidiStream, RequestStream},
+    backend::{Backend, BidiStream, Handed, RequestStream},
     body::RequestBody,
     code,
     outgoing::Outgoing,
@@ -155,31 +155,8 @@ type Resolver = h3::server::RequestResolver<Backend, Bytes>;
 impl<H: Handler> Connection<H> {
     async fn run(self, drain: CancellationToken) -> Result<(), ConnectionError> {
         let routes = Routes::default();
-        let settings = vec![(SETTINGS_WEBTRANSPORT_MAX_SESSIONS, VarInt::from_u32(SESSIONS_MAX))];
-        let backend = Backend::new(self.connection.clone(), settings, self.limits.head, routes.clone());
-        let handler = self.handler.clone();
-        let backend = backend.telling(move |limit| handler.reached(limit));
-        let handed = backend.handed();
-        let mut builder = h3::server::builder();
-        builder
-            .enable_webtransport(true)
-            .enable_extended_connect(true)
-            .enable_datagram(true)
-            .max_webtransport_sessions(u64::from(SESSIONS_MAX))
-            .max_field_section_size(self.limits.head_bytes_max)
-            .send_grease(false);
-        // A peer that allows no unidirectional stream keeps HTTP/3 from beginning. Boxed, like other steps that are
-        // soon past: a connection's memory is that of its largest step otherwise.
-        let opening = timeout(self.limits.handshake, Box::pin(builder.build(backend)));
-        let mut http3: Box<Http3> = tokio::select! {
-            biased;
-            opened = opening => match opened {
-                Ok(Ok(http3)) => Box::new(http3),
-                Ok(Err(error)) => return self.ended(error),
-                Err(_) => return Err(ConnectionError::HandshakeTimeout),
-            },
-            () = too_late(&drain) => return Ok(()),
-        };
+        // Boxed, like other steps that are soon past: a connection's memory is that of its largest step otherwise.
+        let Some((mut http3, handed)) = Box::pin(self.open(&routes, &drain)).await? else { return Ok(()) };
         let _datagrams = AbortOnDropHandle::new(spawn_local(count_datagrams(self.connection.clone(), routes.clone())));
 
         let mut tasks = JoinSet::new();
@@ -242,6 +219,37 @@ impl<H: Handler> Connection<H> {
         }
         drop(http3);
         result
+    }
+
+    /// Opens HTTP/3's own streams. None if there is nothing to go on with, and that is in order.
+    async fn open(
+        &self,
+        routes: &Routes,
+        drain: &CancellationToken,
+    ) -> Result<Option<(Box<Http3>, Handed)>, ConnectionError> {
+        let settings = vec![(SETTINGS_WEBTRANSPORT_MAX_SESSIONS, VarInt::from_u32(SESSIONS_MAX))];
+        let backend = Backend::new(self.connection.clone(), settings, self.limits.head, routes.clone());
+        let handler = self.handler.clone();
+        let backend = backend.telling(move |limit| handler.reached(limit));
+        let handed = backend.handed();
+        let mut builder = h3::server::builder();
+        builder
+            .enable_webtransport(true)
+            .enable_extended_connect(true)
+            .enable_datagram(true)
+            .max_webtransport_sessions(u64::from(SESSIONS_MAX))
+            .max_field_section_size(self.limits.head_bytes_max)
+            .send_grease(false);
+        tokio::select! {
+            biased;
+            // A peer that allows no unidirectional stream keeps HTTP/3 from beginning.
+            opened = timeout(self.limits.handshake, builder.build(backend)) => match opened {
+                Ok(Ok(http3)) => Ok(Some((Box::new(http3), handed))),
+                Ok(Err(error)) => self.ended(error).map(|()| None),
+                Err(_) => Err(ConnectionError::HandshakeTimeout),
+            },
+            () = too_late(drain) => Ok(None),
+        }
     }
 
     /// What became of the connection, according to QUIC, where HTTP/3 can only say that it is gone.
@@ -315,19 +323,29 @@ impl<H: Handler> RequestTask<H> {
         Box::pin(self.handler.request(self.peer, request.map(|()| RequestBody::new(recv)), response))
     }
 
-    async fn webtransport(&self, request: Request<()>, http3: Http3Stream, stream: RequestStream) {
+    /// What a future is given it keeps for as long as it lasts: so it is given nothing that is soon past.
+    fn webtransport(
+        &self,
+        request: Request<()>,
+        http3: Http3Stream,
+        stream: RequestStream,
+    ) -> impl Future<Output = ()> + use<'_, H> {
         let (offer, answered) = webtransport::offer(request, http3, stream, self.connection.clone());
         // A task of its own: it is woken for every event, and the CONNECT stream needn't be looked at then.
         let mut serving = AbortOnDropHandle::new(spawn_local(self.handler.webtransport(self.peer, offer)));
-        match answered.await {
-            Ok(Answer::Accepted(driver)) => driver.run().await,
-            Ok(Answer::Refused(outgoing)) => deliver(outgoing).await,
-            // Dropped without an answer.
-            Err(_) => {}
-        }
-        match timeout(HANDLER_GRACE, &mut serving).await {
-            Ok(ended) => report(ended, self.peer),
-            Err(_) => tracing::warn!(peer = %self.peer.address, "a session's handler outlives its session: aborted"),
+        async move {
+            match answered.await {
+                Ok(Answer::Accepted(driver)) => driver.run().await,
+                Ok(Answer::Refused(outgoing)) => deliver(outgoing).await,
+                // Dropped without an answer.
+                Err(_) => {}
+            }
+            match timeout(HANDLER_GRACE, &mut serving).await {
+                Ok(ended) => report(ended, self.peer),
+                Err(_) => {
+                    tracing::warn!(peer = %self.peer.address, "a session's handler outlives its session: aborted")
+                }
+            }
         }
     }
 }
