@@ -119,6 +119,7 @@ impl App {
         let shards = fanout::Config {
             count: config.shards,
             limits: config.feed_limits,
+            reads_max: config.reads_max,
             drain_spread_ms: config.limits.retry.as_millis() as u64,
             subscriptions: subscriptions.clone(),
         };

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fanwire_certs::{DevDirectory, PemFiles, Source};
 
 use crate::{
-    admission, auth, core,
+    admission, auth, core, fanout,
     http::Origin,
     hub,
     log::{Class, Fsync, KeyWindow, Retention, TopicRule},
@@ -54,6 +54,8 @@ pub struct Config {
     pub subscriptions_max: Option<usize>,
     /// How many threads serve connections.
     pub shards: usize,
+    /// How many reads of history each of them has under way; further ones wait.
+    pub reads_max: usize,
     /// Publish the host's vital signs.
     pub demo: bool,
     /// How long a shutdown may take.
@@ -183,6 +185,7 @@ impl Config {
                 None | Some(0) => std::thread::available_parallelism().map_or(1, usize::from),
                 Some(count) => count,
             },
+            reads_max: fanout::READS_MAX,
             demo: !layer.no_demo.unwrap_or(false),
             admission,
             drain_deadline,

@@ -48,6 +48,8 @@ pub struct Config {
     pub count: usize,
     /// What each allows.
     pub limits: core::Limits,
+    /// How many reads of history each has under way; further ones wait.
+    pub reads_max: usize,
     /// Over how long the feeds of a drain are asked to come back, in milliseconds.
     pub drain_spread_ms: u64,
     /// Who is told of feeds that come and go.
@@ -91,6 +93,7 @@ impl Shards {
                     subscriptions: config.subscriptions.clone(),
                     tail: log.tail(),
                     limits: config.limits,
+                    reads_max: config.reads_max,
                     seed: entropy(),
                     drain: drain.clone(),
                     drain_spread_ms: config.drain_spread_ms,
@@ -201,6 +204,8 @@ impl Remote {
 /// How many connections a shard is dealt before another has its turn. What comes on a few connections wakes one thread, which finds more than one
 /// request each time, and not each thread for each.
 const DEALT_TOGETHER: usize = 32;
+/// How many reads of history a shard has under way, by default. Bounds the pages in memory to some 16 MiB.
+pub const READS_MAX: usize = 64;
 /// The most connections that wait for a shard to begin with them.
 const JOBS_MAX: usize = 1024;
 
@@ -208,14 +213,16 @@ const JOBS_MAX: usize = 1024;
 mod tests {
     use std::{future::poll_fn, task::Poll};
 
-    use fanwire_protocol::{Data, Draft, Epoch, Matcher, Seq, Topic, message::Verdict};
+    use fanwire_protocol::{Cursor, Data, Draft, Epoch, LastEventId, Matcher, Matchers, Seq, Topic, message::Verdict};
+    use futures_util::{FutureExt as _, future::BoxFuture};
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::{
-        auth::{self, Auth, Holder, Shown},
-        core::{Item, Start, Subscription},
-        log::{MemoryLog, Retention, Stamped},
-        telemetry::Transport,
+        auth::{self, Auth, Holder, Pass, Shown},
+        core::{Committed, Item, Page, Read, Rights, Start, Subscription},
+        log::{AppendError, Appended, Log, LogError, MemoryLog, Replay, Retention, Stamped, Tail},
+        telemetry::{Limit, Transport},
     };
 
     type Told = mpsc::UnboundedSender<&'static str>;
@@ -247,6 +254,41 @@ mod tests {
         }
     }
 
+    fn memory_log() -> MemoryLog {
+        MemoryLog::new(Epoch::from_bits(1), Retention::default(), 1)
+    }
+
+    fn start(log: &SharedLog, count: usize, metrics: &Arc<Metrics>) -> Shards {
+        let config = Config {
+            count,
+            limits: core::Limits::default(),
+            reads_max: READS_MAX,
+            drain_spread_ms: 0,
+            subscriptions: None,
+        };
+        Shards::start(&config, log, &Gate::new(|_| None), metrics, || 7).unwrap()
+    }
+
+    async fn anyone() -> Arc<Pass> {
+        Arc::new(Auth::new(auth::Config::default()).admit(Shown::Nothing, 0).await.unwrap())
+    }
+
+    /// From the beginning of the log.
+    fn everything(pass: &Pass) -> Subscription {
+        Subscription {
+            matchers: [Matcher::Any].into_iter().collect(),
+            rights: pass.feed_rights(),
+            start: Start { after: Seq(0), verdict: Verdict::Live, gap: None, told: None, complete: true, latest: None },
+            heartbeat_ms: 60_000,
+            lease: None,
+            newest_above: None,
+        }
+    }
+
+    fn event() -> Stamped {
+        Stamped::new(Draft::new(vec![Topic::new("a").unwrap()], Data::text("x")).unwrap(), 0)
+    }
+
     async fn read(feed: Feed, panics: bool, told: Told) {
         let outlet = Outlet::new(Reader { feed, panics, told });
         poll_fn(|cx| {
@@ -261,15 +303,10 @@ mod tests {
         .await;
     }
 
-    fn start(log: &SharedLog, count: usize) -> Shards {
-        let config = Config { count, limits: core::Limits::default(), drain_spread_ms: 0, subscriptions: None };
-        Shards::start(&config, log, &Gate::new(|_| None), &Arc::default(), || 7).unwrap()
-    }
-
     #[tokio::test]
     async fn few_connections_share_a_shard_and_many_are_spread() {
-        let log: SharedLog = Arc::new(MemoryLog::new(Epoch::from_bits(1), Retention::default(), 1));
-        let shards = start(&log, 3);
+        let log: SharedLog = Arc::new(memory_log());
+        let shards = start(&log, 3, &Arc::default());
         let (hold, _held) = mpsc::unbounded_channel();
         let mut counts = vec![];
         for _ in 0..3 * DEALT_TOGETHER + 1 {
@@ -284,27 +321,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_on_the_walk_ends_its_connection_and_no_other() {
-        let log: SharedLog = Arc::new(MemoryLog::new(Epoch::from_bits(1), Retention::default(), 1));
-        let shards = start(&log, 1);
-        let pass = Auth::new(auth::Config::default()).admit(Shown::Nothing, 0).await.unwrap();
+        let log: SharedLog = Arc::new(memory_log());
+        let shards = start(&log, 1, &Arc::default());
+        let pass = anyone().await;
         let (told, mut tellings) = mpsc::unbounded_channel();
         for (id, panics) in [(1, true), (2, false)] {
-            let subscription = Subscription {
-                matchers: [Matcher::Any].into_iter().collect(),
-                rights: pass.feed_rights(),
-                start: Start {
-                    after: Seq(0),
-                    verdict: Verdict::Live,
-                    gap: None,
-                    told: None,
-                    complete: true,
-                    latest: None,
-                },
-                heartbeat_ms: 60_000,
-                lease: None,
-                newest_above: None,
-            };
-            let (holder, told) = (Holder { id, pass: Arc::new(pass.clone()) }, told.clone());
+            let (subscription, told) = (everything(&pass), told.clone());
+            let holder = Holder { id, pass: pass.clone() };
             let serve = move |shard: Rc<LocalShard>, counted: Counted| {
                 let feed = shard.open(subscription, holder, Transport::SseH1);
                 shard.spawn_connection(counted, read(feed, panics, told));
@@ -312,12 +335,115 @@ mod tests {
             shards.deal(serve).await;
             assert_eq!(tellings.recv().await, Some("hello"));
         }
-        let draft = Draft::new(vec![Topic::new("a").unwrap()], Data::text("x")).unwrap();
-        log.append(vec![Stamped::new(draft, 0)]).await.unwrap();
+        log.append(vec![event()]).await.unwrap();
         let mut both = [tellings.recv().await, tellings.recv().await];
         both.sort_unstable();
         assert_eq!(both, [Some("ended"), Some("event")]);
         shards.stop().await;
         assert_eq!(tellings.recv().await, Some("ended"));
+    }
+
+    /// A log whose reads of history don't end before they may.
+    #[derive(Debug)]
+    struct HeldLog {
+        log: MemoryLog,
+        under_way: AtomicUsize,
+        may_end: Semaphore,
+    }
+
+    impl Log for HeldLog {
+        fn epoch(&self) -> Epoch {
+            self.log.epoch()
+        }
+
+        fn append(&self, events: Vec<Stamped>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
+            self.log.append(events)
+        }
+
+        fn resolve<'a>(
+            &'a self,
+            last_event_id: Option<&'a LastEventId>,
+            replay: Replay,
+            matchers: &'a Matchers,
+            rights: &'a Rights,
+        ) -> BoxFuture<'a, Result<Start, LogError>> {
+            self.log.resolve(last_event_id, replay, matchers, rights)
+        }
+
+        fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, LogError>> {
+            let held = async move {
+                self.under_way.fetch_add(1, Ordering::SeqCst);
+                let ends = self.may_end.acquire().await;
+                self.under_way.fetch_sub(1, Ordering::SeqCst);
+                ends.expect("it isn't closed").forget();
+                self.log.read(read).await
+            };
+            held.boxed()
+        }
+
+        fn newest_under<'a>(
+            &'a self,
+            prefix: &'a str,
+            after: Option<Topic>,
+            count_max: usize,
+        ) -> BoxFuture<'a, Result<Vec<Arc<Committed>>, LogError>> {
+            self.log.newest_under(prefix, after, count_max)
+        }
+
+        fn tail(&self) -> Tail {
+            self.log.tail()
+        }
+
+        fn expire(&self, now_ms: u64) {
+            self.log.expire(now_ms);
+        }
+
+        fn head(&self) -> Cursor {
+            self.log.head()
+        }
+    }
+
+    #[tokio::test]
+    async fn reads_of_history_beyond_a_bound_wait_and_are_counted() {
+        let held = Arc::new(HeldLog { log: memory_log(), under_way: AtomicUsize::new(0), may_end: Semaphore::new(0) });
+        let (log, metrics): (SharedLog, _) = (held.clone(), Arc::new(Metrics::new()));
+        log.append(vec![event()]).await.unwrap();
+        let shards = start(&log, 1, &metrics);
+        let pass = anyone().await;
+        let (told, mut tellings) = mpsc::unbounded_channel();
+        for id in 0..READS_MAX as u128 + 3 {
+            let (subscription, told) = (everything(&pass), told.clone());
+            let holder = Holder { id, pass: pass.clone() };
+            let serve = move |shard: Rc<LocalShard>, counted: Counted| {
+                let feed = shard.open(subscription, holder, Transport::SseH1);
+                shard.spawn_connection(counted, async move {
+                    let mut items = Vec::new();
+                    while !items.iter().any(|item| matches!(item, Item::Event { .. })) {
+                        feed.take(64, &mut items).await;
+                    }
+                    let _ = told.send("event");
+                });
+            };
+            shards.deal(serve).await;
+        }
+        let waits = async |under_way, waited| {
+            while (held.under_way.load(Ordering::SeqCst), metrics.times_reached(Limit::HistoryReads))
+                != (under_way, waited)
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        let soon = Duration::from_secs(20);
+        tokio::time::timeout(soon, waits(READS_MAX, 3)).await.expect("three wait");
+        // One that ends lets the next begin.
+        held.may_end.add_permits(1);
+        assert_eq!(tellings.recv().await, Some("event"));
+        tokio::time::timeout(soon, waits(READS_MAX, 3)).await.expect("two wait");
+        held.may_end.add_permits(READS_MAX + 2);
+        for _ in 0..READS_MAX + 2 {
+            assert_eq!(tellings.recv().await, Some("event"));
+        }
+        assert_eq!((held.under_way.load(Ordering::SeqCst), metrics.times_reached(Limit::HistoryReads)), (0, 3));
+        shards.stop().await;
     }
 }

@@ -75,6 +75,7 @@ pub(super) struct Setup {
     pub(super) subscriptions: Option<Arc<Subscriptions>>,
     pub(super) tail: Tail,
     pub(super) limits: Limits,
+    pub(super) reads_max: usize,
     pub(super) seed: u64,
     pub(super) drain: CancellationToken,
     pub(super) drain_spread_ms: u64,
@@ -92,7 +93,8 @@ pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands:
 }
 
 async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mpsc::Receiver<Command>) {
-    let Setup { log, gate, metrics, subscriptions, tail, limits, seed, drain, drain_spread_ms, stop } = setup;
+    let Setup { log, gate, metrics, subscriptions, tail, limits, reads_max, seed, drain, drain_spread_ms, stop } =
+        setup;
     // Asked for each request, and shards don't wait for each other.
     let drain = drain.child_token();
     let shard = Rc::new(LocalShard {
@@ -105,7 +107,7 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
         subscriptions,
         log,
         opened: Notify::new(),
-        reads: Semaphore::new(READS_MAX),
+        reads: Semaphore::new(reads_max),
         turnstile: Arc::default(),
         tasks: TaskTracker::new(),
         drain: drain.clone(),
@@ -469,8 +471,6 @@ impl Drop for Counted {
 const FEEDS_A_TURN: usize = 16_384;
 /// How many connections are written to before others get their turn, a few microseconds each.
 const WRITES_A_TURN: usize = 64;
-/// How many reads of history a shard has under way; further ones wait. Bounds the pages in memory to some 16 MiB.
-const READS_MAX: usize = 64;
 /// How many connections begin before those that are there get their turn, a hundred microseconds each: when everybody connects at once, who is
 /// served already, and who publishes, doesn't wait for all of them.
 const BEGINNINGS_A_TURN: usize = 8;
