@@ -1,6 +1,13 @@
 //! Limits that nobody is told of, and listeners that aren't for subscribers: what is reached is counted, and others are served meanwhile.
 
-use std::{net::UdpSocket, time::Duration};
+use std::{
+    net::UdpSocket,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use fanwire::telemetry::Limit;
 use fanwire_tests::{Initials, Wire};
@@ -13,10 +20,10 @@ use crate::{
 
 #[tokio::test]
 async fn reads_of_history_wait_for_each_other() {
-    // All on one shard, which has 64 reads under way at the most; those of a log in memory are over at once.
+    // All on one shard, which has one read under way at the most; those of a log in memory are over at once.
     let directory = tempfile::tempdir().unwrap();
     let mut witnesses = Witnesses::with(|config| {
-        config.shards = 1;
+        (config.shards, config.reads_max) = (1, 1);
         config.data_dir = Some(directory.path().to_owned());
     })
     .await;
@@ -44,16 +51,24 @@ async fn first_packets_of_more_handshakes_than_may_wait_are_dropped() {
     })
     .await;
     let (initials, hub) = (Initials::new(), witnesses.hub.running().https().unwrap());
-    let packets = (0_u64..2_000).map(|number| initials.packet(number, &(!number).to_be_bytes(), &[]));
-    let packets: Vec<Vec<u8>> = packets.collect();
-    let flood = std::thread::spawn(move || {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        for packet in packets {
-            let _ = socket.send_to(&packet, hub);
+    // For as long as it takes.
+    let goes_on = Arc::new(AtomicBool::new(true));
+    let flood = std::thread::spawn({
+        let goes_on = goes_on.clone();
+        move || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for burst in (0_u64..).step_by(BURST).take_while(|_| goes_on.load(Relaxed)) {
+                let packets =
+                    (burst..).take(BURST).map(|number| initials.packet(number, &(!number).to_be_bytes(), &[]));
+                for packet in packets.collect::<Vec<_>>() {
+                    let _ = socket.send_to(&packet, hub);
+                }
+            }
         }
     });
     witnesses.until(|hub| hub.running().hub().metrics().times_reached(Limit::HandshakesWaiting) > 10).await;
     witnesses.served().await;
+    goes_on.store(false, Relaxed);
     flood.join().unwrap();
     witnesses.until(|hub| hub.running().handshakes() == 0).await;
     witnesses.alone().await;
@@ -61,12 +76,15 @@ async fn first_packets_of_more_handshakes_than_may_wait_are_dropped() {
 
 #[tokio::test]
 async fn who_asks_for_metrics_slowly_is_given_up() {
-    let mut witnesses = Witnesses::undisturbed(|config| {
+    let Some(mut witnesses) = Witnesses::apart(|config| {
         impatient(config);
         config.tcp.head = Duration::from_secs(2);
         config.metrics = Some("127.0.0.1:0".parse().unwrap());
     })
-    .await;
+    .await
+    else {
+        return;
+    };
     let before = witnesses.hub.running().connections();
     let memory = Memory::now();
     let mut slow = vec![];
@@ -110,11 +128,14 @@ async fn who_asks_for_metrics_slowly_is_given_up() {
 #[tokio::test]
 async fn an_operator_who_asks_slowly_is_given_up() {
     let directory = tempfile::tempdir().unwrap();
-    let mut witnesses = Witnesses::undisturbed(|config| {
+    let Some(mut witnesses) = Witnesses::apart(|config| {
         config.tcp.head = Duration::from_secs(2);
         config.data_dir = Some(directory.path().to_owned());
     })
-    .await;
+    .await
+    else {
+        return;
+    };
     let socket = directory.path().join("hub.sock");
     let memory = Memory::now();
     let mut slow = vec![];
@@ -150,4 +171,6 @@ async fn give_up(slow: Vec<Wire>) {
     }
 }
 
+/// More than wait.
+const BURST: usize = 200;
 const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";

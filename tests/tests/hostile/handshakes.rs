@@ -14,7 +14,7 @@ use crate::{Memory, Witnesses};
 
 #[tokio::test]
 async fn ten_thousand_handshakes_from_forged_addresses_hold_next_to_nothing() {
-    let (witnesses, held) = attack(Manner::Forges, &Way::ALL).await;
+    let Some((witnesses, held)) = attack(Manner::Forges, &Way::ALL).await else { return };
     assert!(held <= HANDSHAKES_UNPROVED_MAX, "{held} are held");
     let proofs_asked = witnesses.reached(Limit::Handshakes);
     assert!(proofs_asked >= (COUNT - 2 * HANDSHAKES_UNPROVED_MAX) as u64, "{proofs_asked}");
@@ -22,7 +22,7 @@ async fn ten_thousand_handshakes_from_forged_addresses_hold_next_to_nothing() {
 
 #[tokio::test]
 async fn ten_thousand_handshakes_of_one_address_leave_room_for_others() {
-    let (witnesses, held) = attack(Manner::Proves { addresses: 1 }, &Way::ALL).await;
+    let Some((witnesses, held)) = attack(Manner::Proves { addresses: 1 }, &Way::ALL).await else { return };
     assert!(held <= HANDSHAKES_MAX / 2, "{held} are held");
     assert!(witnesses.reached(Limit::HandshakesMax) > 0);
 }
@@ -31,7 +31,9 @@ async fn ten_thousand_handshakes_of_one_address_leave_room_for_others() {
 async fn ten_thousand_handshakes_of_many_addresses_are_refused_beyond_a_bound() {
     // Newcomers over QUIC may be among those that are refused, and come over TCP then.
     let ways = Way::ALL.into_iter().filter(|way| !matches!(way, Way::WebTransport | Way::SseH3));
-    let (witnesses, held) = attack(Manner::Proves { addresses: 100 }, &ways.collect::<Vec<_>>()).await;
+    let Some((witnesses, held)) = attack(Manner::Proves { addresses: 100 }, &ways.collect::<Vec<_>>()).await else {
+        return;
+    };
     assert!(held <= HANDSHAKES_MAX, "{held} are held");
     assert!(witnesses.reached(Limit::HandshakesMax) > 0);
 }
@@ -56,15 +58,15 @@ impl Manner {
 }
 
 /// Until each of ten thousand handshakes has had its answer, everybody is served, and newcomers are on these ways. Then all of them are
-/// given up. Gives how many the hub has held at the most.
-async fn attack(manner: Manner, newcomers: &[Way]) -> (Witnesses, usize) {
+/// given up. Gives how many the hub has held at the most; none where that was in a process of its own.
+async fn attack(manner: Manner, newcomers: &[Way]) -> Option<(Witnesses, usize)> {
     let patient = |config: &mut Config| {
         config.quic.handshake = manner.given_up();
         // A quarter of what is usual, so that a debug build doesn't take its time for their cryptography.
         config.admission.handshakes_max = HANDSHAKES_MAX;
         config.admission.handshakes_per_address_max = HANDSHAKES_MAX / 2;
     };
-    let mut witnesses = Witnesses::undisturbed(patient).await;
+    let mut witnesses = Witnesses::apart(patient).await?;
     let memory = Memory::now();
     let begin = Instant::now();
     let hub = witnesses.hub.running().https().unwrap();
@@ -90,7 +92,7 @@ async fn attack(manner: Manner, newcomers: &[Way]) -> (Witnesses, usize) {
     witnesses.until(|hub| hub.running().handshakes() == 0).await;
     witnesses.alone().await;
     assert!(witnesses.reached(Limit::HandshakeTime) > 0, "those that were held are given up");
-    (witnesses, held)
+    Some((witnesses, held))
 }
 
 struct Flood {
@@ -138,8 +140,8 @@ impl Flood {
         while let left = self.handshakes.iter().filter(|progress| **progress != Progress::Answered).count()
             && left > 0
         {
-            // One whose packets the hub took for another connection's would wait for that to end.
-            assert!(begin.elapsed() < self.manner.given_up() * 2, "{left} aren't answered");
+            // A machine with more to do takes its time.
+            assert!(begin.elapsed() < PATIENCE, "{left} aren't answered");
             for number in 0..COUNT {
                 if self.handshakes[number] != Progress::Answered {
                     self.send(number);
@@ -189,3 +191,4 @@ const HANDSHAKES_UNPROVED_MAX: usize = 100;
 /// 100 KiB for each that is held.
 const MEMORY_MAX: usize = HANDSHAKES_MAX * 100 * 1024;
 const SOCKETS: usize = 100;
+const PATIENCE: Duration = Duration::from_secs(30);

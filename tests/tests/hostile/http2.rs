@@ -10,7 +10,7 @@ use crate::{Memory, Witnesses};
 #[tokio::test]
 async fn a_rapid_reset_costs_the_hub_little() {
     // [CVE-2023-44487]
-    let mut witnesses = Witnesses::undisturbed(|_| ()).await;
+    let Some(mut witnesses) = Witnesses::apart(|_| ()).await else { return };
     for path in ["/livez", "/events?topic=witness", "/client/fanwire.js"] {
         let mut connection = Http2::open(&witnesses.hub).await;
         let memory = Memory::now();
@@ -38,7 +38,7 @@ async fn a_rapid_reset_costs_the_hub_little() {
 
 #[tokio::test]
 async fn floods_of_frames_that_want_answers_are_bounded() {
-    let mut witnesses = Witnesses::undisturbed(|_| ()).await;
+    let Some(mut witnesses) = Witnesses::apart(|_| ()).await else { return };
     let floods = [
         ("PING", frame(PING, 0, 0, &[7; 8])),
         ("SETTINGS", frame(SETTINGS, 0, 0, &[])),
@@ -68,7 +68,7 @@ async fn floods_of_frames_that_want_answers_are_bounded() {
 
 #[tokio::test]
 async fn a_head_without_an_end_is_cut_off() {
-    let mut witnesses = Witnesses::undisturbed(|_| ()).await;
+    let Some(mut witnesses) = Witnesses::apart(|_| ()).await else { return };
     let mut connection = Http2::open(&witnesses.hub).await;
     let memory = Memory::now();
     // [CVE-2024-27316] HEADERS without END_HEADERS, and then CONTINUATION after CONTINUATION.

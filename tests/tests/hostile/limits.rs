@@ -28,7 +28,7 @@ async fn a_connection_too_many_is_told_so() {
     for (limit, set, status) in limits {
         // The witnesses, of whom some come over TCP, those who come to see that nothing is left, and one more.
         let room = if limit == Limit::Descriptors { 4 + 3 } else { 8 + 3 };
-        let mut witnesses = Witnesses::undisturbed(|config| set(config, room)).await;
+        let Some(mut witnesses) = Witnesses::apart(|config| set(config, room)).await else { return };
         let memory = Memory::now();
         let mut taken = vec![];
         let wires = async |taken: &mut Vec<Wire>| {
@@ -55,6 +55,8 @@ async fn a_connection_too_many_is_told_so() {
         let answer = String::from_utf8(wire.rest().await).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("retry: 2000\n\n"), "{answer}");
         assert!(answer.contains("\r\naccess-control-allow-origin: http://localhost:3000\r\n"), "{answer}");
+        // The hub would wait for its end.
+        drop(wire);
         // Nor is the hub to be restarted for it.
         for version in [Version::H1, Version::H2c, Version::H1Tls, Version::H2Tls] {
             assert_eq!(Ask::get("/livez").whole(version, &witnesses.hub).await.status, StatusCode::OK, "{version:?}");
@@ -72,11 +74,14 @@ async fn a_connection_too_many_is_told_so() {
 
 #[tokio::test]
 async fn a_publisher_that_is_too_fast_is_told_to_wait() {
-    let mut witnesses = Witnesses::undisturbed(|config| {
-        config.limits.publish_rate_max = 20;
-        config.limits.batch_lines_max = 40;
+    let Some(mut witnesses) = Witnesses::apart(|config| {
+        // So few that a slow machine is too fast as well.
+        (config.limits.publish_rate_max, config.limits.batch_lines_max) = (1, 40);
     })
-    .await;
+    .await
+    else {
+        return;
+    };
     let memory = Memory::now();
     let line = "{\"topic\": \"a\", \"data\": \"x\"}\n";
     let batch = |lines: usize| Ask::post("application/x-ndjson", line.repeat(lines));
@@ -105,12 +110,15 @@ async fn a_publisher_that_is_too_fast_is_told_to_wait() {
 
 #[tokio::test]
 async fn a_connection_without_a_request_is_given_up() {
-    let mut witnesses = Witnesses::undisturbed(|config| {
+    let Some(mut witnesses) = Witnesses::apart(|config| {
         impatient(config);
         (config.tcp.h2_idle, config.quic.idle) = (Duration::from_millis(500), Duration::from_millis(500));
         config.quic.first_request = Duration::from_millis(500);
     })
-    .await;
+    .await
+    else {
+        return;
+    };
     let memory = Memory::now();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let get_livez = b"\0\0\x15\x01\x05\0\0\0\x01\x82\x86\x04\x06/livez\x01\x09localhost";
@@ -139,13 +147,16 @@ async fn a_connection_without_a_request_is_given_up() {
 
 #[tokio::test]
 async fn one_client_leaves_seats_to_others() {
-    let mut witnesses = Witnesses::undisturbed(|config| {
+    let Some(mut witnesses) = Witnesses::apart(|config| {
         config.auth = TestHub::auth_with_keys();
         config.auth.allow_anonymous = true;
         // The witnesses have theirs by their address.
         config.limits.subscribers_per_client_max = 12;
     })
-    .await;
+    .await
+    else {
+        return;
+    };
     let memory = Memory::now();
     let greedy = format!("Bearer {}", ISSUER.token(&[], &[]).as_str());
     for version in [Version::H1, Version::H2c, Version::H2Tls, Version::H3] {
@@ -173,12 +184,15 @@ async fn one_client_leaves_seats_to_others() {
 
 #[tokio::test]
 async fn one_client_leaves_patterns_to_others() {
-    let mut witnesses = Witnesses::undisturbed(|config| {
+    let Some(mut witnesses) = Witnesses::apart(|config| {
         config.auth = TestHub::auth_with_keys();
         config.auth.allow_anonymous = true;
         (config.limits.patterns_max, config.limits.patterns_per_client_max) = (20, 8);
     })
-    .await;
+    .await
+    else {
+        return;
+    };
     let memory = Memory::now();
     let greedy = ISSUER.token(&[], &[]);
     let ask = |patterns: std::ops::Range<usize>| {
@@ -236,14 +250,17 @@ async fn one_client_leaves_patterns_to_others() {
 
 #[tokio::test]
 async fn one_client_leaves_subscriptions_that_are_told_of_to_others() {
-    let mut witnesses = Witnesses::undisturbed(|config| {
+    let Some(mut witnesses) = Witnesses::apart(|config| {
         config.auth = TestHub::auth_with_keys();
         config.auth.allow_anonymous = true;
         config.subscriptions_max = Some(40);
         // The witnesses have one each, and newcomers.
         config.limits.subscriptions_per_client_max = 12;
     })
-    .await;
+    .await
+    else {
+        return;
+    };
     let memory = Memory::now();
     let greedy = ISSUER.token(&[], &[]);
     let ask = |count: usize| {
@@ -284,7 +301,10 @@ async fn one_client_leaves_subscriptions_that_are_told_of_to_others() {
 
 #[tokio::test]
 async fn a_body_that_never_ends_is_given_up() {
-    let mut witnesses = Witnesses::undisturbed(|config| config.limits.body_time_max = Duration::from_millis(500)).await;
+    let Some(mut witnesses) = Witnesses::apart(|config| config.limits.body_time_max = Duration::from_millis(500)).await
+    else {
+        return;
+    };
     let memory = Memory::now();
     let mut wires = vec![];
     for i in 0..20 {
@@ -316,7 +336,9 @@ async fn a_body_that_never_ends_is_given_up() {
 
 #[tokio::test]
 async fn bodies_that_wait_are_bounded_together() {
-    let mut witnesses = Witnesses::undisturbed(|config| config.limits.bodies_bytes_max = 100 * 1024).await;
+    let Some(mut witnesses) = Witnesses::apart(|config| config.limits.bodies_bytes_max = 100 * 1024).await else {
+        return;
+    };
     let memory = Memory::now();
     let mut wires = vec![];
     for _ in 0..2 {

@@ -1,8 +1,11 @@
 //! Peers that break the rules, or off: the hub goes on serving everybody else, and keeps nothing of them.
+//!
+//! A test that measures memory has a process of its own ([`Witnesses::apart`]), so that all run side by side: most of them wait.
 
 #![allow(clippy::disallowed_methods, reason = "there is no shard in this thread")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod apart;
 mod counted;
 mod handshakes;
 mod http2;

@@ -126,7 +126,7 @@ async fn streams_beyond_the_first_are_refused_and_the_first_works_on() {
 
 #[tokio::test]
 async fn a_flood_of_datagrams_is_nothing() {
-    let mut witnesses = Witnesses::undisturbed(|_| ()).await;
+    let Some(mut witnesses) = Witnesses::apart(|_| ()).await else { return };
     let memory = Memory::now();
     let http3 = RawHttp3::connect(&witnesses.hub).await;
     let mut session = hello(&http3).await;
@@ -151,13 +151,16 @@ async fn a_flood_of_datagrams_is_nothing() {
 
 #[tokio::test]
 async fn datagrams_that_nobody_reads_are_bounded_and_hold_up_nobody() {
-    let mut witnesses = Witnesses::undisturbed(|config| {
+    let Some(mut witnesses) = Witnesses::apart(|config| {
         // Of the flood alone: a shard that is far behind it rightly tells of a gap where what it missed may be the witnesses'.
         let topics = vec![TopicRule::parse("/flood/*").unwrap()];
         let kept = Class { topics, bytes_max: 4 << 20, ..Class::default() };
         config.retention = Retention::new(vec![kept], Class::default());
     })
-    .await;
+    .await
+    else {
+        return;
+    };
     let http3 = RawHttp3::connect(&witnesses.hub).await;
     // As many as one connection may have.
     let mut sessions = vec![];
@@ -187,7 +190,7 @@ async fn datagrams_that_nobody_reads_are_bounded_and_hold_up_nobody() {
 
 #[tokio::test]
 async fn who_reads_no_answers_gets_no_more_done_and_holds_up_nobody() {
-    let mut witnesses = Witnesses::undisturbed(|_| ()).await;
+    let Some(mut witnesses) = Witnesses::apart(|_| ()).await else { return };
     // It takes 1,000 bytes of answers, and then no more.
     let mut transport = quinn::TransportConfig::default();
     transport.stream_receive_window(quinn::VarInt::from_u32(1000));

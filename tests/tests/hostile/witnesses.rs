@@ -6,19 +6,13 @@ use fanwire::{config::Config, hub::Publication, telemetry::Limit};
 use fanwire_client::Connection;
 use fanwire_protocol::{Data, Draft, Topic};
 use fanwire_tests::{Story, TestHub, Way, panics, watch_for_panics};
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::apart::is_apart;
 
 pub(crate) struct Witnesses {
     pub(crate) hub: TestHub,
     feeds: Vec<(Way, Connection, Story)>,
     published: usize,
-    _turn: Turn,
-}
-
-/// What this process holds in memory is everybody's: who measures it does so alone.
-enum Turn {
-    Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
-    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
 }
 
 impl Witnesses {
@@ -28,24 +22,18 @@ impl Witnesses {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let turn = Turn::Shared(TURNS.read().await);
-        Self::begin(change, turn).await
-    }
-
-    /// The same, while no other test runs.
-    pub(crate) async fn undisturbed(change: impl FnOnce(&mut Config)) -> Self {
-        let turn = Turn::Alone(TURNS.write().await);
-        Self::begin(change, turn).await
-    }
-
-    async fn begin(change: impl FnOnce(&mut Config), turn: Turn) -> Self {
         watch_for_panics();
         let hub = TestHub::with(change);
         let mut feeds = vec![];
         for way in Way::EVERY {
             feeds.push((way, way.subscribe(&hub, &[TOPIC]).await, Story::default()));
         }
-        Self { hub, feeds, published: 0, _turn: turn }
+        Self { hub, feeds, published: 0 }
+    }
+
+    /// The same for a test that measures memory: in a process of its own. None where it has run there, and passed.
+    pub(crate) async fn apart(change: impl FnOnce(&mut Config)) -> Option<Self> {
+        if is_apart() { Some(Self::with(change).await) } else { None }
     }
 
     /// Everybody gets what is published now.
@@ -130,7 +118,6 @@ impl Witnesses {
     }
 }
 
-static TURNS: RwLock<()> = RwLock::const_new(());
 /// When a datagram that hasn't come is taken for lost.
 const LOST: Duration = Duration::from_millis(500);
 const TOPIC: &str = "witness";
