@@ -29,7 +29,11 @@ pub use story::{Story, seen};
 pub use way::Way;
 pub use wire::{Wire, WireAnswer, tcp};
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    task::Poll,
+    time::Duration,
+};
 
 /// Waits for something that should come soon. A test that waits for ever is a test that says nothing.
 ///
@@ -37,6 +41,15 @@ use std::{future::Future, time::Duration};
 /// If it doesn't come in 20 seconds.
 pub async fn soon<F: Future>(what: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("it didn't come in 20 seconds")
+}
+
+/// Runs all of them at the same time.
+pub fn all<F: Future<Output = ()>>(of: impl IntoIterator<Item = F>) -> impl Future<Output = ()> {
+    let mut left: Vec<_> = of.into_iter().map(Box::pin).collect();
+    poll_fn(move |cx| {
+        left.retain_mut(|one| one.as_mut().poll(cx).is_pending());
+        if left.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
 }
 
 /// Whether the long forms are asked for: `tests/run --full`, `tests/durability --full`.

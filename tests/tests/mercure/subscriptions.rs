@@ -6,7 +6,7 @@ use fanwire::auth::{DETAIL_TYPE, mint::Claims};
 use fanwire_client::{Connection, Item, Publication, Token};
 use fanwire_protocol::{LastEventId, Matcher, Topic, message::ByeCode};
 use fanwire_tests::{
-    Ask, HubProcess, ISSUER, OTHER_ISSUER, RESOURCE, Story, TestHub, Version, Way, Whole, now_ms, soon,
+    Ask, HubProcess, ISSUER, OTHER_ISSUER, RESOURCE, Story, TestHub, Version, Way, Whole, all, now_ms, soon,
 };
 use http::Method;
 use serde_json::{Value, json};
@@ -92,15 +92,16 @@ async fn listed(hub: &TestHub, path: &str, count: usize) -> (Vec<Value>, String)
 
 #[tokio::test]
 async fn every_transport_tells_of_feeds_on_every_transport() {
-    let hub = hub();
-    let mut watchers = Vec::new();
-    for way in Way::ALL {
-        watchers.push((way, watch(&hub, way, None).await));
-    }
-    for way in Way::ALL {
+    // What is told comes a second late: feeds of each kind have a hub of their own, and all are waited for at once.
+    all(Way::ALL.map(|way| async move {
+        let hub = hub();
+        let mut watchers = Vec::new();
+        for way in Way::ALL {
+            watchers.push(watch(&hub, way, None).await);
+        }
         // A stranger, too: who it is isn't told.
         let feed = way.subscribe(&hub, &["one", "https://example.com/ü?"]).await;
-        for (_, watcher) in &mut watchers {
+        for watcher in &mut watchers {
             let told = told(watcher, 2).await;
             assert_eq!(told[0]["subscriber"], told[1]["subscriber"], "one feed is one subscriber");
             assert!(told[0]["subscriber"].as_str().unwrap().starts_with("urn:uuid:"));
@@ -110,10 +111,11 @@ async fn every_transport_tells_of_feeds_on_every_transport() {
             assert!(told.iter().all(|it| it["active"] == true && it["match_type"] == "exact"));
         }
         drop(feed);
-        for (_, watcher) in &mut watchers {
+        for watcher in &mut watchers {
             assert!(told(watcher, 2).await.iter().all(|it| it["active"] == false), "{way:?}");
         }
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Who is subscribed, in the words of Mercure 0.x: the events, and the list.
 
 use fanwire_client::Token;
-use fanwire_tests::{Answer, Ask, HubProcess, ISSUER, Story, TestHub, Version, Way, Whole, soon, tcp};
+use fanwire_tests::{Answer, Ask, HubProcess, ISSUER, Story, TestHub, Version, Way, Whole, all, soon, tcp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -61,8 +61,9 @@ async fn told(feed: &mut Answer, count: usize) -> Vec<Value> {
 
 #[tokio::test]
 async fn every_version_is_told_of_feeds_of_any_kind() {
-    let hub = telling();
-    for version in Version::ALL {
+    // What is told comes a second late: each version has a hub of its own, and all are waited for at once.
+    all(Version::ALL.map(|version| async move {
+        let hub = telling();
         let mut watcher = open(ask(&[EVERY]).header("authorization", watcher()), version, &hub).await;
         let payload = json!({ "user": "https://example.com/users/1", "groups": [1, 2] });
         let claims = json!({ "mercure": { "subscribe": [], "payload": payload } });
@@ -97,7 +98,8 @@ async fn every_version_is_told_of_feeds_of_any_kind() {
         drop(of_1);
         let ended = told(&mut watcher, 1).await;
         assert_eq!((&ended[0]["topic"], &ended[0]["active"]), (&json!("b"), &json!(false)), "{version:?}");
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
