@@ -248,7 +248,9 @@ fn sides(url: &url::Url, access: &Access) -> Result<(Option<url::Url>, Option<ur
 pub fn describe(scenario: &Scenario, rounds: usize) -> String {
     let Scenario { subscribers, bytes, topics, topics_per_subscriber, .. } = scenario;
     let mut said = format!("{subscribers} subscribers");
-    if *topics > 1 {
+    if *topics > 1 && scenario.storm.is_some() {
+        said.push_str(&format!(", {topics} topics for those who stay, the first of them for the others"));
+    } else if *topics > 1 {
         said.push_str(&format!(", {topics} topics, {topics_per_subscriber} for each"));
     }
     match (scenario.connect_times, scenario.rate) {

@@ -262,7 +262,8 @@ impl Run {
     fn storm(&mut self) -> Result<()> {
         let mut scenario = Scenario::load("storm")?.with_subscribers(10_000);
         scenario.at_once = 200;
-        (scenario.rate, scenario.seconds) = (Some(4.0), 16.0);
+        // Four a second for everybody, and forty for those who stay.
+        (scenario.topics, scenario.rate, scenario.seconds) = (10, Some(40.0), 16.0);
         let all = self.contest(scenario, &[], &["sse-h1", "webtransport"], 1)?;
         for way in ["sse-h1", "webtransport"] {
             let ratio = values(&all, way, &|turn| {

@@ -31,7 +31,7 @@ pub struct Scenario {
     /// Topics. Default: one.
     #[serde(default = "one")]
     pub topics: usize,
-    /// How many of them a subscriber has. Default: one.
+    /// How many of them a subscriber has. Default: one. In a storm those who stay have all, whatever this says, and the others one.
     #[serde(default = "one")]
     pub topics_per_subscriber: usize,
     /// Events a second, of all topics together; none: as fast as the slowest subscriber keeps up.
@@ -135,6 +135,7 @@ impl Scenario {
         ensure!(self.bytes >= Stamp::BYTES, "an event has at least {} bytes", Stamp::BYTES);
         if let Some(Storm { bystanders, after_seconds }) = self.storm {
             ensure!(bystanders < self.subscribers, "somebody is cut off in a storm");
+            ensure!(self.topics_per_subscriber == 1, "in a storm those who are cut off have one topic");
             ensure!(self.batch == 1, "a storm publishes events one by one, since each has an id");
             ensure!(after_seconds < self.seconds, "the storm comes before the end");
         }

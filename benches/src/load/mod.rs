@@ -100,7 +100,8 @@ pub enum Kind {
 pub struct Topics {
     /// How many topics there are. Events go to them in turns.
     pub count: usize,
-    /// How many of them a subscriber has: subscriber `n` those from `n × per_subscriber` on, round and round.
+    /// How many of them a subscriber has: subscriber `n` those from `n × per_subscriber` on, round and round. In a storm those who stay have
+    /// all, and the others the first.
     pub per_subscriber: usize,
 }
 
@@ -257,10 +258,23 @@ impl Job {
         let (events, count) = (events as usize, self.topics.count);
         let of_topic = |topic: usize| events / count + usize::from(topic < events % count);
         let places = 0..self.subscribers * self.topics.per_subscriber;
+        if let Kind::Storm { bystanders, .. } = self.kind {
+            let bystanders = bystanders.min(self.subscribers);
+            return (bystanders * events + (self.subscribers - bystanders) * of_topic(0)) as u64;
+        }
         if count == 1 {
             return (places.len() * events) as u64;
         }
         places.map(|place| of_topic(place % count)).sum::<usize>() as u64
+    }
+
+    /// The first topic of a subscriber, and how many it has.
+    fn topics_of(&self, subscriber: usize) -> (usize, usize) {
+        let Topics { count, per_subscriber } = self.topics;
+        match self.kind {
+            Kind::Storm { bystanders, .. } => (0, if subscriber < bystanders { count } else { 1 }),
+            _ => (subscriber * per_subscriber % count, per_subscriber),
+        }
     }
 }
 
@@ -378,6 +392,10 @@ mod tests {
         let storm = Job { kind: Kind::Storm { bystanders: 2, after_ms: 0 }, threads: 2, ..job(5, 1, 1) };
         assert_eq!(storm.by_thread(), [vec![0, 1], vec![2, 4], vec![3]]);
         assert_eq!(Job { threads: 2, ..job(5, 1, 1) }.by_thread(), [vec![0, 2, 4], vec![1, 3]]);
+        // Those who stay have all of four events, and the others those of topic 0: two.
+        let storm = Job { topics: Topics { count: 2, per_subscriber: 1 }, ..storm };
+        assert_eq!(storm.expected(4), 2 * 4 + 3 * 2);
+        assert_eq!([storm.topics_of(1), storm.topics_of(2)], [(0, 2), (0, 1)]);
         // Topic 0 has two of four events: subscriber 0 has topics 0 and 1, subscriber 1 has 2 and 0, subscriber 2 has 1 and 2.
         assert_eq!(job(3, 3, 2).expected(4), 3 + 3 + 2);
     }

@@ -297,15 +297,16 @@ impl Counter {
         let (mut notes, mut ledger) = (self.notes.borrow_mut(), self.ledger.borrow_mut());
         let before = ledger.received();
         notes.feed_bytes += bytes.len() as u64;
-        let super::Topics { count, per_subscriber } = self.job.topics;
+        let count = self.job.topics.count;
+        let (first, own) = self.job.topics_of(self.subscriber);
         scanner.feed(bytes, |stamp| {
             let number = stamp.number as usize;
-            let slot = (number % count + count - self.subscriber * per_subscriber % count) % count;
-            if slot >= per_subscriber {
+            let slot = (number % count + count - first) % count;
+            if slot >= own {
                 notes.strays += 1;
                 return;
             }
-            ledger.note((number / count * per_subscriber + slot) as u32);
+            ledger.note((number / count * own + slot) as u32);
             self.newest.set(self.newest.get().max(Some(stamp.number)));
             if stamp.number >= self.job.publish.warm_up {
                 notes.measured += 1;
@@ -315,7 +316,7 @@ impl Counter {
                 }
             }
         });
-        let values = if self.job.publish.before > 0 { per_subscriber as u64 } else { 0 };
+        let values = if self.job.publish.before > 0 { own as u64 } else { 0 };
         if before < values && values <= ledger.received() {
             notes.values.add(now_ns - self.began_ns);
         }
@@ -353,8 +354,8 @@ pub(super) enum Extra {
 
 pub(super) fn feed_url(job: &Job, subscriber: usize, extra: Extra) -> Result<Url> {
     let style = job.publish.style;
-    let topics = (0..job.topics.per_subscriber)
-        .map(|slot| topic((subscriber * job.topics.per_subscriber + slot) % job.topics.count));
+    let (first, own) = job.topics_of(subscriber);
+    let topics = (0..own).map(|slot| topic((first + slot) % job.topics.count));
     let mut said: Vec<String> = topics.filter_map(|topic| style.topic_query(&topic)).collect();
     said.extend(match extra {
         Extra::Nothing => None,
