@@ -95,6 +95,30 @@ async fn a_feed_keeps_to_a_window_that_the_client_makes_smaller() {
 }
 
 #[tokio::test]
+async fn a_feed_whose_client_stops_in_the_middle_of_a_frame_goes_on_where_it_was() {
+    let hub = TestHub::start();
+    let stream = TcpStream::connect(hub.running().http().unwrap()).await.unwrap();
+    let mut wide = Builder::new();
+    wide.initial_window_size(1 << 30).initial_connection_window_size(1 << 30);
+    let (mut requests, mut connection) = soon(wide.handshake::<_, Bytes>(stream)).await.unwrap();
+    let (_, body) = tokio::select! {
+        got = soon(get(&mut requests, "/events?topic=a")) => got,
+        ended = &mut connection => panic!("{ended:?}"),
+    };
+    // Nobody reads the socket: it fills up, while the client's windows have room for all of it.
+    let texts: Vec<String> = (0..1_000).map(|number| format!("{number:08000}")).collect();
+    for text in &texts {
+        hub.publish(&Publication::text("a", text)).await;
+    }
+    tokio::spawn(connection);
+    let reader = tokio::spawn(read_until(body, "last\n\n"));
+    hub.publish(&Publication::text("a", "last")).await;
+    let read = soon(reader).await.unwrap();
+    let data: Vec<&str> = read.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert!(data[..1_000] == texts, "{} events", data.len());
+}
+
+#[tokio::test]
 async fn a_feed_that_is_not_read_takes_nothing_from_others_on_its_connection() {
     let hub = TestHub::start();
     let mut requests = connect(&hub, Builder::new().initial_window_size(5_000)).await;
