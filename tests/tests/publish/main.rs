@@ -6,6 +6,7 @@ mod access;
 mod batch;
 mod feed;
 mod http2;
+mod http2_windows;
 mod idempotency;
 mod refusals;
 mod shutdown;

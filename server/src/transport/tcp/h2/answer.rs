@@ -97,6 +97,7 @@ async fn send_body<S>(mut stream: Outgoing, mut body: Body, link: &Weak<Link<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let besides = link.upgrade().ok_or("the connection is gone")?.besides();
     let mut unsent = None;
     poll_fn(|cx| {
         if let Poll::Ready(error) = stream.poll_reset(cx) {
@@ -104,14 +105,11 @@ where
         }
         loop {
             if unsent.is_some() && stream.poll_written(cx).is_pending() {
-                if let Some(link) = link.upgrade() {
-                    link.give_back();
-                }
                 return Poll::Pending;
             }
-            if let Some(data) = unsent.take() {
+            if let Some(bytes) = unsent.take() {
                 let is_last = body.is_end_stream();
-                stream.send(Text::Own(data), is_last)?;
+                stream.send(Text::Body { bytes, _besides: besides.clone() }, is_last)?;
                 if is_last {
                     return Poll::Ready(Ok(()));
                 }

@@ -17,6 +17,8 @@ pub(super) struct Frames {
     known: usize,
     /// How much of what isn't a head is still to come.
     left: usize,
+    /// A block of fields goes on in the next frame.
+    in_fields: bool,
 }
 
 impl Head {
@@ -40,12 +42,12 @@ impl Head {
 impl Frames {
     /// `before`: how many bytes come before the first frame.
     pub(super) fn new(before: usize) -> Self {
-        Self { head: [0; HEAD_BYTES], known: 0, left: before }
+        Self { head: [0; HEAD_BYTES], known: 0, left: before, in_fields: false }
     }
 
-    /// Whether a frame has ended, and nothing came of the next.
+    /// Whether a frame has ended, nothing came of the next, and that may be any.
     pub(super) fn is_between(&self) -> bool {
-        self.known == 0 && self.left == 0
+        self.known == 0 && self.left == 0 && !self.in_fields
     }
 
     /// Goes on up to the end of a head, or where there is none to the end of `bytes`, of which the rest is left.
@@ -65,6 +67,8 @@ impl Frames {
         }
         let head = Head::read(self.head);
         (self.known, self.left) = (0, head.payload_bytes);
+        // [RFC 9113 §4.3]
+        self.in_fields = matches!(head.kind, HEADERS | PUSH_PROMISE | CONTINUATION) && head.flags & END_HEADERS == 0;
         Some(head)
     }
 }
@@ -85,10 +89,14 @@ pub(super) const WINDOW_UPDATE_BYTES: usize = HEAD_BYTES + 4;
 /// The largest payload that every peer takes. [RFC 9113 §6.5.2]
 pub(super) const PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 pub(super) const DATA: u8 = 0;
+const HEADERS: u8 = 1;
 pub(super) const SETTINGS: u8 = 4;
+const PUSH_PROMISE: u8 = 5;
 const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
 /// Of SETTINGS: those of the other side are taken in.
 pub(super) const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -118,6 +126,22 @@ mod tests {
             assert_eq!(found, heads, "in pieces of {size}");
             assert!(frames.is_between());
             assert!(size > 1 || ends == heads.len() + 1, "between {ends} times");
+        }
+    }
+
+    #[test]
+    fn nothing_comes_between_the_frames_of_a_block_of_fields() {
+        let mut frames = Frames::new(0);
+        for (kind, flags, is_between) in
+            [(HEADERS, 1, false), (CONTINUATION, 0, false), (CONTINUATION, END_HEADERS, true), (HEADERS, 5, true)]
+        {
+            let head = Head { payload_bytes: 2, kind, flags, stream: 1 };
+            let bytes = [&head.bytes()[..], &[0; 2]].concat();
+            let mut left = &bytes[..];
+            while !left.is_empty() {
+                frames.next(&mut left);
+            }
+            assert_eq!(frames.is_between(), is_between, "{head:?}");
         }
     }
 

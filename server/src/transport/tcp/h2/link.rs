@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     super::Error,
-    credit::Credit,
+    credit::{Besides, Credit},
     frames,
     outgoing::{Outgoing, Piece, Text},
     signals::{Signals, Write},
@@ -94,9 +94,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             return Ok(false);
         }
         if self.credit.of(id) < bytes.len() {
-            if !stream.has_room(CREDIT_BYTES) || !self.credit.ask(id, CREDIT_BYTES) {
+            if !self.credit.may_ask(id) || !stream.has_room(CREDIT_BYTES) {
                 return Ok(false);
             }
+            self.credit.ask(id, CREDIT_BYTES);
             self.send(|| stream.send(Text::Counted { bytes: CREDIT_BYTES, credit: self.credit.clone() }, false))?;
             if self.credit.of(id) < bytes.len() || !may() {
                 return Ok(false);
@@ -116,6 +117,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             // Which reads it, as if the client had sent it.
             self.signals.wake();
         }
+    }
+
+    /// Something is sent besides a feed.
+    pub(super) fn besides(&self) -> Rc<Besides> {
+        self.give_back();
+        Rc::new(Besides::new(self.credit.clone()))
     }
 
     fn write(&self) {

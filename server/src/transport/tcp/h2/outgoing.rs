@@ -9,7 +9,11 @@ use std::{
 use ::h2::{Reason, SendStream};
 use bytes::{Buf, Bytes};
 
-use super::{super::Error, credit::Credit, frames};
+use super::{
+    super::Error,
+    credit::{Besides, Credit},
+    frames,
+};
 use crate::core::Shared;
 
 /// The sending half of a stream. It is given the next piece once the last is written, so that no more than one waits for its client.
@@ -30,6 +34,13 @@ pub(super) struct Piece {
 pub(super) enum Text {
     /// Bytes.
     Own(Bytes),
+    /// Bytes of a body that isn't a feed.
+    Body {
+        /// The bytes.
+        bytes: Bytes,
+        /// That they are sent.
+        _besides: Rc<Besides>,
+    },
     /// Bytes that h2 counts and nobody gets.
     Counted {
         /// How many.
@@ -113,7 +124,7 @@ impl Outgoing {
 impl Text {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Own(bytes) => bytes,
+            Self::Own(bytes) | Self::Body { bytes, .. } => bytes,
             Self::Counted { bytes, .. } => &NOTHING[..*bytes],
             Self::Event { event, control } => event.sse(*control).as_text(),
         }

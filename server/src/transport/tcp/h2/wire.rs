@@ -60,9 +60,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         &self.credit
     }
 
-    /// Whether a frame may be written past h2.
+    /// Whether a frame may be written past h2. Not while the client has sent half a frame: if that says that it takes less from now on, h2
+    /// has yet to know.
     pub(super) fn is_free(&self) -> bool {
-        self.written.is_between() && self.counted == 0 && self.rest.is_empty()
+        self.read.is_between() && self.written.is_between() && self.counted == 0 && self.rest.is_empty()
     }
 
     /// Writes a frame of data past h2, for which there is credit. What the stream doesn't take is kept, and comes before anything else.
@@ -165,7 +166,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 let before = before + buf.len() - rest.len() - frames::HEAD_BYTES;
                 if before == 0 {
                     self.counted = frames::HEAD_BYTES + head.payload_bytes;
-                    self.credit.counted(head.payload_bytes);
+                    if self.credit.counted(head.payload_bytes) {
+                        self.signals.wake();
+                    }
                 }
                 return Some(before);
             }
