@@ -18,6 +18,7 @@ use fanwire_protocol::{
 };
 use http::HeaderValue;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::{self, Admission, Admittance, Handshake},
@@ -55,9 +56,17 @@ pub struct Running {
     in_force: InForce,
     shards: Arc<Shards>,
     admission: Arc<Admission>,
-    endpoints: Vec<quinn::Endpoint>,
+    endpoints: Endpoints,
     /// Accept loops and what goes on in the background; aborted when the hub drains.
     tasks: JoinSet<()>,
+}
+
+/// What serves QUIC, on the shards.
+#[derive(Debug, Default)]
+struct Endpoints {
+    /// Cancelled to close every connection.
+    closing: CancellationToken,
+    open: TaskTracker,
 }
 
 /// What a reload replaces.
@@ -169,7 +178,7 @@ impl App {
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
         }
-        let mut endpoints = Vec::new();
+        let endpoints = Endpoints::default();
         if let (Some((listener, socket)), Some(address), Some(certificate)) = (https, https_address, &certificate) {
             let tls = tcp_server_config(certificate.clone(), fanwire_certs::ALPN_TCP)?;
             let alt_svc = format!("h3=\":{}\"; ma=86400", address.port());
@@ -178,14 +187,12 @@ impl App {
             let service = tcp::Service { site: site.clone(), tls: Some(Arc::new(tls)), alt_svc, ..cleartext };
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept_tcp(listener, shards.clone(), admission.clone(), service));
-            endpoints = open_endpoints(socket, certificate, &config.quic_endpoint, &shards, &metrics)?;
-            let service = http3::Service { site, edge, limits: config.quic };
-            let waiting = Arc::new(Semaphore::new(config.quic_endpoint.handshakes_waiting_max));
-            for (index, endpoint) in endpoints.iter().enumerate() {
-                let shard = (endpoints.len() > 1).then_some(index);
-                let (admission, service) = ((admission.clone(), waiting.clone()), service.clone());
-                tasks.spawn(accept_quic((endpoint.clone(), shard), shards.clone(), admission, service));
-            }
+            let newcomers = Newcomers {
+                service: http3::Service { site, edge, limits: config.quic },
+                admission: admission.clone(),
+                waiting: Arc::new(Semaphore::new(config.quic_endpoint.handshakes_waiting_max)),
+            };
+            endpoints.open((socket, certificate), &config.quic_endpoint, &newcomers, &shards, &metrics)?;
         }
         tasks.spawn(expire(log.clone()));
         if let Some(subscriptions) = subscriptions {
@@ -269,18 +276,13 @@ impl Running {
         self.hub.begin_drain();
         // The accept loops hold the listeners, and the shards.
         self.tasks.shutdown().await;
-        // Who comes now is refused, and needn't wait for an answer.
-        self.endpoints.iter().for_each(|endpoint| endpoint.set_server_config(None));
         let Some(mut shards) = Arc::into_inner(self.shards) else { return false };
-        // An endpoint whose shard is gone answers nobody: without its socket, another does.
-        let on_shards = self.endpoints.len() > 1;
-        let mut endpoints: Vec<_> = self.endpoints.into_iter().map(Some).collect();
-        let gone = |shard: usize| drop(endpoints.get_mut(shard).filter(|_| on_shards).and_then(Option::take));
-        let gracefully = shards.drain(deadline, gone).await;
-        for endpoint in endpoints.into_iter().flatten() {
-            // While the shards still run: the connections' packets are sent there.
-            endpoint.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
-            let _ = tokio::time::timeout(LAST_PACKETS, endpoint.wait_idle()).await;
+        let gracefully = shards.drain(deadline).await;
+        if !gracefully {
+            // While the shards still run, which send what the connections have to say.
+            self.endpoints.closing.cancel();
+            self.endpoints.open.close();
+            let _ = tokio::time::timeout(2 * LAST_PACKETS, self.endpoints.open.wait()).await;
         }
         shards.stop().await;
         gracefully
@@ -324,45 +326,60 @@ async fn accept_tcp(listener: TcpListener, shards: Arc<Shards>, admission: Arc<A
     }
 }
 
-async fn accept_quic(
-    (endpoint, shard): (quinn::Endpoint, Option<usize>),
-    shards: Arc<Shards>,
-    (admission, waiting): (Arc<Admission>, Arc<Semaphore>),
+/// What decides on clients that come over QUIC, the same on all shards.
+#[derive(Debug, Clone)]
+struct Newcomers {
     service: http3::Service,
-) {
-    while let Some(incoming) = endpoint.accept().await {
+    admission: Arc<Admission>,
+    /// Handshakes that may still wait to be begun.
+    waiting: Arc<Semaphore>,
+}
+
+impl Newcomers {
+    /// Serves an endpoint's clients until the hub drains, or its connections are to be closed.
+    async fn accept(self, shard: Rc<LocalShard>, endpoint: quic::link::Endpoint, closing: CancellationToken) {
+        let accept = async {
+            let mut begun = 0;
+            while let Some(incoming) = endpoint.accept().await {
+                self.begin(&shard, incoming);
+                begun += 1;
+                if begun % BEGINNINGS_A_TURN == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shard.draining().cancelled() => {}
+            () = closing.cancelled() => {}
+            () = accept => {}
+        }
+        // Who comes now is refused, and needn't wait for an answer.
+        endpoint.refuse_newcomers();
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => endpoint.close(quinn_proto::VarInt::from_u32(H3_NO_ERROR), b""),
+            () = endpoint.wait_disowned() => {}
+        }
+        let _ = tokio::time::timeout(LAST_PACKETS, endpoint.wait_idle()).await;
+    }
+
+    fn begin(&self, shard: &Rc<LocalShard>, incoming: quic::link::Incoming) {
         let from = incoming.remote_address().ip();
-        let under_way = match admission.handshake(from, incoming.remote_address_validated()) {
+        let under_way = match self.admission.handshake(from, incoming.remote_address_validated()) {
             Handshake::Begins(under_way) => under_way,
             // At the cost of a round trip, and of nothing here. [RFC 9000 §8.1.2]
-            Handshake::Unproved => {
-                let _ = incoming.retry();
-                continue;
-            }
-            Handshake::TooMany => {
-                incoming.refuse();
-                continue;
-            }
+            Handshake::Unproved => return incoming.retry(),
+            Handshake::TooMany => return incoming.refuse(),
         };
-        let Admittance::In(admitted) = admission.admit(from, Carrier::Quic) else {
-            incoming.refuse();
-            continue;
-        };
+        let Admittance::In(admitted) = self.admission.admit(from, Carrier::Quic) else { return incoming.refuse() };
         // Its client sends the packet again, when there may be room.
-        let Ok(waits) = waiting.clone().try_acquire_owned() else {
-            service.edge.hub.metrics().reached(Limit::HandshakesWaiting);
-            incoming.ignore();
-            continue;
+        let Ok(waits) = self.waiting.clone().try_acquire_owned() else {
+            self.service.edge.hub.metrics().reached(Limit::HandshakesWaiting);
+            return incoming.ignore();
         };
-        let service = service.clone();
-        let serve = move |shard: Rc<LocalShard>, counted| {
-            let connection = service.serve(shard.clone(), incoming, (waits, under_way));
-            shard.spawn_connection((counted, admitted), connection);
-        };
-        match shard {
-            Some(index) => shards.give(index, serve).await,
-            None => shards.deal(serve).await,
-        }
+        let connection = self.service.clone().serve(shard.clone(), incoming, (waits, under_way));
+        shard.spawn_connection((shard.count_connection(), admitted), connection);
     }
 }
 
@@ -383,38 +400,48 @@ fn within_descriptors(limits: admission::Limits) -> admission::Limits {
     within
 }
 
-/// One on each shard, or where the system can't do that one here, whose connections are dealt out.
-fn open_endpoints(
-    socket: UdpSocket,
-    certificate: &Arc<CertResolver>,
-    config: &quic::endpoint::Config,
-    shards: &Shards,
-    metrics: &Arc<Metrics>,
-) -> Result<Vec<quinn::Endpoint>> {
-    let buffers = quic::endpoint::raise_socket_buffers(&socket)?;
-    if buffers.is_short() {
-        tracing::warn!(
-            receive_bytes = buffers.receive_bytes,
-            send_bytes = buffers.send_bytes,
-            "the system gives small UDP buffers: bursts of handshakes will lose packets; raise net.core.rmem_max and wmem_max"
-        );
+impl Endpoints {
+    /// One on each shard, or where the system can't do that one on the first, with all connections.
+    fn open(
+        &self,
+        (socket, certificate): (UdpSocket, &Arc<CertResolver>),
+        config: &quic::endpoint::Config,
+        newcomers: &Newcomers,
+        shards: &Shards,
+        metrics: &Arc<Metrics>,
+    ) -> Result<()> {
+        let buffers = quic::endpoint::raise_socket_buffers(&socket)?;
+        if buffers.is_short() {
+            tracing::warn!(
+                receive_bytes = buffers.receive_bytes,
+                send_bytes = buffers.send_bytes,
+                "the system gives small UDP buffers: bursts of handshakes will lose packets; raise net.core.rmem_max and wmem_max"
+            );
+        }
+        let tls = quic_server_config(certificate.clone())?;
+        let parts = quic::endpoint::share(socket, Arc::new(tls), config, shards.count(), metrics)?;
+        let (works, opened): (Vec<_>, Vec<_>) = parts
+            .into_iter()
+            .map(|part| {
+                let (open, opened) = std::sync::mpsc::sync_channel(1);
+                let (newcomers, closing, is_open) = (newcomers.clone(), self.closing.clone(), self.open.token());
+                let work = move |shard: Rc<LocalShard>| {
+                    let endpoint = part.open().map(|endpoint| {
+                        let accept = newcomers.accept(shard.clone(), endpoint, closing);
+                        shard.spawn(async move {
+                            accept.await;
+                            drop(is_open);
+                        });
+                    });
+                    let _ = open.send(endpoint);
+                };
+                (work, opened)
+            })
+            .unzip();
+        shards.begin(works);
+        // Shards that have just begun have nothing else to do.
+        opened.into_iter().try_for_each(|opened| Ok(opened.recv().context("a shard can't begin")??))
     }
-    let tls = quic_server_config(certificate.clone())?;
-    let parts = quic::endpoint::share(socket, Arc::new(tls), config, shards.count(), metrics)?;
-    if parts.len() == 1 {
-        return Ok(parts.into_iter().map(quic::endpoint::Part::open).collect::<io::Result<_>>()?);
-    }
-    let (works, opened): (Vec<_>, Vec<_>) = parts
-        .into_iter()
-        .map(|part| {
-            let (open, opened) = std::sync::mpsc::sync_channel(1);
-            let work = move || drop(open.send(part.open()));
-            (work, opened)
-        })
-        .unzip();
-    shards.begin(works);
-    // Shards that have just begun have nothing else to do.
-    opened.into_iter().map(|opened| Ok(opened.recv().context("a shard can't begin")??)).collect()
 }
 
 async fn expire(log: SharedLog) {
@@ -518,6 +545,8 @@ fn entropy() -> u64 {
 /// Connections that may ask for metrics at a time.
 const SCRAPES_MAX: usize = 16;
 const H3_NO_ERROR: u32 = 0x100;
+/// How many clients a shard lets in over QUIC before others have their turn: what their handshakes take waits for turns of its own.
+const BEGINNINGS_A_TURN: usize = 8;
 /// Connections that the kernel holds until they are accepted.
 const LISTEN_BACKLOG: i32 = 4096;
 const PORT_ATTEMPTS: usize = 16;

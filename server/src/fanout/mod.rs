@@ -20,7 +20,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +87,7 @@ impl Shards {
                 let (connections, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
                 let setup = shard::Setup {
                     log: log.clone(),
+                    connections: connections.clone(),
                     gate: gate.clone(),
                     metrics: metrics.clone(),
                     subscriptions: config.subscriptions.clone(),
@@ -118,19 +118,12 @@ impl Shards {
         }
     }
 
-    /// Gives a connection to the shard of this index: it can live on no other.
-    pub async fn give(&self, index: usize, serve: impl FnOnce(Rc<LocalShard>, Counted) + Send + 'static) {
-        if let Some(shard) = self.shards.get(index) {
-            shard.give(Box::new(serve)).await;
-        }
-    }
-
     /// Calls each shard's own of these on it, as many as there are; what is called there isn't awaited. Meant for when shards begin: one that
     /// has too many to begin with drops it.
-    pub fn begin<T: FnOnce() + Send + 'static>(&self, works: impl IntoIterator<Item = T>) {
+    pub fn begin<T: FnOnce(Rc<LocalShard>) + Send + 'static>(&self, works: impl IntoIterator<Item = T>) {
         for (shard, work) in self.shards.iter().zip(works) {
             let counted = Counted::new(shard.connections.clone());
-            let _ = shard.jobs.try_send((Box::new(move |_, _| work()), counted));
+            let _ = shard.jobs.try_send((Box::new(move |shard, _| work(shard)), counted));
         }
     }
 
@@ -149,18 +142,12 @@ impl Shards {
         self.shards.iter().map(|shard| shard.connections.load(Ordering::Relaxed)).sum()
     }
 
-    /// Tells every subscriber, and waits until the connections have ended by themselves; `done` is told the index of each shard that has none
-    /// left and is gone. False if they haven't by the deadline.
-    pub async fn drain(&mut self, deadline: Duration, mut done: impl FnMut(usize)) -> bool {
+    /// Tells every subscriber, and waits until the connections have ended by themselves. False if they haven't by the deadline.
+    pub async fn drain(&mut self, deadline: Duration) -> bool {
         self.drain.cancel();
-        let waits = self.shards.iter_mut().enumerate().map(|(index, shard)| async move {
-            shard.wait().await;
-            index
-        });
-        let mut waits: FuturesUnordered<_> = waits.collect();
         let ended = async {
-            while let Some(index) = waits.next().await {
-                done(index);
+            for shard in &mut self.shards {
+                shard.wait().await;
             }
         };
         tokio::time::timeout(deadline, ended).await.is_ok()

@@ -48,10 +48,12 @@ pub struct LocalShard {
     metrics: Arc<Metrics>,
     subscriptions: Option<Arc<Subscriptions>>,
     log: SharedLog,
+    /// How many there are.
+    connections: Arc<AtomicUsize>,
     /// Told when there is a first feed.
     opened: Notify,
     reads: Semaphore,
-    turnstile: Arc<Turnstile>,
+    turnstile: Rc<Turnstile>,
     tasks: TaskTracker,
     drain: CancellationToken,
     began: Instant,
@@ -70,6 +72,7 @@ enum Reader {
 
 pub(super) struct Setup {
     pub(super) log: SharedLog,
+    pub(super) connections: Arc<AtomicUsize>,
     pub(super) gate: Gate,
     pub(super) metrics: Arc<Metrics>,
     pub(super) subscriptions: Option<Arc<Subscriptions>>,
@@ -93,8 +96,20 @@ pub(super) fn run(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands:
 }
 
 async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mpsc::Receiver<Command>) {
-    let Setup { log, gate, metrics, subscriptions, tail, limits, reads_max, seed, drain, drain_spread_ms, stop } =
-        setup;
+    let Setup {
+        log,
+        connections,
+        gate,
+        metrics,
+        subscriptions,
+        tail,
+        limits,
+        reads_max,
+        seed,
+        drain,
+        drain_spread_ms,
+        stop,
+    } = setup;
     // Asked for each request, and shards don't wait for each other.
     let drain = drain.child_token();
     let shard = Rc::new(LocalShard {
@@ -106,9 +121,10 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
         metrics,
         subscriptions,
         log,
+        connections,
         opened: Notify::new(),
         reads: Semaphore::new(reads_max),
-        turnstile: Arc::default(),
+        turnstile: Rc::default(),
         tasks: TaskTracker::new(),
         drain: drain.clone(),
         began: Instant::now(),
@@ -330,6 +346,11 @@ impl LocalShard {
             task.await;
             drop(counted);
         });
+    }
+
+    /// One more connection that lives here, but wasn't dealt out.
+    pub fn count_connection(&self) -> Counted {
+        Counted::new(self.connections.clone())
     }
 
     /// A connection that begins here.

@@ -1,14 +1,11 @@
 //! Newcomers' turns.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    rc::Rc,
     task::{Context, Poll, Waker},
 };
 
@@ -19,7 +16,7 @@ use tokio::sync::Notify;
 /// instead would be one that peers who go no further could hold.
 #[derive(Debug, Default)]
 pub(super) struct Turnstile {
-    queue: Mutex<Queue>,
+    queue: RefCell<Queue>,
     waits: Notify,
 }
 
@@ -35,8 +32,8 @@ struct Queue {
 /// A connection that is being set up, until it is told to be settled.
 #[derive(Debug, Clone)]
 pub struct Newcomer {
-    turnstile: Arc<Turnstile>,
-    settled: Arc<AtomicBool>,
+    turnstile: Rc<Turnstile>,
+    settled: Rc<Cell<bool>>,
 }
 
 /// A task of a connection, or a part of one, which passes the turnstile until its connection is settled.
@@ -46,10 +43,6 @@ pub struct Gated<F> {
     newcomer: Newcomer,
     /// Its place in the queue.
     ticket: Option<u64>,
-}
-
-thread_local! {
-    static BEGINNING: RefCell<Option<Newcomer>> = const { RefCell::new(None) };
 }
 
 impl Turnstile {
@@ -77,8 +70,7 @@ impl Turnstile {
     }
 
     fn with_queue<T>(&self, act: impl FnOnce(&mut Queue) -> T) -> T {
-        // Nothing that runs under the lock leaves it half done when it unwinds.
-        act(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.queue.borrow_mut())
     }
 }
 
@@ -111,8 +103,8 @@ impl Queue {
 }
 
 impl Newcomer {
-    pub(super) fn new(turnstile: Arc<Turnstile>) -> Self {
-        Self { turnstile, settled: Arc::default() }
+    pub(super) fn new(turnstile: Rc<Turnstile>) -> Self {
+        Self { turnstile, settled: Rc::default() }
     }
 
     /// Waits for its turn.
@@ -121,27 +113,19 @@ impl Newcomer {
         poll_fn(|cx| if self.turnstile.passes(&mut ticket, cx) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
-    /// What is spawned meanwhile by who asks [`Newcomer::beginning`] is this connection's.
-    pub fn begin<T>(&self, begin: impl FnOnce() -> T) -> T {
-        let before = BEGINNING.replace(Some(self.clone()));
-        let begun = begin();
-        BEGINNING.set(before);
-        begun
-    }
-
-    /// The connection that begins at this moment, on this thread.
-    pub fn beginning() -> Option<Self> {
-        BEGINNING.with_borrow(Clone::clone)
-    }
-
     /// Has a task of the connection, or a part of one, pass the turnstile.
     pub fn gate<F: Future + Unpin>(self, task: F) -> Gated<F> {
         Gated { task, newcomer: self, ticket: None }
     }
 
+    /// Whether the connection is set up.
+    pub fn is_settled(&self) -> bool {
+        self.settled.get()
+    }
+
     /// The connection is set up: what it does from now on waits for nobody's turn.
     pub fn settle(&self) {
-        self.settled.store(true, Ordering::Relaxed);
+        self.settled.set(true);
     }
 }
 
@@ -150,7 +134,7 @@ impl<F: Future + Unpin> Future for Gated<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let Self { task, newcomer, ticket } = &mut *self;
-        if newcomer.settled.load(Ordering::Relaxed) || newcomer.turnstile.passes(ticket, cx) {
+        if newcomer.is_settled() || newcomer.turnstile.passes(ticket, cx) {
             return Pin::new(task).poll(cx);
         }
         Poll::Pending
@@ -162,14 +146,12 @@ const STEPS_A_TURN: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
     use tokio::task::LocalSet;
 
     use super::*;
 
     /// Tasks that note each of their two steps.
-    fn begin(turnstile: &Arc<Turnstile>, count: usize, steps: &Rc<RefCell<Vec<usize>>>) -> Vec<Newcomer> {
+    fn begin(turnstile: &Rc<Turnstile>, count: usize, steps: &Rc<RefCell<Vec<usize>>>) -> Vec<Newcomer> {
         let newcomers: Vec<_> = (0..count).map(|_| Newcomer::new(turnstile.clone())).collect();
         for (number, newcomer) in newcomers.iter().enumerate() {
             let (steps, mut left) = (steps.clone(), 2);
@@ -191,7 +173,7 @@ mod tests {
     async fn newcomers_pass_in_order_and_a_few_at_a_time() {
         let set = LocalSet::new();
         set.run_until(async {
-            let turnstile = Arc::new(Turnstile::default());
+            let turnstile = Rc::new(Turnstile::default());
             let steps: Rc<RefCell<Vec<usize>>> = Rc::default();
             let turnstile_turns = turnstile.clone();
             tokio::task::spawn_local(async move { turnstile_turns.turn().await });
@@ -213,7 +195,7 @@ mod tests {
         let set = LocalSet::new();
         set.run_until(async {
             // Nobody gives turns.
-            let turnstile = Arc::new(Turnstile::default());
+            let turnstile = Rc::new(Turnstile::default());
             let steps: Rc<RefCell<Vec<usize>>> = Rc::default();
             let newcomers = begin(&turnstile, 2, &steps);
             tokio::task::yield_now().await;

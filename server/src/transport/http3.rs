@@ -39,7 +39,7 @@ impl Service {
     pub fn serve(
         self,
         shard: Rc<LocalShard>,
-        incoming: quinn::Incoming,
+        incoming: quic::link::Incoming,
         (waits, under_way): (impl Sized + 'static, impl Sized + 'static),
     ) -> impl Future<Output = ()> + 'static {
         let peer: SocketAddr = incoming.remote_address();
@@ -50,7 +50,7 @@ impl Service {
             // The first step is the dearest: keys are agreed on, and a signature made.
             newcomer.turn().await;
             drop(waits);
-            let connection = match newcomer.begin(|| incoming.accept()) {
+            let connection = match incoming.accept(Some(newcomer)) {
                 Ok(connecting) => connecting.await,
                 Err(error) => Err(error),
             };
@@ -63,7 +63,7 @@ impl Service {
 
 async fn serve_connection(
     peer: SocketAddr,
-    connection: impl Future<Output = Result<quinn::Connection, quinn::ConnectionError>>,
+    connection: impl Future<Output = Result<quic::link::Connection, quinn_proto::ConnectionError>>,
     handler: Connection,
 ) {
     let (limits, drain) = (handler.service.limits, handler.shard.draining().clone());

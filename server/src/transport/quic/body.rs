@@ -1,43 +1,98 @@
 //! The body of a request.
 
 use std::{
+    cell::RefCell,
     pin::Pin,
     task::{Context, Poll, ready},
+    thread::{self, ThreadId},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use h3::error::StreamError;
 use http_body::{Body, Frame};
+use slab::Slab;
 use thiserror::Error;
 
 use super::backend;
 
-/// What the client sends. `Send`, so that it can be the body of a request for axum, though it is read on its shard.
+/// What the client sends. `Send`, so that it can be the body of a request for axum, though it can be read only on its shard's thread.
 /// Trailers are not read. Dropped before its end, the client is told to send no more.
 pub struct RequestBody {
-    stream: h3::server::RequestStream<backend::RecvStream, Bytes>,
-    failed: Option<StreamError>,
+    stream: Here,
+    failed: Option<RequestBodyError>,
     ended: bool,
 }
 
-/// The body broke off, or broke HTTP/3's rules.
+/// Why a body can't be read.
 #[derive(Debug, Error)]
-#[error("the request's body broke off")]
-pub struct RequestBodyError(#[from] StreamError);
+pub enum RequestBodyError {
+    /// It broke off, or broke HTTP/3's rules.
+    #[error("the request's body broke off")]
+    Stream(#[from] StreamError),
+    /// Somebody has taken it away from its shard.
+    #[error("the request's body is read on another thread than its connection's")]
+    Elsewhere,
+}
+
+type Stream = h3::server::RequestStream<backend::RecvStream, Bytes>;
+
+thread_local! {
+    static STREAMS: RefCell<Slab<Option<Stream>>> = const { RefCell::new(Slab::new()) };
+}
+
+/// A stream of this thread, where it stays when what stands for it is taken elsewhere.
+struct Here {
+    thread: ThreadId,
+    key: usize,
+}
+
+impl Here {
+    fn new(stream: Stream) -> Self {
+        let key = STREAMS.with_borrow_mut(|streams| streams.insert(Some(stream)));
+        Self { thread: thread::current().id(), key }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Stream) -> T) -> Option<T> {
+        if thread::current().id() != self.thread {
+            return None;
+        }
+        // Others may be dropped meanwhile.
+        let mut stream = STREAMS.with_borrow_mut(|streams| streams.get_mut(self.key)?.take())?;
+        let result = act(&mut stream);
+        STREAMS.with_borrow_mut(|streams| streams[self.key] = Some(stream));
+        Some(result)
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        if thread::current().id() == self.thread {
+            // What ends with its thread ends without this.
+            let stream = STREAMS.try_with(|streams| streams.borrow_mut().try_remove(self.key));
+            drop(stream);
+        }
+    }
+}
 
 impl RequestBody {
-    pub(super) fn new(stream: h3::server::RequestStream<backend::RecvStream, Bytes>) -> Self {
-        Self { stream, failed: None, ended: false }
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream: Here::new(stream), failed: None, ended: false }
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if self.ended {
             return Poll::Ready(None);
         }
-        match ready!(self.stream.poll_recv_data(cx)) {
-            Ok(Some(mut piece)) => return Poll::Ready(Some(piece.copy_to_bytes(piece.remaining()))),
-            Ok(None) => {}
-            Err(error) => self.failed = Some(error),
+        let polled = self.stream.with(|stream| {
+            stream.poll_recv_data(cx).map_ok(|piece| piece.map(|mut piece| piece.copy_to_bytes(piece.remaining())))
+        });
+        match polled {
+            Some(polled) => match ready!(polled) {
+                Ok(Some(piece)) => return Poll::Ready(Some(piece)),
+                Ok(None) => {}
+                Err(error) => self.failed = Some(error.into()),
+            },
+            None => self.failed = Some(RequestBodyError::Elsewhere),
         }
         self.ended = true;
         Poll::Ready(None)
@@ -53,7 +108,7 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let Some(first) = ready!(self.poll_piece(cx)) else {
-            return Poll::Ready(self.failed.take().map(|error| Err(error.into())));
+            return Poll::Ready(self.failed.take().map(Err));
         };
         if first.len() >= PIECE_BYTES_MIN {
             return Poll::Ready(Some(Ok(Frame::data(first))));

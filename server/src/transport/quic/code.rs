@@ -1,6 +1,6 @@
 //! Error codes of HTTP/3 and of WebTransport over it.
 
-use quinn::VarInt;
+use quinn_proto::VarInt;
 
 /// [RFC 9114 §8.1] Nothing went wrong.
 pub(super) const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);

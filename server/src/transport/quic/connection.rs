@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use h3::{error::StreamError, ext::Protocol};
 use http::{Method, Request};
-use quinn::VarInt;
+use quinn_proto::VarInt;
 use thiserror::Error;
 use tokio::{
     task::{JoinError, JoinSet, spawn_local},
@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     backend::{Backend, BidiStream, Handed, RequestStream},
     body::RequestBody,
-    code,
+    code, link,
     outgoing::Outgoing,
     response::ResponseSender,
     webtransport::{self, Answer, Routes, SessionOffer},
@@ -81,7 +81,7 @@ pub struct Limits {
     /// whatever this says.
     pub head_bytes_max: u64,
     /// The most requests, sessions and their streams that a peer may have open at a time. It begins with
-    /// [`endpoint::Config::bidi_streams_max`](super::endpoint::Config) and is raised once a connection is busy, since quinn allocates allowed
+    /// [`endpoint::Config::bidi_streams_max`](super::endpoint::Config) and is raised once a connection is busy, since quinn-proto allocates allowed
     /// streams ahead: 13 KiB for 100, which only a busy connection takes.
     pub bidi_streams_max: u32,
 }
@@ -104,7 +104,7 @@ impl Default for Limits {
 pub enum ConnectionError {
     /// The handshake failed.
     #[error("the handshake failed")]
-    Handshake(#[source] quinn::ConnectionError),
+    Handshake(#[source] quinn_proto::ConnectionError),
     /// The handshake took too long.
     #[error("the handshake took too long")]
     HandshakeTimeout,
@@ -113,19 +113,19 @@ pub enum ConnectionError {
     Lost,
     /// The peer closed it, and not because it was done.
     #[error("the peer closed the connection")]
-    Peer(#[source] quinn::ConnectionError),
+    Peer(#[source] quinn_proto::ConnectionError),
     /// The peer broke a rule of HTTP/3, and it was closed.
     #[error("the peer broke a rule")]
     Http3(#[source] h3::error::ConnectionError),
 }
 
-/// Serves a connection, a [`quinn::Incoming`] or what becomes of one, until it ends. Must run on a [`tokio::task::LocalSet`].
+/// Serves a connection, a [`link::Incoming`] or what becomes of one, until it ends. Must run on a [`tokio::task::LocalSet`].
 ///
 /// When `drain` is cancelled the client is told to open no more (GOAWAY), what runs is let run to its end, and the
 /// connection is closed. There is no deadline to that: dropping the future aborts everything at once and closes the
 /// connection, too.
 pub async fn serve<H: Handler>(
-    handshake: impl IntoFuture<Output = Result<quinn::Connection, quinn::ConnectionError>>,
+    handshake: impl IntoFuture<Output = Result<link::Connection, quinn_proto::ConnectionError>>,
     handler: H,
     limits: Limits,
     drain: CancellationToken,
@@ -143,7 +143,7 @@ pub async fn serve<H: Handler>(
 
 struct Connection<H> {
     peer: Peer,
-    connection: quinn::Connection,
+    connection: link::Connection,
     handler: H,
     limits: Limits,
 }
@@ -157,8 +157,6 @@ impl<H: Handler> Connection<H> {
         let routes = Routes::default();
         // Boxed, like other steps that are soon past: a connection's memory is that of its largest step otherwise.
         let Some((mut http3, handed)) = Box::pin(self.open(&routes, &drain)).await? else { return Ok(()) };
-        let _datagrams = AbortOnDropHandle::new(spawn_local(count_datagrams(self.connection.clone(), routes.clone())));
-
         let mut tasks = JoinSet::new();
         let mut raised = false;
         let mut draining = false;
@@ -194,7 +192,7 @@ impl<H: Handler> Connection<H> {
                             }
                             if !raised && tasks.len() >= BUSY_REQUESTS {
                                 raised = true;
-                                // In one step: quinn keeps a raise by an eighth or less to itself.
+                                // In one step: quinn-proto keeps a raise by an eighth or less to itself.
                                 let streams = VarInt::from_u32(self.limits.bidi_streams_max);
                                 self.connection.set_max_concurrent_bi_streams(streams);
                             }
@@ -214,8 +212,9 @@ impl<H: Handler> Connection<H> {
             // The close of the connection would overtake the closes of its sessions on their way to the page.
             let _ = timeout(LINGER, self.connection.closed()).await;
         }
-        if routes.datagrams_dropped() > 0 {
-            tracing::debug!(peer = %self.peer.address, dropped = routes.datagrams_dropped(), "datagrams dropped");
+        let dropped = self.connection.datagrams_dropped();
+        if dropped > 0 {
+            tracing::debug!(peer = %self.peer.address, dropped, "datagrams dropped");
         }
         drop(http3);
         result
@@ -255,10 +254,12 @@ impl<H: Handler> Connection<H> {
     /// What became of the connection, according to QUIC, where HTTP/3 can only say that it is gone.
     fn ended(&self, error: h3::error::ConnectionError) -> Result<(), ConnectionError> {
         match self.connection.close_reason() {
-            Some(quinn::ConnectionError::TimedOut | quinn::ConnectionError::Reset) => Err(ConnectionError::Lost),
-            Some(quinn::ConnectionError::ApplicationClosed(close)) if is_regular(close.error_code) => Ok(()),
-            Some(quinn::ConnectionError::ConnectionClosed(close)) if u64::from(close.error_code) == 0 => Ok(()),
-            None | Some(quinn::ConnectionError::LocallyClosed) => Err(ConnectionError::Http3(error)),
+            Some(quinn_proto::ConnectionError::TimedOut | quinn_proto::ConnectionError::Reset) => {
+                Err(ConnectionError::Lost)
+            }
+            Some(quinn_proto::ConnectionError::ApplicationClosed(close)) if is_regular(close.error_code) => Ok(()),
+            Some(quinn_proto::ConnectionError::ConnectionClosed(close)) if u64::from(close.error_code) == 0 => Ok(()),
+            None | Some(quinn_proto::ConnectionError::LocallyClosed) => Err(ConnectionError::Http3(error)),
             Some(reason) => Err(ConnectionError::Peer(reason)),
         }
     }
@@ -277,7 +278,7 @@ impl<H: Handler> Connection<H> {
 /// One request, from its head to the delivery of its response.
 struct RequestTask<H> {
     peer: Peer,
-    connection: quinn::Connection,
+    connection: link::Connection,
     handler: H,
     head_timeout: Duration,
 }
@@ -393,12 +394,6 @@ fn report(ended: Result<(), JoinError>, peer: Peer) {
         && error.is_panic()
     {
         tracing::error!(peer = %peer.address, %error, "a handler panicked");
-    }
-}
-
-async fn count_datagrams(connection: quinn::Connection, routes: Routes) {
-    while connection.read_datagram().await.is_ok() {
-        routes.datagram();
     }
 }
 

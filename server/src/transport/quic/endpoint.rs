@@ -2,8 +2,8 @@
 
 use std::{io, net::UdpSocket, sync::Arc, time::Duration};
 
-use quinn::{
-    IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
+use quinn_proto::{
+    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
 };
 use socket2::SockRef;
@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::telemetry::Metrics;
 
 use super::{
-    runtime::Runtime,
+    link,
     socket::Socket,
     spread::{self, Place},
 };
@@ -27,14 +27,14 @@ pub struct Config {
     /// long heartbeat. Must be below `idle_timeout` to be of any use. `None` leaves it to the peer. Costs a packet each
     /// way.
     pub keep_alive: Option<Duration>,
-    /// Requests, sessions and their bidirectional streams that a peer may have open at a time. quinn allocates every
-    /// allowed stream ahead: an idle connection takes 62 KiB with 16, 75 with 128.
+    /// Requests, sessions and their bidirectional streams that a peer may have open at a time. quinn-proto allocates every
+    /// allowed stream ahead: an idle connection takes 13 KiB more with 128 than with 16.
     pub bidi_streams_max: u32,
     /// Unidirectional streams that a peer may have open at a time. HTTP/3 itself uses three, a browser's GREASE a
     /// fourth.
     pub uni_streams_max: u32,
-    /// Handshakes that wait to be begun, each of which costs a few KiB. Whoever takes them from the endpoint is to drop the first packets of
-    /// more; the endpoint does so itself, and tells nobody, where they are twice as many.
+    /// Handshakes that wait to be taken from an endpoint, each of which costs a few KiB: it drops the first packets of more. Whoever takes them
+    /// is to begin with no more than as many at a time.
     pub handshakes_waiting_max: usize,
 }
 
@@ -70,13 +70,12 @@ pub enum EndpointError {
     Socket(#[from] io::Error),
 }
 
-/// Puts a QUIC endpoint on a bound socket. The endpoint's own task runs on the current tokio runtime; a connection's
-/// runs on the runtime where its [`quinn::Incoming`] is accepted.
+/// Puts a QUIC endpoint on a bound socket. It and its connections live on the current [`tokio::task::LocalSet`].
 pub fn build(
     socket: UdpSocket,
     tls: Arc<rustls::ServerConfig>,
     config: &Config,
-) -> Result<quinn::Endpoint, EndpointError> {
+) -> Result<link::Endpoint, EndpointError> {
     let mut parts = share(socket, tls, config, 1, &Arc::default())?;
     Ok(parts.remove(0).open()?)
 }
@@ -97,10 +96,11 @@ pub fn share(
     if tls.max_early_data_size != 0 {
         return Err(EndpointError::EarlyData);
     }
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     server
         .transport_config(Arc::new(transport(config)?))
-        .max_incoming(config.handshakes_waiting_max.saturating_mul(2))
+        // We count them, and those that are too many.
+        .max_incoming(usize::MAX)
         .incoming_buffer_size(INCOMING_BYTES_MAX)
         .incoming_buffer_size_total(INCOMING_TOTAL_BYTES_MAX);
     let sockets = spread::sockets(socket, count)?;
@@ -108,7 +108,9 @@ pub fn share(
         raise_socket_buffers(socket)?;
     }
     let places = Place::all(sockets.len(), metrics);
-    Ok(sockets.into_iter().zip(places).map(|(socket, place)| Part { socket, place, server: server.clone() }).collect())
+    let (server, waiting_max) = (Arc::new(server), config.handshakes_waiting_max);
+    let part = |(socket, place)| Part { socket, place, server: server.clone(), waiting_max, metrics: metrics.clone() };
+    Ok(sockets.into_iter().zip(places).map(part).collect())
 }
 
 /// One of the endpoints of an address, to be opened where its connections shall live.
@@ -116,18 +118,21 @@ pub fn share(
 pub struct Part {
     socket: UdpSocket,
     place: Place,
-    server: quinn::ServerConfig,
+    server: Arc<ServerConfig>,
+    waiting_max: usize,
+    metrics: Arc<Metrics>,
 }
 
 impl Part {
-    /// Its own task runs on the current tokio runtime.
-    pub fn open(self) -> io::Result<quinn::Endpoint> {
-        let Self { socket, place, server } = self;
-        let mut endpoint = quinn::EndpointConfig::default();
+    /// It and its connections live on the current [`tokio::task::LocalSet`].
+    pub fn open(self) -> io::Result<link::Endpoint> {
+        let Self { socket, place, server, waiting_max, metrics } = self;
+        let mut config = EndpointConfig::default();
         let ids = place.clone();
-        endpoint.cid_generator(move || Box::new(ids.connection_ids()));
-        let socket = Arc::new(Socket::new(socket, place)?);
-        quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, Arc::new(Runtime))
+        config.cid_generator(move || Box::new(ids.connection_ids()));
+        let socket = Socket::new(socket, place)?;
+        let proto = quinn_proto::Endpoint::new(Arc::new(config), Some(server), !socket.may_fragment(), None);
+        Ok(link::Endpoint::new(proto, socket, waiting_max, metrics))
     }
 }
 

@@ -147,7 +147,7 @@ const WEBTRANSPORT_STREAM: u64 = 0x41;
 
 #[cfg(test)]
 mod tests {
-    use quinn::VarInt;
+    use quinn_proto::VarInt;
 
     use super::*;
     use crate::transport::quic::varint;

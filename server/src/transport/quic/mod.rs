@@ -1,7 +1,7 @@
 //! HTTP/3 and WebTransport on one UDP port: the protocol, and no policy.
 //!
 //! ```text
-//! endpoint ─► quinn::Incoming ─► connection::serve, on a shard
+//! endpoint ─► link::Incoming ─► connection::serve, on a shard
 //!                                   │ h3 on backend: whose streams are these?
 //!                 ┌─────────────────┴──────────────┐
 //!        Handler::request                 Handler::webtransport
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A connection lives on one single-threaded runtime; only [`RequestBody`] can leave it. h3 does the framing, QPACK and
-//! the rules of HTTP/3; `backend` puts it on quinn and keeps WebTransport's streams from it.
+//! the rules of HTTP/3; `backend` puts it on `link`, which drives QUIC's connections, and keeps WebTransport's streams from it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -21,9 +21,9 @@ pub mod endpoint;
 mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod link;
 mod outgoing;
 mod response;
-mod runtime;
 mod socket;
 mod spread;
 mod varint;

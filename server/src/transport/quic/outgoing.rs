@@ -2,18 +2,17 @@
 
 use std::{
     cell::{Cell, RefCell},
-    pin::{Pin, pin},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use quinn::VarInt;
+use quinn_proto::VarInt;
 
-use super::code;
+use super::{code, link};
 
 /// Shared between h3, which writes the response's head on it, and whoever writes the body: an owner of each at most.
 pub(super) struct Outgoing {
-    stream: RefCell<quinn::SendStream>,
+    stream: RefCell<link::SendStream>,
     /// Finished or reset: nothing is left to be done when it is dropped.
     ended: Cell<bool>,
 }
@@ -30,16 +29,16 @@ pub enum StreamEnd {
 }
 
 impl Outgoing {
-    pub(super) fn new(stream: quinn::SendStream) -> Self {
+    pub(super) fn new(stream: link::SendStream) -> Self {
         Self { stream: RefCell::new(stream), ended: Cell::new(false) }
     }
 
-    pub(super) fn id(&self) -> quinn::StreamId {
+    pub(super) fn id(&self) -> quinn_proto::StreamId {
         self.stream.borrow().id()
     }
 
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, quinn::WriteError>> {
-        Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, bytes)
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, link::WriteError>> {
+        self.stream.borrow_mut().poll_write(cx, bytes)
     }
 
     /// Writes as much of `chunks` as fits, emptying what is written; returns how many chunks were written in full.
@@ -47,8 +46,8 @@ impl Outgoing {
         &self,
         cx: &mut Context<'_>,
         chunks: &mut [Bytes],
-    ) -> Poll<Result<usize, quinn::WriteError>> {
-        poll_write_chunks(&mut self.stream.borrow_mut(), cx, chunks)
+    ) -> Poll<Result<usize, link::WriteError>> {
+        self.stream.borrow_mut().poll_write_chunks(cx, chunks)
     }
 
     pub(super) fn finish(&self) {
@@ -77,12 +76,12 @@ impl Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        // quinn would finish it: a response that was cut off must not look whole.
+        // Dropped, it would be finished: a response that was cut off must not look whole.
         self.reset(code::H3_INTERNAL_ERROR);
     }
 }
 
-pub(super) fn stream_end(stream: &quinn::SendStream) -> impl Future<Output = StreamEnd> + 'static + use<> {
+pub(super) fn stream_end(stream: &link::SendStream) -> impl Future<Output = StreamEnd> + 'static + use<> {
     let stopped = stream.stopped();
     async move {
         match stopped.await {
@@ -91,14 +90,4 @@ pub(super) fn stream_end(stream: &quinn::SendStream) -> impl Future<Output = Str
             Err(_) => StreamEnd::Lost,
         }
     }
-}
-
-/// Polls a write. Nothing is lost when the result is never asked for again: quinn keeps only the waker.
-pub(super) fn poll_write_chunks(
-    stream: &mut quinn::SendStream,
-    cx: &mut Context<'_>,
-    chunks: &mut [Bytes],
-) -> Poll<Result<usize, quinn::WriteError>> {
-    let write = pin!(stream.write_chunks(chunks));
-    write.poll(cx).map_ok(|written| written.chunks)
 }

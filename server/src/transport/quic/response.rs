@@ -5,11 +5,11 @@ use std::{future::poll_fn, rc::Rc, task::Poll};
 use bytes::{Bytes, BytesMut};
 use h3::error::StreamError;
 use http::Response;
-use quinn::VarInt;
+use quinn_proto::VarInt;
 use thiserror::Error;
 
 use super::{
-    backend,
+    backend, link,
     outgoing::{Outgoing, StreamEnd},
     varint,
 };
@@ -141,10 +141,10 @@ impl BodyWriter {
     }
 }
 
-impl From<quinn::WriteError> for BodyError {
-    fn from(error: quinn::WriteError) -> Self {
+impl From<link::WriteError> for BodyError {
+    fn from(error: link::WriteError) -> Self {
         match error {
-            quinn::WriteError::Stopped(code) => Self::Stopped(code),
+            link::WriteError::Stopped(code) => Self::Stopped(code),
             _ => Self::Lost,
         }
     }

@@ -12,8 +12,8 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use quinn::{ConnectionId, ConnectionIdGenerator, udp::RecvMeta};
-use quinn_proto::RandomConnectionIdGenerator;
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, RandomConnectionIdGenerator};
+use quinn_udp::RecvMeta;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::telemetry::{Limit, Metrics};
@@ -185,7 +185,7 @@ const PLACES_MAX: usize = 256;
 const PASSED_MAX: usize = 1024;
 
 /// [RFC 9000 §17.2]
-pub(super) const LONG_HEADER: u8 = 0x80;
+const LONG_HEADER: u8 = 0x80;
 const LONG_TYPE: u8 = 0x30;
 const TYPE_HANDSHAKE: u8 = 0x20;
 

@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 use fanwire_protocol::frame::{get_varint, put_varint};
-use quinn::VarInt;
+use quinn_proto::VarInt;
 
 /// Appends `value` in its shortest form.
 pub(super) fn encode(value: VarInt, out: &mut impl BufMut) {

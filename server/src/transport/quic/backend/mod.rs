@@ -1,12 +1,12 @@
-//! The ground that h3 stands on: its `quic` traits over quinn.
+//! The ground that h3 stands on: its `quic` traits over `link`.
 //!
-//! Differs from h3-quinn, which still opens and writes HTTP/3's own streams, in what a peer opens:
+//! What it does that h3 doesn't ask for:
 //! - a stream is sorted by its first bytes, and a WebTransport stream never reaches h3;
 //! - a request reaches h3 when the head of it is whole: h3 keeps a note for ever of one whose head never comes;
 //! - what h3 reads goes through [`Frames`], so that it holds one bounded frame at a time;
 //! - a read in flight owns nothing, so that a stream can be stopped at any time;
 //! - the sending half is shared with [`Outgoing`], which writes bodies without copying them and sees the peer leave;
-//! - a half that is dropped early is reset or stopped with a code of HTTP/3, where quinn would pretend a regular end.
+//! - a half that is dropped early is reset or stopped with a code of HTTP/3, so that nothing pretends a regular end.
 
 mod own;
 mod request;
@@ -22,18 +22,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, stream};
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming};
-use quinn::VarInt;
+use quinn_proto::VarInt;
 use tokio::time::{Instant, Sleep};
 
 use own::{Opener, OwnStream};
-pub(super) use request::{BidiStream, RecvStream, SendStream, poll_read};
+pub(super) use request::{BidiStream, RecvStream, SendStream};
 
 use super::{
     code,
     connection::Limit,
     frames::{Frames, Kind},
+    link,
     outgoing::Outgoing,
     varint::Prefix,
     webtransport::{Claim, PeerStream, Routes},
@@ -41,11 +41,9 @@ use super::{
 
 /// A connection as h3 sees it.
 pub(super) struct Backend {
-    connection: quinn::Connection,
+    connection: link::Connection,
     opener: Opener,
     settings: Vec<(VarInt, VarInt)>,
-    accept_bi: Accept<(quinn::SendStream, quinn::RecvStream)>,
-    accept_uni: Accept<quinn::RecvStream>,
     unsorted_bi: VecDeque<Unsorted>,
     unsorted_uni: VecDeque<Unsorted>,
     head_timeout: Duration,
@@ -64,8 +62,6 @@ pub(super) struct RequestStream {
     pub(super) outgoing: Rc<Outgoing>,
     pub(super) claim: Claim,
 }
-
-type Accept<T> = Pin<Box<dyn Stream<Item = Result<T, quinn::ConnectionError>>>>;
 
 /// A stream whose first bytes haven't all come yet.
 struct Unsorted {
@@ -90,23 +86,15 @@ enum Sort {
 impl Backend {
     /// `settings` are sent beside those that h3 knows. A stream has `head_timeout` for its first bytes.
     pub(super) fn new(
-        connection: quinn::Connection,
+        connection: link::Connection,
         settings: Vec<(VarInt, VarInt)>,
         head_timeout: Duration,
         routes: Routes,
     ) -> Self {
-        let opener = Opener(quic::Connection::<Bytes>::opener(&h3_quinn::Connection::new(connection.clone())));
-        let accept_bi =
-            stream::unfold(connection.clone(), |connection| async { Some((connection.accept_bi().await, connection)) });
-        let accept_uni = stream::unfold(connection.clone(), |connection| async {
-            Some((connection.accept_uni().await, connection))
-        });
         Self {
+            opener: Opener::new(connection.clone()),
             connection,
-            opener,
             settings,
-            accept_bi: Box::pin(accept_bi),
-            accept_uni: Box::pin(accept_uni),
             unsorted_bi: VecDeque::new(),
             unsorted_uni: VecDeque::new(),
             head_timeout,
@@ -128,14 +116,14 @@ impl Backend {
 
     /// Takes in every stream that the peer has opened: the transport's limit on them is the bound.
     fn take_in(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionErrorIncoming> {
-        while let Poll::Ready(Some(opened)) = self.accept_bi.poll_next_unpin(cx) {
+        while let Poll::Ready(opened) = self.connection.poll_accept_bi(cx) {
             let (send, recv) = opened.map_err(connection_error)?;
             // Noted in the order of the ids, before the first bytes tell what it is: a stream that names this one as
             // its session is early, not late.
             self.routes.opened(send.id().into());
             self.unsorted_bi.push_back(Unsorted::new(PeerStream::Bi(send, recv), self.head_timeout));
         }
-        while let Poll::Ready(Some(opened)) = self.accept_uni.poll_next_unpin(cx) {
+        while let Poll::Ready(opened) = self.connection.poll_accept_uni(cx) {
             let recv = opened.map_err(connection_error)?;
             self.unsorted_uni.push_back(Unsorted::new(PeerStream::Uni(recv), self.head_timeout));
         }
@@ -239,7 +227,7 @@ impl quic::Connection<Bytes> for Backend {
     }
 
     fn opener(&self) -> Opener {
-        Opener(self.opener.0.clone())
+        self.opener.clone()
     }
 }
 
@@ -283,7 +271,7 @@ impl Unsorted {
                 (Some(_), Some(session)) => return Poll::Ready(Sort::Session(session)),
                 _ => {}
             }
-            match ready!(poll_read(self.stream.recv(), cx, self.prefix.missing())) {
+            match ready!(self.stream.recv().poll_read(cx, self.prefix.missing())) {
                 Ok(Some(bytes)) => self.prefix.extend(&bytes),
                 Ok(None) | Err(_) => return Poll::Ready(Sort::Refused(code::H3_REQUEST_INCOMPLETE)),
             }
@@ -300,7 +288,7 @@ impl Unsorted {
                 Ok(None) => {}
                 Err(_) => return Poll::Ready(Sort::Refused(code::H3_EXCESSIVE_LOAD)),
             }
-            match ready!(poll_read(self.stream.recv(), cx, usize::MAX)) {
+            match ready!(self.stream.recv().poll_read(cx, usize::MAX)) {
                 Ok(Some(bytes)) => self.input = bytes,
                 Ok(None) | Err(_) => return Poll::Ready(Sort::Refused(code::H3_REQUEST_INCOMPLETE)),
             }
@@ -323,12 +311,12 @@ fn is_session_id(id: u64) -> bool {
     id.is_multiple_of(4)
 }
 
-pub(super) fn connection_error(error: quinn::ConnectionError) -> ConnectionErrorIncoming {
+pub(super) fn connection_error(error: quinn_proto::ConnectionError) -> ConnectionErrorIncoming {
     match error {
-        quinn::ConnectionError::ApplicationClosed(close) => {
+        quinn_proto::ConnectionError::ApplicationClosed(close) => {
             ConnectionErrorIncoming::ApplicationClose { error_code: close.error_code.into_inner() }
         }
-        quinn::ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
+        quinn_proto::ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
         error => ConnectionErrorIncoming::Undefined(Arc::new(error)),
     }
 }

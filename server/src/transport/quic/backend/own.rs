@@ -3,14 +3,37 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use h3::quic::{self, ConnectionErrorIncoming, SendStreamUnframed as _, StreamErrorIncoming, StreamId, WriteBuf};
-use quinn::VarInt;
+use futures_util::future::LocalBoxFuture;
+use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
+use quinn_proto::VarInt;
 
-use super::{STREAM_CONTROL, request::BidiStream};
-use crate::transport::quic::varint::{self, Prefix};
+use super::{
+    STREAM_CONTROL, connection_error,
+    request::{BidiStream, poll_write_all, stream_id},
+};
+use crate::transport::quic::{
+    code, link,
+    varint::{self, Prefix},
+};
 
 /// Opens HTTP/3's own streams.
-pub(in super::super) struct Opener(pub(super) h3_quinn::OpenStreams);
+pub(in super::super) struct Opener {
+    connection: link::Connection,
+    /// While the peer allows none.
+    opening: Option<LocalBoxFuture<'static, Result<link::SendStream, quinn_proto::ConnectionError>>>,
+}
+
+impl Opener {
+    pub(super) fn new(connection: link::Connection) -> Self {
+        Self { connection, opening: None }
+    }
+}
+
+impl Clone for Opener {
+    fn clone(&self) -> Self {
+        Self::new(self.connection.clone())
+    }
+}
 
 impl quic::OpenStreams<Bytes> for Opener {
     type BidiStream = BidiStream;
@@ -23,18 +46,27 @@ impl quic::OpenStreams<Bytes> for Opener {
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<OwnStream, StreamErrorIncoming>> {
-        let opened = quic::OpenStreams::<Bytes>::poll_open_send(&mut self.0, cx);
-        opened.map_ok(|inner| OwnStream { inner, settings: Vec::new(), head: Bytes::new() })
+        let opening = self.opening.get_or_insert_with(|| {
+            let connection = self.connection.clone();
+            Box::pin(async move { connection.open_uni().await })
+        });
+        let opened = ready!(opening.as_mut().poll(cx));
+        self.opening = None;
+        let stream = opened.map_err(|error| StreamErrorIncoming::ConnectionErrorIncoming {
+            connection_error: connection_error(error),
+        })?;
+        Poll::Ready(Ok(OwnStream { stream, writing: None, settings: Vec::new(), head: Bytes::new() }))
     }
 
     fn close(&mut self, code: h3::error::Code, reason: &[u8]) {
-        quic::OpenStreams::<Bytes>::close(&mut self.0, code, reason);
+        self.connection.close(VarInt::from_u64(code.value()).unwrap_or(code::H3_INTERNAL_ERROR), reason);
     }
 }
 
 /// A unidirectional stream of HTTP/3's own: control or QPACK.
 pub(in super::super) struct OwnStream {
-    inner: h3_quinn::SendStream<Bytes>,
+    stream: link::SendStream,
+    writing: Option<WriteBuf<Bytes>>,
     /// To be added to the SETTINGS that are sent first.
     pub(super) settings: Vec<(VarInt, VarInt)>,
     /// The amended head, as far as it isn't written.
@@ -43,15 +75,18 @@ pub(in super::super) struct OwnStream {
 
 impl quic::SendStream<Bytes> for OwnStream {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        while self.head.has_remaining() {
-            ready!(self.inner.poll_send(cx, &mut self.head))?;
+        ready!(poll_write_all(&mut self.head, |bytes| self.stream.poll_write(cx, bytes)))?;
+        if let Some(data) = &mut self.writing {
+            ready!(poll_write_all(data, |bytes| self.stream.poll_write(cx, bytes)))?;
+            self.writing = None;
         }
-        self.inner.poll_ready(cx)
+        Poll::Ready(Ok(()))
     }
 
     fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
         if self.settings.is_empty() {
-            return self.inner.send_data(data);
+            self.writing = Some(data.into());
+            return Ok(());
         }
         let mut data: WriteBuf<Bytes> = data.into();
         let head = data.copy_to_bytes(data.remaining());
@@ -63,16 +98,18 @@ impl quic::SendStream<Bytes> for OwnStream {
         Ok(())
     }
 
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        self.inner.poll_finish(cx)
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        // Fails only on a stream that has ended.
+        let _ = self.stream.finish();
+        Poll::Ready(Ok(()))
     }
 
     fn reset(&mut self, code: u64) {
-        self.inner.reset(code);
+        let _ = self.stream.reset(VarInt::from_u64(code).unwrap_or(code::H3_INTERNAL_ERROR));
     }
 
     fn send_id(&self) -> StreamId {
-        self.inner.send_id()
+        stream_id(self.stream.id())
     }
 }
 

@@ -1,17 +1,16 @@
 //! The streams of requests.
 
 use std::{
-    pin::pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
 use h3::quic::{self, StreamErrorIncoming, StreamId, WriteBuf};
-use quinn::VarInt;
+use quinn_proto::VarInt;
 
 use super::connection_error;
-use crate::transport::quic::{code, frames::Frames, outgoing::Outgoing};
+use crate::transport::quic::{code, frames::Frames, link, outgoing::Outgoing};
 
 /// A request's stream.
 pub(in super::super) struct BidiStream {
@@ -74,13 +73,9 @@ pub(in super::super) struct SendStream {
 
 impl quic::SendStream<Bytes> for SendStream {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        while let Some(data) = &mut self.writing {
-            if !data.has_remaining() {
-                self.writing = None;
-                break;
-            }
-            let written = ready!(self.outgoing.poll_write(cx, data.chunk())).map_err(write_error)?;
-            data.advance(written);
+        if let Some(data) = &mut self.writing {
+            ready!(poll_write_all(data, |bytes| self.outgoing.poll_write(cx, bytes)))?;
+            self.writing = None;
         }
         Poll::Ready(Ok(()))
     }
@@ -106,7 +101,7 @@ impl quic::SendStream<Bytes> for SendStream {
 
 /// What the peer sends on a stream of HTTP/3, cut so that h3 can take it.
 pub(in super::super) struct RecvStream {
-    stream: quinn::RecvStream,
+    stream: link::RecvStream,
     /// Comes before anything else.
     head: Bytes,
     /// What was read and not cut yet.
@@ -117,7 +112,7 @@ pub(in super::super) struct RecvStream {
 }
 
 impl RecvStream {
-    pub(super) fn new(stream: quinn::RecvStream, head: Bytes, input: Bytes, frames: Option<Frames>) -> Self {
+    pub(super) fn new(stream: link::RecvStream, head: Bytes, input: Bytes, frames: Option<Frames>) -> Self {
         Self { stream, head, input, frames, ended: false }
     }
 
@@ -152,7 +147,7 @@ impl quic::RecvStream for RecvStream {
             if self.ended {
                 return Poll::Ready(Ok(None));
             }
-            match ready!(poll_read(&mut self.stream, cx, usize::MAX)).map_err(read_error)? {
+            match ready!(self.stream.poll_read(cx, usize::MAX)).map_err(read_error)? {
                 Some(chunk) => self.input = chunk,
                 None => {
                     self.ended = true;
@@ -183,35 +178,36 @@ impl Drop for RecvStream {
     }
 }
 
-/// Polls a read of at most `bytes_max`. Nothing is lost when the result is never asked for again: quinn keeps only the
-/// waker.
-pub(in super::super) fn poll_read(
-    stream: &mut quinn::RecvStream,
-    cx: &mut Context<'_>,
-    bytes_max: usize,
-) -> Poll<Result<Option<Bytes>, quinn::ReadError>> {
-    let read = pin!(stream.read_chunk(bytes_max, true));
-    read.poll(cx).map_ok(|chunk| chunk.map(|chunk| chunk.bytes))
+/// Writes all of some data, of which what is written is taken away.
+pub(super) fn poll_write_all(
+    data: &mut impl Buf,
+    mut poll_write: impl FnMut(&[u8]) -> Poll<Result<usize, link::WriteError>>,
+) -> Poll<Result<(), StreamErrorIncoming>> {
+    while data.has_remaining() {
+        let written = ready!(poll_write(data.chunk())).map_err(write_error)?;
+        data.advance(written);
+    }
+    Poll::Ready(Ok(()))
 }
 
-fn stream_id(id: quinn::StreamId) -> StreamId {
+pub(super) fn stream_id(id: quinn_proto::StreamId) -> StreamId {
     StreamId::try_from(u64::from(id)).expect("both sides hold the 62 bits of a varint")
 }
 
-fn read_error(error: quinn::ReadError) -> StreamErrorIncoming {
+fn read_error(error: link::ReadError) -> StreamErrorIncoming {
     match error {
-        quinn::ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
-        quinn::ReadError::ConnectionLost(error) => {
+        link::ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
+        link::ReadError::ConnectionLost(error) => {
             StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_error(error) }
         }
         error => StreamErrorIncoming::Unknown(Box::new(error)),
     }
 }
 
-fn write_error(error: quinn::WriteError) -> StreamErrorIncoming {
+fn write_error(error: link::WriteError) -> StreamErrorIncoming {
     match error {
-        quinn::WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
-        quinn::WriteError::ConnectionLost(error) => {
+        link::WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
+        link::WriteError::ConnectionLost(error) => {
             StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_error(error) }
         }
         error => StreamErrorIncoming::Unknown(Box::new(error)),

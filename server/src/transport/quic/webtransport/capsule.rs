@@ -1,7 +1,7 @@
 //! Capsules on a session's CONNECT stream [RFC 9297 §3.2, draft-ietf-webtrans-http3-02 §5].
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quinn::VarInt;
+use quinn_proto::VarInt;
 use thiserror::Error;
 
 use super::Close;

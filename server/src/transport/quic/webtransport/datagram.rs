@@ -8,10 +8,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use fanwire_protocol::frame::{put_varint, varint_bytes};
-use quinn::SendDatagramError;
 use thiserror::Error;
 
 use super::state::State;
+use crate::transport::quic::link::SendDatagramError;
 
 /// Sends a session's datagrams, one after the other.
 pub struct DatagramSender {

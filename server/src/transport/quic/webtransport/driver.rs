@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use bytes::{Buf, Bytes};
-use quinn::VarInt;
+use quinn_proto::VarInt;
 use tokio::time::timeout;
 
 use super::{

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use bytes::Bytes;
 use h3::error::StreamError;
 use http::{HeaderValue, Request, Response, StatusCode};
-use quinn::VarInt;
+use quinn_proto::VarInt;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::{driver::Driver, routes::Claim, session::Session, state::State};
 use crate::transport::quic::{
     backend::{self, RequestStream},
+    link,
     outgoing::Outgoing,
 };
 
@@ -21,7 +22,7 @@ pub struct SessionOffer {
     stream: h3::server::RequestStream<backend::BidiStream, Bytes>,
     outgoing: Rc<Outgoing>,
     claim: Claim,
-    connection: quinn::Connection,
+    connection: link::Connection,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -46,7 +47,7 @@ pub(in super::super) fn offer(
     request: Request<()>,
     stream: h3::server::RequestStream<backend::BidiStream, Bytes>,
     RequestStream { outgoing, claim }: RequestStream,
-    connection: quinn::Connection,
+    connection: link::Connection,
 ) -> (SessionOffer, oneshot::Receiver<Answer>) {
     let (answer, answered) = oneshot::channel();
     (SessionOffer { request, stream, outgoing, claim, connection, answer }, answered)

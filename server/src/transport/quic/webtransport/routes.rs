@@ -1,26 +1,20 @@
 //! Which session a stream that the peer opens belongs to.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, VecDeque},
     rc::Rc,
 };
 
-use quinn::VarInt;
+use quinn_proto::VarInt;
 use tokio::time::Instant;
 
 use super::state::State;
-use crate::transport::quic::code;
+use crate::transport::quic::{code, link};
 
 /// The sessions of one connection, and the streams that came before theirs.
 #[derive(Clone, Default)]
-pub(in super::super) struct Routes(Rc<Inner>);
-
-#[derive(Default)]
-struct Inner {
-    table: RefCell<Table>,
-    datagrams_dropped: Cell<u64>,
-}
+pub(in super::super) struct Routes(Rc<RefCell<Table>>);
 
 #[derive(Default)]
 struct Table {
@@ -45,12 +39,12 @@ struct Early {
 
 /// A stream that the peer has opened.
 pub(in super::super) enum PeerStream {
-    Uni(quinn::RecvStream),
-    Bi(quinn::SendStream, quinn::RecvStream),
+    Uni(link::RecvStream),
+    Bi(link::SendStream, link::RecvStream),
 }
 
 impl PeerStream {
-    pub(in super::super) fn recv(&mut self) -> &mut quinn::RecvStream {
+    pub(in super::super) fn recv(&mut self) -> &mut link::RecvStream {
         match self {
             Self::Uni(recv) | Self::Bi(_, recv) => recv,
         }
@@ -73,7 +67,7 @@ impl PeerStream {
 impl Routes {
     /// The peer has opened a bidirectional stream. Called in the order of the ids.
     pub(in super::super) fn opened(&self, id: u64) {
-        let mut table = self.0.table.borrow_mut();
+        let mut table = self.0.borrow_mut();
         table.opened_max = table.opened_max.max(Some(id));
         table.routes.insert(id, Route::Undecided);
     }
@@ -81,7 +75,7 @@ impl Routes {
     /// That stream became no session, or its session has ended.
     pub(in super::super) fn forget(&self, id: u64) {
         let orphans = {
-            let mut table = self.0.table.borrow_mut();
+            let mut table = self.0.borrow_mut();
             table.routes.remove(&id);
             table.take_early(id)
         };
@@ -95,7 +89,7 @@ impl Routes {
 
     /// Gives a stream to its session, or keeps it until `deadline` for one that may still come.
     pub(in super::super) fn deliver(&self, session: u64, stream: PeerStream, deadline: Instant) {
-        let mut table = self.0.table.borrow_mut();
+        let mut table = self.0.borrow_mut();
         let refused = match table.routes.get(&session) {
             Some(Route::Open(state)) => state.offer(stream).map_err(|stream| (stream, code::BUFFERED_STREAM_REJECTED)),
             None if table.opened_max.is_some_and(|max| session <= max) => Err((stream, code::SESSION_GONE)),
@@ -112,31 +106,22 @@ impl Routes {
     }
 
     pub(in super::super) fn next_deadline(&self) -> Option<Instant> {
-        self.0.table.borrow().early.front().map(|early| early.deadline)
+        self.0.borrow().early.front().map(|early| early.deadline)
     }
 
     /// Refuses the streams whose session hasn't come by `now`.
     pub(in super::super) fn expire(&self, now: Instant) {
         loop {
-            let expired = self.0.table.borrow_mut().early.pop_front_if(|early| early.deadline <= now);
+            let expired = self.0.borrow_mut().early.pop_front_if(|early| early.deadline <= now);
             let Some(Early { stream, .. }) = expired else { break };
             stream.reject(code::BUFFERED_STREAM_REJECTED);
         }
     }
 
-    /// Datagrams of a peer have no use: they are counted and dropped.
-    pub(in super::super) fn datagram(&self) {
-        self.0.datagrams_dropped.set(self.0.datagrams_dropped.get() + 1);
-    }
-
-    pub(in super::super) fn datagrams_dropped(&self) -> u64 {
-        self.0.datagrams_dropped.get()
-    }
-
     /// From now on streams go to `state`, beginning with those that wait.
     fn open(&self, id: u64, state: Rc<State>) {
         let early = {
-            let mut table = self.0.table.borrow_mut();
+            let mut table = self.0.borrow_mut();
             table.routes.insert(id, Route::Open(state.clone()));
             table.take_early(id)
         };

@@ -1,13 +1,9 @@
 //! An accepted session.
 
-use std::{
-    pin::pin,
-    rc::Rc,
-    task::{Context, Poll, Waker},
-};
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use quinn::VarInt;
+use quinn_proto::VarInt;
 use thiserror::Error;
 
 use super::{
@@ -16,7 +12,7 @@ use super::{
     state::State,
     stream::{RecvStream, SendStream},
 };
-use crate::transport::quic::varint;
+use crate::transport::quic::{code, link, varint};
 
 /// A WebTransport session. Dropped, it is closed with code 0; by a panic, reset.
 pub struct Session {
@@ -52,11 +48,7 @@ impl Session {
 
     /// Opens a stream to send on, if the peer allows another one now. The bytes are its header: whoever writes to it begins with them.
     pub fn try_open_uni(&self) -> Option<(SendStream, Bytes)> {
-        let opened = pin!(self.state.connection.open_uni()).poll(&mut Context::from_waker(Waker::noop()));
-        match opened {
-            Poll::Ready(Ok(stream)) => self.adopt_uni(stream),
-            _ => None,
-        }
+        self.adopt_uni(self.state.connection.try_open_uni()?.ok()?)
     }
 
     /// What sends the session's datagrams, for as long as the session lasts.
@@ -65,9 +57,9 @@ impl Session {
     }
 
     /// Makes a stream one of the session's, unless that is over.
-    fn adopt_uni(&self, mut stream: quinn::SendStream) -> Option<(SendStream, Bytes)> {
+    fn adopt_uni(&self, mut stream: link::SendStream) -> Option<(SendStream, Bytes)> {
         if self.state.is_over() {
-            let _ = stream.reset(crate::transport::quic::code::SESSION_GONE);
+            let _ = stream.reset(code::SESSION_GONE);
             return None;
         }
         let mut header = BytesMut::with_capacity(STREAM_HEADER_BYTES_MAX);

@@ -7,21 +7,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn::VarInt;
+use quinn_proto::VarInt;
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Close, Ended, routes::PeerStream};
 use crate::transport::quic::{
-    backend, code,
+    code, link,
     outgoing::{self, StreamEnd},
 };
 
 /// The streams live here, and their handles are keys: so they all end when the session does, whoever holds the handles.
 pub(super) struct State {
     pub(super) id: VarInt,
-    pub(super) connection: quinn::Connection,
+    pub(super) connection: link::Connection,
     /// Cancelled with the session: wakes what waits on its streams.
     pub(super) over: CancellationToken,
     /// Cancelled when the driver has nothing left to do for it.
@@ -29,10 +29,10 @@ pub(super) struct State {
     ended: RefCell<Option<Ended>>,
     orders: RefCell<Orders>,
     ordered: Notify,
-    incoming_bi: Queue<(quinn::SendStream, quinn::RecvStream)>,
-    incoming_uni: Queue<quinn::RecvStream>,
+    incoming_bi: Queue<(link::SendStream, link::RecvStream)>,
+    incoming_uni: Queue<link::RecvStream>,
     sending: RefCell<Slab<Sending>>,
-    receiving: RefCell<Slab<quinn::RecvStream>>,
+    receiving: RefCell<Slab<link::RecvStream>>,
 }
 
 /// What the session's owner wants done on the CONNECT stream.
@@ -45,12 +45,12 @@ pub(super) struct Orders {
 }
 
 struct Sending {
-    stream: quinn::SendStream,
+    stream: link::SendStream,
     finished: bool,
 }
 
 impl State {
-    pub(super) fn new(id: VarInt, connection: quinn::Connection) -> Self {
+    pub(super) fn new(id: VarInt, connection: link::Connection) -> Self {
         Self {
             id,
             connection,
@@ -127,11 +127,11 @@ impl State {
         }
     }
 
-    pub(super) fn insert_sending(&self, stream: quinn::SendStream) -> usize {
+    pub(super) fn insert_sending(&self, stream: link::SendStream) -> usize {
         self.sending.borrow_mut().insert(Sending { stream, finished: false })
     }
 
-    fn insert_receiving(&self, stream: quinn::RecvStream) -> usize {
+    fn insert_receiving(&self, stream: link::RecvStream) -> usize {
         self.receiving.borrow_mut().insert(stream)
     }
 
@@ -141,9 +141,9 @@ impl State {
         key: usize,
         cx: &mut Context<'_>,
         chunks: &mut [Bytes],
-    ) -> Poll<Result<usize, quinn::WriteError>> {
+    ) -> Poll<Result<usize, link::WriteError>> {
         match self.sending.borrow_mut().get_mut(key) {
-            Some(sending) => outgoing::poll_write_chunks(&mut sending.stream, cx, chunks),
+            Some(sending) => sending.stream.poll_write_chunks(cx, chunks),
             None => Poll::Pending,
         }
     }
@@ -154,9 +154,9 @@ impl State {
         key: usize,
         cx: &mut Context<'_>,
         bytes_max: usize,
-    ) -> Poll<Result<Option<Bytes>, quinn::ReadError>> {
+    ) -> Poll<Result<Option<Bytes>, link::ReadError>> {
         match self.receiving.borrow_mut().get_mut(key) {
-            Some(stream) => backend::poll_read(stream, cx, bytes_max),
+            Some(stream) => stream.poll_read(cx, bytes_max),
             None => Poll::Pending,
         }
     }

@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::state::State;
 use crate::transport::quic::{
     code::{self, from_http3, to_http3},
+    link,
     outgoing::StreamEnd,
 };
 
@@ -122,7 +123,7 @@ impl RecvStream {
         let read = poll_fn(|cx| self.state.poll_read(self.key, cx, bytes_max));
         match self.state.unless_over(read).await {
             Some(Ok(chunk)) => Ok(chunk),
-            Some(Err(quinn::ReadError::Reset(code))) => Err(ReadError::Reset(from_http3(code))),
+            Some(Err(link::ReadError::Reset(code))) => Err(ReadError::Reset(from_http3(code))),
             Some(Err(_)) | None => Err(ReadError::SessionEnded),
         }
     }
@@ -139,12 +140,12 @@ impl Drop for RecvStream {
     }
 }
 
-impl From<quinn::WriteError> for WriteError {
-    fn from(error: quinn::WriteError) -> Self {
+impl From<link::WriteError> for WriteError {
+    fn from(error: link::WriteError) -> Self {
         match error {
-            quinn::WriteError::Stopped(code) => Self::Stopped(from_http3(code)),
-            quinn::WriteError::ClosedStream => Self::Finished,
-            quinn::WriteError::ConnectionLost(_) | quinn::WriteError::ZeroRttRejected => Self::SessionEnded,
+            link::WriteError::Stopped(code) => Self::Stopped(from_http3(code)),
+            link::WriteError::ClosedStream => Self::Finished,
+            link::WriteError::ConnectionLost(_) => Self::SessionEnded,
         }
     }
 }
