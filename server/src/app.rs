@@ -426,7 +426,8 @@ impl Endpoints {
                 let (open, opened) = std::sync::mpsc::sync_channel(1);
                 let (newcomers, closing, is_open) = (newcomers.clone(), self.closing.clone(), self.open.token());
                 let work = move |shard: Rc<LocalShard>| {
-                    let endpoint = part.open().map(|endpoint| {
+                    let endpoint = part.open().map(|(endpoint, driver)| {
+                        shard.run_first(driver);
                         let accept = newcomers.accept(shard.clone(), endpoint, closing);
                         shard.spawn(async move {
                             accept.await;

@@ -50,6 +50,8 @@ pub struct LocalShard {
     log: SharedLog,
     /// How many there are.
     connections: Arc<AtomicUsize>,
+    /// Parts of the shard that are added to it.
+    parts: mpsc::UnboundedSender<LocalBoxFuture<'static, ()>>,
     /// Told when there is a first feed.
     opened: Notify,
     reads: Semaphore,
@@ -112,6 +114,7 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
     } = setup;
     // Asked for each request, and shards don't wait for each other.
     let drain = drain.child_token();
+    let (parts, mut added) = mpsc::unbounded_channel();
     let shard = Rc::new(LocalShard {
         core: RefCell::new(Shard::new(log.epoch(), tail.position(), seed, limits)),
         readers: RefCell::default(),
@@ -122,6 +125,7 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
         subscriptions,
         log,
         connections,
+        parts,
         opened: Notify::new(),
         reads: Semaphore::new(reads_max),
         turnstile: Rc::default(),
@@ -140,6 +144,18 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
     let turns: LocalBoxFuture<'_, ()> = Box::pin(shard.turnstile.turn());
     let mut first: FuturesUnordered<_> =
         [pump, turns].map(|part| AssertUnwindSafe(part).catch_unwind()).into_iter().collect();
+    let first_panicked = async {
+        loop {
+            tokio::select! {
+                Some(part) = added.recv() => first.push(AssertUnwindSafe(part).catch_unwind()),
+                Some(ended) = first.next() => {
+                    if ended.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
     let drained = async {
         drain.cancelled().await;
         shard.tasks.close();
@@ -148,7 +164,7 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
     tokio::select! {
         () = drained => return,
         () = stop.cancelled() => return,
-        _ = first.next() => {}
+        () = first_panicked => {}
         () = first_panic(&mut background) => {}
     }
     // Without them the shard serves nobody and doesn't say so: a supervisor can start a hub that does.
@@ -346,6 +362,13 @@ impl LocalShard {
             task.await;
             drop(counted);
         });
+    }
+
+    /// Runs a part of the shard, which has its turn before any connection's tasks, and says when it is done for this turn. If it panics the hub
+    /// ends.
+    pub fn run_first(&self, part: LocalBoxFuture<'static, ()>) {
+        // The shard takes it for as long as it runs.
+        let _ = self.parts.send(part);
     }
 
     /// One more connection that lives here, but wasn't dealt out.

@@ -49,7 +49,9 @@ fn clients_are_dealt_out_and_found_when_they_have_other_addresses() {
         let parts = endpoint::share(socket, tls, &Config::default(), 4, &Arc::default()).unwrap();
         let accepted: Vec<Rc<Cell<usize>>> = parts.iter().map(|_| Rc::default()).collect();
         for (part, accepted) in parts.into_iter().zip(&accepted) {
-            spawn_local(echo(part.open().unwrap(), accepted.clone()));
+            let (endpoint, driver) = part.open().unwrap();
+            spawn_local(driver);
+            spawn_local(echo(endpoint, accepted.clone()));
         }
         let mut clients = Vec::new();
         for _ in 0..16 {

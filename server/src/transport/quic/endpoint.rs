@@ -2,6 +2,7 @@
 
 use std::{io, net::UdpSocket, sync::Arc, time::Duration};
 
+use futures_util::future::LocalBoxFuture;
 use quinn_proto::{
     EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
@@ -77,7 +78,9 @@ pub fn build(
     config: &Config,
 ) -> Result<link::Endpoint, EndpointError> {
     let mut parts = share(socket, tls, config, 1, &Arc::default())?;
-    Ok(parts.remove(0).open()?)
+    let (endpoint, driver) = parts.remove(0).open()?;
+    tokio::task::spawn_local(driver);
+    Ok(endpoint)
 }
 
 /// Puts several endpoints on the address of a bound socket, so that connections can live on the thread where their packets arrive: clients
@@ -124,8 +127,9 @@ pub struct Part {
 }
 
 impl Part {
-    /// It and its connections live on the current [`tokio::task::LocalSet`].
-    pub fn open(self) -> io::Result<link::Endpoint> {
+    /// It and its connections live on the current [`tokio::task::LocalSet`], and do something only while what drives them, the second, runs
+    /// there.
+    pub fn open(self) -> io::Result<(link::Endpoint, LocalBoxFuture<'static, ()>)> {
         let Self { socket, place, server, waiting_max, metrics } = self;
         let mut config = EndpointConfig::default();
         let ids = place.clone();

@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::LocalBoxFuture;
 use quinn_proto::{
     self as proto, ConnectionError, ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointEvent, Transmit, VarInt,
 };
@@ -84,14 +85,14 @@ struct Wire {
 }
 
 impl Endpoint {
-    /// Drives connections from now on, on a task of its own. Must be called on a [`tokio::task::LocalSet`]. `waiting_max` handshakes may wait to
-    /// be taken; first packets of more are dropped, and counted.
+    /// An endpoint, and what drives its connections. `waiting_max` handshakes may wait to be taken; first packets of more are dropped, and
+    /// counted.
     pub(in super::super) fn new(
         proto: proto::Endpoint,
         socket: Socket,
         waiting_max: usize,
         metrics: Arc<Metrics>,
-    ) -> Self {
+    ) -> (Self, LocalBoxFuture<'static, ()>) {
         let received =
             vec![0; proto.config().get_max_udp_payload_size() as usize * socket.max_receive_segments() * BATCH_SIZE];
         let wire = Wire { socket, packets: Vec::new(), unsent: None, blocked: Vec::new(), response: Vec::new() };
@@ -110,14 +111,7 @@ impl Endpoint {
         let endpoint = Self::of(inner.clone());
         let mut driver = Driver { inner, received: received.into_boxed_slice(), sleep: None, retry_at: None };
         // What it does in a turn is bounded by itself.
-        spawn_local(unconstrained(poll_fn(move |cx| {
-            catch_unwind(AssertUnwindSafe(|| driver.poll(cx))).unwrap_or_else(|_| {
-                // Without it the shard serves nobody over QUIC and doesn't say so: a supervisor can start a hub that does.
-                tracing::error!("what drives a shard's connections panicked; the hub ends");
-                std::process::abort()
-            })
-        })));
-        endpoint
+        (endpoint, Box::pin(unconstrained(poll_fn(move |cx| driver.poll(cx)))))
     }
 
     fn of(inner: Rc<Inner>) -> Self {
@@ -690,7 +684,9 @@ mod tests {
             let (address, metrics) = (socket.local_addr().unwrap(), Arc::<Metrics>::default());
             let part = share(socket, Arc::new(tls), config, 1, &metrics).unwrap().remove(0);
             let client = quinn::ClientConfig::new(Arc::new(client));
-            Self { endpoint: part.open().unwrap(), address, client, metrics }
+            let (endpoint, driver) = part.open().unwrap();
+            spawn_local(driver);
+            Self { endpoint, address, client, metrics }
         }
 
         fn connect(&self) -> quinn::Connecting {
