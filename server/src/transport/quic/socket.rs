@@ -1,7 +1,7 @@
 //! The UDP socket under an endpoint.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io::{self, IoSliceMut},
     net::UdpSocket,
     os::fd::AsRawFd,
@@ -21,8 +21,13 @@ pub(super) struct Socket {
     state: UdpSocketState,
     place: Place,
     room: Room<UdpSocket>,
+    /// The last packets were passed on by others.
+    took_passed: Cell<bool>,
     /// Bound to one address, which is where packets come from without being told so, each time.
     has_one_address: bool,
+    /// As a socket is to which more is written than leaves. On loopback none ever is.
+    #[cfg(test)]
+    pub(super) is_full: Cell<bool>,
 }
 
 impl Socket {
@@ -31,14 +36,29 @@ impl Socket {
         let state = UdpSocketState::new((&socket).into())?;
         let has_one_address = !socket.local_addr()?.ip().is_unspecified();
         let io = watch(socket, Interest::READABLE)?;
-        Ok(Self { io, state, place, room: Room::default(), has_one_address })
+        Ok(Self {
+            io,
+            state,
+            place,
+            room: Room::default(),
+            took_passed: Cell::default(),
+            has_one_address,
+            #[cfg(test)]
+            is_full: Cell::default(),
+        })
     }
 
     /// Sends, or says that there is no room; then [`Socket::poll_room`] tells when there is. What fails otherwise is lost.
     pub(super) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let src_ip = transmit.src_ip.filter(|_| !self.has_one_address);
         let transmit = Transmit { src_ip, ..transmit.clone() };
-        self.room.try_send(self.io.get_ref(), UdpSocket::try_clone, |socket| self.state.send(socket.into(), &transmit))
+        self.room.try_send(self.io.get_ref(), UdpSocket::try_clone, |socket| {
+            #[cfg(test)]
+            if self.is_full.get() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.state.send(socket.into(), &transmit)
+        })
     }
 
     /// Ready when a socket that had no room may have some.
@@ -46,15 +66,31 @@ impl Socket {
         self.room.poll(cx)
     }
 
+    /// What has come here, and what others have passed on, in turns: who floods another's socket isn't to keep this one from being read.
     pub(super) fn poll_recv(
         &self,
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        if self.took_passed.take()
+            && let Poll::Ready(received) = self.poll_socket(cx, bufs, meta)
+        {
+            return Poll::Ready(received);
+        }
         if let Poll::Ready(passed) = self.place.poll_passed(cx, bufs, meta) {
+            self.took_passed.set(true);
             return Poll::Ready(Ok(passed));
         }
+        self.poll_socket(cx, bufs, meta)
+    }
+
+    fn poll_socket(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
         loop {
             let mut readable = ready!(self.io.poll_read_ready(cx))?;
             let Ok(received) = readable.try_io(|io| self.state.recv(io.get_ref().into(), bufs, meta)) else { continue };
@@ -136,12 +172,39 @@ fn watch<S: AsRawFd>(socket: S, interest: Interest) -> io::Result<AsyncFd<S>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, os::unix::net::UnixDatagram};
+    use std::{future::poll_fn, net::Ipv4Addr, os::unix::net::UnixDatagram, sync::Arc};
 
     use super::*;
 
     fn send(socket: &UnixDatagram) -> io::Result<()> {
         socket.send(&[0; 1024]).map(drop)
+    }
+
+    #[tokio::test]
+    async fn what_others_pass_on_does_not_keep_a_socket_from_being_read() {
+        let places = Place::all(2, &Arc::default());
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        udp.set_nonblocking(true).unwrap();
+        let address = udp.local_addr().unwrap();
+        let socket = Socket::new(udp, places[0].clone()).unwrap();
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().send_to(b"here", address).unwrap();
+        drop(socket.io.readable().await.unwrap());
+        for _ in 0..10 {
+            let mut meta = RecvMeta { len: 20, stride: 20, ..RecvMeta::default() };
+            places[1].sort(&mut [&[0x40, 0][..], &[0; 18]].concat(), &mut meta);
+        }
+        let mut lens = Vec::new();
+        for _ in 0..11 {
+            let (mut buffer, mut metas) = ([0; 64], [RecvMeta::default()]);
+            let mut buffers = [IoSliceMut::new(&mut buffer)];
+            let received = poll_fn(|cx| socket.poll_recv(cx, &mut buffers, &mut metas)).await.unwrap();
+            assert_eq!(received, 1);
+            lens.push(metas[0].len);
+        }
+        assert_eq!(lens[..3], [20, 4, 20]);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let (mut buffer, mut metas) = ([0; 64], [RecvMeta::default()]);
+        assert!(socket.poll_recv(&mut cx, &mut [IoSliceMut::new(&mut buffer)], &mut metas).is_pending());
     }
 
     #[tokio::test]

@@ -31,6 +31,11 @@ impl Agenda {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_told(&self) -> bool {
+        self.told.get()
+    }
+
     /// The task has its turn: it is told of what comes after this.
     pub(super) fn begin(&self, waker: &Waker) {
         self.told.set(false);

@@ -40,6 +40,8 @@ pub(super) struct Link {
     error: RefCell<Option<ConnectionError>>,
     /// The protocol has panicked: it isn't asked anything more.
     is_broken: Cell<bool>,
+    /// The endpoint knows nothing of it any more: its number may be another's.
+    pub(super) is_gone: Cell<bool>,
     /// It is on the agenda, or whoever drives it is told.
     is_marked: Cell<bool>,
     /// It has something to send, and the socket had no room.
@@ -67,6 +69,7 @@ impl Link {
             is_connected: Cell::new(false),
             error: RefCell::default(),
             is_broken: Cell::new(false),
+            is_gone: Cell::new(false),
             is_marked: Cell::new(false),
             waits_for_room: Cell::new(false),
             owners: Cell::new(0),

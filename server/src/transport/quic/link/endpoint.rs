@@ -324,10 +324,14 @@ impl Inner {
     /// Takes in one packet.
     fn packet(&self, now: std::time::Instant, meta: &RecvMeta, packet: &[u8]) {
         let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
-        let event = {
+        let handle = || {
             let response = &mut self.wire.borrow_mut().response;
             response.clear();
             self.proto.borrow_mut().handle(now, meta.addr, meta.dst_ip, ecn, BytesMut::from(packet), response)
+        };
+        // It changes the endpoint last of all, if at all. Anybody can send any packet: none is to end more than itself.
+        let Ok(event) = catch_unwind(AssertUnwindSafe(handle)) else {
+            return tracing::error!("the endpoint's protocol panicked at a packet, which is lost");
         };
         match event {
             Some(DatagramEvent::ConnectionEvent(ConnectionHandle(number), event)) => {
@@ -364,15 +368,17 @@ impl Inner {
 
     /// Does with a connection what may panic, which then ends that connection and nothing else.
     fn contain(&self, link: &Link, act: impl FnOnce()) {
-        if link.is_broken() {
+        if link.is_gone.get() {
             return;
         }
         if catch_unwind(AssertUnwindSafe(act)).is_err() {
             tracing::error!("a connection's protocol panicked; the connection is lost");
             link.break_off();
+            if !link.is_gone.replace(true) {
+                // The endpoint knows nothing of it yet, and would give its packets to whoever has its number next.
+                self.proto.borrow_mut().handle_event(ConnectionHandle(link.number), EndpointEvent::drained());
+            }
             self.remove(link);
-            // The endpoint knows nothing of it yet, and would give its packets to whoever has its number next.
-            self.proto.borrow_mut().handle_event(ConnectionHandle(link.number), EndpointEvent::drained());
         }
     }
 
@@ -391,7 +397,7 @@ impl Inner {
                 link.mark();
             }
             link.tell();
-            if link.proto().is_drained() {
+            if link.is_gone.get() {
                 return self.remove(link);
             }
             let due = link.proto().poll_timeout();
@@ -405,14 +411,17 @@ impl Inner {
     /// Tells the endpoint what a connection has for it; whether it has an answer.
     fn forward(&self, link: &Link) -> bool {
         let mut is_answered = false;
-        loop {
-            let Some(event) = link.proto().poll_endpoint_events() else { return is_answered };
+        while !link.is_gone.get() {
+            let Some(event) = link.proto().poll_endpoint_events() else { break };
+            // Not what the protocol says afterwards: a packet that comes after the connection's end can have it closed again.
+            link.is_gone.set(event.is_drained());
             let answer = self.proto.borrow_mut().handle_event(ConnectionHandle(link.number), event);
             if let Some(answer) = answer {
                 link.proto().handle_event(answer);
                 is_answered = true;
             }
         }
+        is_answered
     }
 
     /// Sends what a connection has to send; whether there is more than others should wait for.
@@ -433,6 +442,8 @@ impl Inner {
             sent += transmit.segment_size.map_or(1, |bytes| transmit.size.div_ceil(bytes));
             if is_refused(&socket.try_send(&to_udp(&transmit, packets))) {
                 *unsent = Some(transmit);
+                // The task asks for room as its turn begins, which is past, or this isn't its turn.
+                self.agenda.tell();
             }
         }
         true
@@ -602,10 +613,10 @@ impl Driver {
             };
             let now = Instant::now().into_std();
             for (meta, buffer) in metas.iter().zip(self.received.chunks_exact(each)).take(received) {
-                for packet in buffer[..meta.len].chunks(meta.stride.max(1)) {
-                    self.inner.packet(now, meta, packet);
-                    count += 1;
-                }
+                let packets = buffer[..meta.len].chunks(meta.stride.max(1));
+                // One that is empty, or was passed on, takes time, too.
+                count += packets.len().max(1);
+                packets.for_each(|packet| self.inner.packet(now, meta, packet));
             }
         }
         true
@@ -659,6 +670,12 @@ mod tests {
 
     impl Place {
         fn new(config: &Config) -> Self {
+            let (place, driver) = Self::undriven(config);
+            spawn_local(driver);
+            place
+        }
+
+        fn undriven(config: &Config) -> (Self, LocalBoxFuture<'static, ()>) {
             let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
             let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap();
             let certificate = identity.cert.der().clone();
@@ -685,8 +702,7 @@ mod tests {
             let part = share(socket, Arc::new(tls), config, 1, &metrics).unwrap().remove(0);
             let client = quinn::ClientConfig::new(Arc::new(client));
             let (endpoint, driver) = part.open().unwrap();
-            spawn_local(driver);
-            Self { endpoint, address, client, metrics }
+            (Self { endpoint, address, client, metrics }, driver)
         }
 
         fn connect(&self) -> quinn::Connecting {
@@ -779,6 +795,62 @@ mod tests {
                 assert_eq!(theirs.accept_uni().await.unwrap().read_to_end(100).await.unwrap(), b"waits");
             }
             assert!(inner.wire.borrow().unsent.is_none() && inner.wire.borrow().blocked.is_empty());
+        });
+    }
+
+    #[test]
+    fn whoever_finds_the_socket_full_has_the_driver_wait_for_room() {
+        run(async {
+            let place = Place::new(&Config::default());
+            let inner = &place.endpoint.inner;
+            let (ours, theirs) = place.pair().await;
+            let mut stream = ours.open_uni().await.unwrap();
+            while inner.agenda.is_told() {
+                tokio::task::yield_now().await;
+            }
+            // Nobody else tells the driver of this.
+            let link = inner.link(ours.link().number).unwrap();
+            assert_eq!(link.proto().send_stream(stream.id()).write(b"waits"), Ok(5));
+            inner.wire.borrow().socket.is_full.set(true);
+            inner.drive(&link);
+            assert!(inner.wire.borrow().unsent.is_some() && inner.agenda.is_told());
+            inner.wire.borrow().socket.is_full.set(false);
+            stream.finish().unwrap();
+            assert_eq!(theirs.accept_uni().await.unwrap().read_to_end(100).await.unwrap(), b"waits");
+        });
+    }
+
+    #[test]
+    fn a_number_is_of_the_connection_that_has_it_now() {
+        run(async {
+            let place = Place::new(&Config::default());
+            let inner = &place.endpoint.inner;
+            let (gone, their_gone) = place.pair().await;
+            let link = inner.link(gone.link().number).unwrap();
+            drop((gone, their_gone));
+            place.endpoint.wait_idle().await;
+            let (ours, theirs) = place.pair().await;
+            assert_eq!(ours.link().number, link.number);
+            // As a task of its own may that has waited for its turn.
+            inner.drive(&link);
+            assert_eq!(place.endpoint.open_connections(), 1);
+            say(&ours, &theirs, "still here").await;
+        });
+    }
+
+    #[test]
+    fn a_turn_ends_amid_datagrams_that_say_nothing() {
+        run(async {
+            let (place, mut driver) = Place::undriven(&Config::default());
+            let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            for _ in 0..8 * PACKETS_A_TURN {
+                sender.send_to(&[], place.address).unwrap();
+            }
+            // Where all are taken in at once, there is nothing left to have another turn for.
+            while !place.endpoint.inner.agenda.is_told() {
+                assert!(futures_util::poll!(&mut driver).is_pending());
+                tokio::task::yield_now().await;
+            }
         });
     }
 
