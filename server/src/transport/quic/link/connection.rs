@@ -118,14 +118,16 @@ impl Link {
         self.is_marked.set(false);
     }
 
-    /// Takes in a packet. One of a new connection waits for its task's turn; more than a few are lost, as on any way that is too narrow.
-    pub(super) fn take_in(&self, packet: proto::ConnectionEvent) {
+    /// Takes in a packet. One of a new connection waits for its task's turn; more than a few are lost, as on any way that is too narrow, and
+    /// then this is false.
+    pub(super) fn take_in(&self, packet: proto::ConnectionEvent) -> bool {
         match &mut *self.alone.borrow_mut() {
             Some(alone) if alone.packets.len() < PACKETS_WAITING_MAX => alone.packets.push_back(packet),
-            Some(_) => {}
+            Some(_) => return false,
             None => self.proto().handle_event(packet),
         }
         self.mark();
+        true
     }
 
     /// The turn of a new connection's own task: it takes in what has come.

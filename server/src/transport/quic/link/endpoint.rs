@@ -336,7 +336,11 @@ impl Inner {
         match event {
             Some(DatagramEvent::ConnectionEvent(ConnectionHandle(number), event)) => {
                 if let Some(link) = self.link(number) {
-                    self.contain(&link, || link.take_in(event));
+                    self.contain(&link, || {
+                        if !link.take_in(event) {
+                            self.metrics.reached(Limit::HandshakesWaiting);
+                        }
+                    });
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => self.newcomer(incoming),

@@ -41,14 +41,14 @@ where
 {
     let Place { requests, shard, link } = place;
     let is_head = request.method() == Method::HEAD;
-    let (mut head, body) = handle(&requests, request, &mut respond).await?.into_parts();
+    let (mut head, body) = handle(&requests, request, &mut respond, &link).await?.into_parts();
     let open = head.extensions.remove::<OpenFeed>();
     strip_connection_fields(&mut head.headers);
     let date = || HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())).expect("a date is text");
     head.headers.entry(header::DATE).or_insert_with(date);
     if let Some(open) = open {
         head.headers.remove(header::CONTENT_LENGTH);
-        let stream = begin(&mut respond, head, false)?;
+        let stream = begin(&mut respond, head, false, &link)?;
         return Ok(Some(feed::serve(&shard, Opened { stream, link, open })));
     }
     let is_empty = body.is_end_stream();
@@ -56,7 +56,7 @@ where
         head.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
     }
     let is_whole = is_empty || is_head;
-    let stream = begin(&mut respond, head, is_whole)?;
+    let stream = begin(&mut respond, head, is_whole, &link)?;
     if !is_whole {
         send_body(stream, body, &link).await?;
     }
@@ -64,10 +64,11 @@ where
 }
 
 /// What the handler answers, unless the client gives up.
-async fn handle(
+async fn handle<S: AsyncRead + AsyncWrite + Unpin>(
     requests: &Requests,
     request: Request<RecvStream>,
     respond: &mut SendResponse<Piece>,
+    link: &Weak<Link<S>>,
 ) -> Result<Response<Body>, Error> {
     let (request, mut go_on) = request::with_body(request);
     let mut answering = Box::pin(requests.answer(Box::new(request.map(Body::new))));
@@ -79,6 +80,7 @@ async fn handle(
             let mut informational = Response::new(());
             *informational.status_mut() = StatusCode::CONTINUE;
             respond.send_informational(informational)?;
+            head_given(link);
         }
         let reason = ready!(respond.poll_reset(cx))?;
         Poll::Ready(Err(::h2::Error::from(reason).into()))
@@ -86,11 +88,23 @@ async fn handle(
     .await
 }
 
-fn begin(respond: &mut SendResponse<Piece>, head: response::Parts, is_whole: bool) -> Result<Outgoing, Error> {
+fn begin<S: AsyncRead + AsyncWrite + Unpin>(
+    respond: &mut SendResponse<Piece>,
+    head: response::Parts,
+    is_whole: bool,
+    link: &Weak<Link<S>>,
+) -> Result<Outgoing, Error> {
     let stream = respond.send_response(Response::from_parts(head, ()), is_whole).inspect_err(|_| {
         respond.send_reset(Reason::INTERNAL_ERROR);
     })?;
+    head_given(link);
     Ok(Outgoing::new(stream))
+}
+
+fn head_given<S: AsyncRead + AsyncWrite + Unpin>(link: &Weak<Link<S>>) {
+    if let Some(link) = link.upgrade() {
+        link.head_given();
+    }
 }
 
 async fn send_body<S>(mut stream: Outgoing, mut body: Body, link: &Weak<Link<S>>) -> Result<(), Error>

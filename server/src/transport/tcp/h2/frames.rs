@@ -89,7 +89,7 @@ pub(super) const WINDOW_UPDATE_BYTES: usize = HEAD_BYTES + 4;
 /// The largest payload that every peer takes. [RFC 9113 §6.5.2]
 pub(super) const PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 pub(super) const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const HEADERS: u8 = 1;
 pub(super) const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const WINDOW_UPDATE: u8 = 8;

@@ -1,7 +1,7 @@
 //! An HTTP/2 connection between its task, which reads it, and its feeds, which write to it on the walk.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Arc,
@@ -33,6 +33,9 @@ pub(super) struct Link<S> {
     ended: RefCell<Option<Result<(), Error>>>,
     wire: Rc<RefCell<Wire<S>>>,
     credit: Rc<Credit>,
+    /// How many heads of answers h2 was given, and those that it had of itself.
+    heads: Cell<u64>,
+    refused: Cell<u64>,
     connection: RefCell<Connection<Told<S>, Piece>>,
 }
 
@@ -47,7 +50,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         signals: Arc<Signals>,
     ) -> Self {
         let (waker, credit) = (Waker::from(signals.clone()), wire.borrow().credit().clone());
-        Self { signals, waker, ended: RefCell::default(), wire, credit, connection: RefCell::new(connection) }
+        let (heads, refused) = Default::default();
+        let connection = RefCell::new(connection);
+        Self { signals, waker, ended: RefCell::default(), wire, credit, heads, refused, connection }
     }
 
     pub(super) fn signals(&self) -> &Signals {
@@ -61,6 +66,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
         self.signals.begin_turn(cx);
         self.connection.borrow_mut().poll_accept(&mut Context::from_waker(&self.waker)).map_err(Error::from)
+    }
+
+    /// h2 was given the head of an answer.
+    pub(super) fn head_given(&self) {
+        self.heads.set(self.heads.get() + 1);
+    }
+
+    /// How many requests h2 has refused since it was asked last: it answers 431 to a head that is too large and says nothing, but the answer is
+    /// one that it wasn't given. Where a client has reset a request before its answer was written, one less is seen.
+    pub(super) fn newly_refused(&self) -> u64 {
+        let refused = self.wire.borrow().heads().saturating_sub(self.heads.get());
+        refused.saturating_sub(self.refused.replace(refused.max(self.refused.get())))
     }
 
     /// Takes no further requests, and ends once those that there are have been answered. The task is to go on.

@@ -17,6 +17,7 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
+    task::Context,
     time::Duration,
 };
 
@@ -34,7 +35,7 @@ use self::{
     wire::{Told, Wire},
 };
 use super::{Error, Requests, limit};
-use crate::fanout::LocalShard;
+use crate::{fanout::LocalShard, telemetry::Limit};
 
 /// What is returned serves requests until the connection ends. It holds no more than that takes, since most of the time its feeds are idle.
 pub(super) fn serve<S>(
@@ -62,7 +63,7 @@ async fn serve_link<S>(requests: Rc<Requests>, shard: Rc<LocalShard>, link: Rc<L
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let limits = requests.service.limits;
+    let (limits, metrics) = (requests.service.limits, &requests.service.metrics);
     let streams = Rc::new(Streams::new(limits.h2_streams_max, requests.service.metrics.clone()));
     let begin = |(request, respond): Incoming| {
         let place = Place { requests: requests.clone(), shard: shard.clone(), link: Rc::downgrade(&link) };
@@ -83,7 +84,12 @@ where
     };
     let mut serving = pin!(async {
         let accept = async {
-            while let Some(incoming) = poll_fn(|cx| link.poll_accept(cx)).await {
+            let next = |cx: &mut Context<'_>| {
+                let polled = link.poll_accept(cx);
+                (0..link.newly_refused()).for_each(|_| metrics.reached(Limit::HeadBytes));
+                polled
+            };
+            while let Some(incoming) = poll_fn(next).await {
                 begin(incoming?);
             }
             Ok(())

@@ -28,6 +28,8 @@ pub(super) struct Wire<S> {
     /// Where in its frames the client is, and h2.
     read: Frames,
     written: Frames,
+    /// How many heads of answers h2 has written.
+    heads: u64,
     /// How much comes of h2 that isn't written.
     counted: usize,
     /// What the stream didn't take of the last frame that was written past h2.
@@ -49,6 +51,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             credit: Rc::default(),
             read: Frames::new(frames::PREFACE_BYTES),
             written: Frames::new(0),
+            heads: 0,
             counted: 0,
             rest: BytesMut::new(),
             returned: SmallVec::new(),
@@ -58,6 +61,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     pub(super) fn credit(&self) -> &Rc<Credit> {
         &self.credit
+    }
+
+    pub(super) fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// Whether a frame may be written past h2. Not while the client has sent half a frame: if that says that it takes less from now on, h2
@@ -142,7 +149,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             let mut part = &buf[..left.min(buf.len())];
             left -= part.len();
             while !part.is_empty() {
-                self.written.next(&mut part);
+                let head = self.written.next(&mut part);
+                self.heads += u64::from(head.is_some_and(|head| head.kind == frames::HEADERS));
             }
         }
         Poll::Ready(Ok(taken))
