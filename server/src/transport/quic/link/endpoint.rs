@@ -235,6 +235,10 @@ impl Incoming {
     /// Begins the handshake. While it is a newcomer, what the connection does passes the shard's turnstile.
     pub fn accept(mut self, newcomer: Option<Newcomer>) -> Result<Connecting, ConnectionError> {
         let inner = self.endpoint.inner.clone();
+        if inner.newcomers.borrow().is_closed {
+            // Who has waited for a turn meanwhile is refused as well.
+            return Err(ConnectionError::LocallyClosed);
+        }
         match self.incoming.take() {
             Some(incoming) => inner.accept(incoming, newcomer).map(Connecting::new),
             None => Err(ConnectionError::LocallyClosed),
@@ -883,7 +887,12 @@ mod tests {
         run(async {
             let place = Place::new(&Config::default());
             let (ours, theirs) = place.pair().await;
+            let late = place.connect();
+            let taken = place.endpoint.accept().await.unwrap();
             place.endpoint.refuse_newcomers();
+            assert_eq!(taken.await.unwrap_err(), ConnectionError::LocallyClosed);
+            let refused = late.await.unwrap_err();
+            assert!(matches!(refused, quinn::ConnectionError::ConnectionClosed(_)), "{refused:?}");
             let refused = place.connect().await.unwrap_err();
             assert!(matches!(refused, quinn::ConnectionError::ConnectionClosed(_)), "{refused:?}");
             assert!(place.endpoint.accept().await.is_none());
