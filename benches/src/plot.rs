@@ -178,7 +178,7 @@ pub fn lossy(all: &[OverLink]) -> Option<String> {
         return None;
     }
     let width = figures.len() as f64 * (WIDTH + 20.0);
-    let height = HEIGHT + 40.0;
+    let height = HEIGHT + 18.0 + series.len().div_ceil(NAMES_A_ROW) as f64 * NAMES_HEIGHT;
     let mut out = format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">
 <title>p99 latency of each transport where packets are lost</title><style>{STYLE}</style><rect width="{width}" height="{height}" fill="var(--paper)"/>"#
@@ -189,16 +189,16 @@ pub fn lossy(all: &[OverLink]) -> Option<String> {
         out.push_str(&figure.replacen("<svg ", &placed, 1));
     }
     for (nth, one) in series.iter().enumerate() {
-        let x = 20.0 + nth as f64 * (width - 40.0) / series.len() as f64;
+        let x = 20.0 + (nth % NAMES_A_ROW) as f64 * (width - 40.0) / NAMES_A_ROW as f64;
+        let y = HEIGHT + 22.0 + (nth / NAMES_A_ROW) as f64 * NAMES_HEIGHT;
         let _ = write!(
             out,
             r#"<path d="M{x} {y}H{}" style="{}"/><text x="{}" y="{}">{}</text>"#,
             x + 26.0,
             stroke(series, nth),
             x + 32.0,
-            height - 14.0,
+            y + 4.0,
             escape(&one.name),
-            y = height - 18.0
         );
     }
     out.push_str("</svg>\n");
@@ -294,3 +294,6 @@ pub type Titled = (&'static str, Measure);
 const ROW: f64 = 24.0;
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 280.0;
+/// The names below two figures.
+const NAMES_A_ROW: usize = 4;
+const NAMES_HEIGHT: f64 = 22.0;
