@@ -64,31 +64,12 @@ const KEPT_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        pin::pin,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
-    };
-
-    use futures_util::task::{ArcWake, waker};
-
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl ArcWake for Count {
-        fn wake_by_ref(this: &Arc<Self>) {
-            this.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::transport::quic::link::counted::counted;
 
     #[test]
     fn the_task_is_woken_once_for_a_burst() {
-        let (agenda, woken) = (Agenda::default(), Arc::<Count>::default());
-        let task = pin!(waker(woken.clone()));
+        let (agenda, (task, woken)) = (Agenda::default(), counted());
         // Told before it has begun, it has its first turn anyway.
         agenda.add(1);
         agenda.begin(&task);
@@ -96,7 +77,7 @@ mod tests {
             for number in 0..10 {
                 agenda.add(number);
             }
-            assert_eq!(woken.0.load(Ordering::Relaxed), burst);
+            assert_eq!(woken.get(), burst);
             agenda.begin(&task);
             while agenda.next().is_some() {}
         }

@@ -11,6 +11,8 @@
 
 mod agenda;
 mod connection;
+#[cfg(test)]
+mod counted;
 mod endpoint;
 mod streams;
 mod timers;

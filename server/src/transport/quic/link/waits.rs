@@ -94,28 +94,8 @@ const THE_ONE: u32 = 0;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
-
-    use futures_util::task::{ArcWake, waker};
-
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl ArcWake for Count {
-        fn wake_by_ref(this: &Arc<Self>) {
-            this.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn counted() -> (Waker, Arc<Count>) {
-        let count = Arc::<Count>::default();
-        (waker(count.clone()), count)
-    }
+    use crate::transport::quic::link::counted::counted;
 
     #[test]
     fn the_last_who_reads_is_told() {
@@ -127,7 +107,7 @@ mod tests {
         assert!(waits.take(On::End(id)).is_none());
         waits.take(On::Read(id)).unwrap().wake();
         assert!(waits.take(On::Read(id)).is_none());
-        assert_eq!((told_first.0.load(Ordering::Relaxed), told_second.0.load(Ordering::Relaxed)), (0, 1));
+        assert_eq!((told_first.get(), told_second.get()), (0, 1));
         assert!(waits.take_any().is_some() && waits.take_any().is_none());
     }
 
@@ -145,7 +125,7 @@ mod tests {
         while let Some(waker) = waits.take(On::Closed) {
             waker.wake();
         }
-        assert_eq!(told.0.load(Ordering::Relaxed), 2);
+        assert_eq!(told.get(), 2);
         assert!(waits.take_any().is_none());
     }
 }
