@@ -19,7 +19,7 @@ use datagrams::Datagrams;
 use lanes::Lanes;
 use ordered::Ordered;
 
-use super::quic::{Close, RecvStream, SendStream, Session, SessionOffer};
+use super::quic::{Close, RecvStream, SendStream, Session, SessionOffer, WriteError};
 use crate::{
     admission::Source,
     auth::{Denied, Pass, Shown},
@@ -264,6 +264,11 @@ async fn follow(
         }
         bye = serve_client_streams(client, session, control) => bye,
     }
+}
+
+/// What a feed ends with whose stream takes nothing more: a bye if the client has stopped it, and nothing where the session is gone.
+fn bye_after(error: WriteError) -> Option<Bye> {
+    matches!(error, WriteError::Stopped(_)).then(|| Bye::terminal(ByeCode::Closed, "the feed was stopped"))
 }
 
 /// Ends the session of a feed that was refused. A client that takes no stream is told by the close alone.

@@ -7,12 +7,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use fanwire_protocol::{
-    Seq, frame,
-    message::{Bye, ByeCode},
-};
+use fanwire_protocol::{Seq, frame, message::Bye};
 
-use super::linked::Linked;
+use super::{bye_after, linked::Linked};
 use crate::{
     core::{Item, Taken},
     fanout::{Connection, Feed, Room},
@@ -90,12 +87,8 @@ impl Datagrams {
             }
             // An idle feed keeps no buffers: there may be tens of thousands.
             self.datagrams = VecDeque::new();
-            match ready!(self.poll_write(cx)) {
-                Ok(()) => {}
-                Err(WriteError::Stopped(_)) => {
-                    return Poll::Ready(Some(Bye::terminal(ByeCode::Closed, "the feed was stopped")));
-                }
-                Err(_) => return Poll::Ready(None),
+            if let Err(error) = ready!(self.poll_write(cx)) {
+                return Poll::Ready(bye_after(error));
             }
             if let Some(bye) = &self.end {
                 return Poll::Ready(bye.clone());

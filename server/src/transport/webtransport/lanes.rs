@@ -10,10 +10,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use fanwire_protocol::{
     Seq, Topic, frame,
-    message::{Bye, ByeCode, Lane},
+    message::{Bye, Lane},
 };
 
-use super::linked::Linked;
+use super::{bye_after, linked::Linked};
 use crate::{
     core::{Item, Taken},
     fanout::Feed,
@@ -69,11 +69,7 @@ impl<'a> Lanes<'a> {
 
     /// Writes the feed until its bye, which is returned, or until nobody reads it.
     pub(super) async fn write_feed(&mut self, feed: &Feed) -> Option<Bye> {
-        match poll_fn(|cx| self.poll_write_feed(cx, feed)).await {
-            Ok(bye) => bye,
-            Err(WriteError::Stopped(_)) => Some(Bye::terminal(ByeCode::Closed, "the feed was stopped")),
-            Err(_) => None,
-        }
+        poll_fn(|cx| self.poll_write_feed(cx, feed)).await.unwrap_or_else(bye_after)
     }
 
     pub(super) fn into_streams(self) -> impl Iterator<Item = SendStream> {

@@ -6,11 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanwire_protocol::{
-    frame,
-    message::{Bye, ByeCode},
-};
+use fanwire_protocol::{frame, message::Bye};
 
+use super::bye_after;
 use crate::{
     core::{Item, Taken},
     fanout::{Connection, Feed, Room},
@@ -47,12 +45,8 @@ impl Ordered {
 
     fn poll_feed(&mut self, cx: &mut Context<'_>, items: &mut Vec<Item>) -> Poll<Option<Bye>> {
         loop {
-            match ready!(self.poll_write(cx)) {
-                Ok(()) => {}
-                Err(WriteError::Stopped(_)) => {
-                    return Poll::Ready(Some(Bye::terminal(ByeCode::Closed, "the feed was stopped")));
-                }
-                Err(_) => return Poll::Ready(None),
+            if let Err(error) = ready!(self.poll_write(cx)) {
+                return Poll::Ready(bye_after(error));
             }
             if let Some(bye) = &self.end {
                 return Poll::Ready(bye.clone());
