@@ -50,15 +50,26 @@ impl Socket {
 
     /// Sends, or says that there is no room; then [`Socket::poll_room`] tells when there is. What fails otherwise is lost.
     pub(super) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.room.try_send(self.io.get_ref(), UdpSocket::try_clone, |socket| self.send(socket, transmit))
+    }
+
+    /// Sends what is lost where there is no room, for which nobody waits.
+    pub(super) fn send_or_lose(&self, transmit: &Transmit<'_>) {
+        let _ = self.send(self.io.get_ref(), transmit);
+    }
+
+    fn send(&self, socket: &UdpSocket, transmit: &Transmit<'_>) -> io::Result<()> {
+        #[cfg(test)]
+        if self.is_full.get() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let src_ip = transmit.src_ip.filter(|_| !self.has_one_address);
-        let transmit = Transmit { src_ip, ..transmit.clone() };
-        self.room.try_send(self.io.get_ref(), UdpSocket::try_clone, |socket| {
-            #[cfg(test)]
-            if self.is_full.get() {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            self.state.send(socket.into(), &transmit)
-        })
+        self.state.send(socket.into(), &Transmit { src_ip, ..transmit.clone() })
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_watched_for_room(&self) -> bool {
+        self.room.watched.borrow().is_some()
     }
 
     /// Ready when a socket that had no room may have some.

@@ -167,6 +167,25 @@ fn whoever_finds_the_socket_full_has_the_driver_wait_for_room() {
 }
 
 #[test]
+fn nobody_waits_for_room_for_an_answer_that_found_none() {
+    run(async {
+        let (place, _driver) = Place::undriven(&Config::default());
+        let inner = &place.endpoint.inner;
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let meta = RecvMeta { addr: client.local_addr().unwrap(), ..RecvMeta::default() };
+        // Of a version that nobody knows, which is answered with those that are known. [RFC 9000 §5.2.2]
+        let packet = [&[0xc0, 0x0a, 0x1a, 0x2a, 0x3a, 8][..], &[1; 8], &[8], &[2; 8], &[0; 1200]].concat();
+        for is_full in [true, false] {
+            inner.wire.borrow().socket.is_full.set(is_full);
+            inner.packet(Instant::now().into_std(), &meta, &packet);
+            assert!(!inner.wire.borrow().socket.is_watched_for_room());
+            client.set_nonblocking(is_full).unwrap();
+            assert_eq!(client.recv(&mut [0; 1500]).is_ok(), !is_full);
+        }
+    });
+}
+
+#[test]
 fn a_number_is_of_the_connection_that_has_it_now() {
     run(async {
         let place = Place::new(&Config::default());
