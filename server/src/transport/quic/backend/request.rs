@@ -108,18 +108,17 @@ pub(in super::super) struct RecvStream {
     input: Bytes,
     /// `None` on a stream without frames.
     frames: Option<Frames>,
-    ended: bool,
 }
 
 impl RecvStream {
     pub(super) fn new(stream: link::RecvStream, head: Bytes, input: Bytes, frames: Option<Frames>) -> Self {
-        Self { stream, head, input, frames, ended: false }
+        Self { stream, head, input, frames }
     }
 
     fn stop(&mut self, code: VarInt) {
         // Fails when it has ended by itself, which is as good.
         let _ = self.stream.stop(code);
-        self.ended = true;
+        (self.head, self.input) = (Bytes::new(), Bytes::new());
     }
 }
 
@@ -144,18 +143,13 @@ impl quic::RecvStream for RecvStream {
                     }
                 },
             }
-            if self.ended {
-                return Poll::Ready(Ok(None));
-            }
             match ready!(self.stream.poll_read(cx, usize::MAX)).map_err(read_error)? {
                 Some(chunk) => self.input = chunk,
-                None => {
-                    self.ended = true;
-                    if self.frames.as_ref().is_some_and(|frames| !frames.is_between_frames()) {
-                        let error_code = code::H3_FRAME_ERROR.into_inner();
-                        return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
-                    }
+                None if self.frames.as_ref().is_some_and(|frames| !frames.is_between_frames()) => {
+                    let error_code = code::H3_FRAME_ERROR.into_inner();
+                    return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
                 }
+                None => return Poll::Ready(Ok(None)),
             }
         }
     }
@@ -171,10 +165,8 @@ impl quic::RecvStream for RecvStream {
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
-        if !self.ended {
-            // A response may be whole before its request is [RFC 9114 §4.1].
-            self.stop(code::H3_NO_ERROR);
-        }
+        // A response may be whole before its request is [RFC 9114 §4.1].
+        self.stop(code::H3_NO_ERROR);
     }
 }
 

@@ -48,7 +48,7 @@ pub enum ReadError {
     /// The connection is gone.
     #[error("the connection is gone")]
     ConnectionLost(#[from] ConnectionError),
-    /// It was stopped, or read to its end before.
+    /// It was stopped before.
     #[error("the stream was stopped")]
     ClosedStream,
 }

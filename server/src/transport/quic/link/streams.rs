@@ -136,13 +136,23 @@ impl Drop for SendStream {
 pub struct RecvStream {
     connection: Connection,
     id: StreamId,
-    /// Nothing more is read: it was read to its end, or stopped.
-    ended: bool,
+    end: Option<End>,
+}
+
+/// Why nothing more is read.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// It was read to its end.
+    Finished,
+    /// The peer has reset it.
+    Reset(VarInt),
+    /// This side has stopped it.
+    Stopped,
 }
 
 impl RecvStream {
     pub(super) fn new(connection: Connection, id: StreamId) -> Self {
-        Self { connection, id, ended: false }
+        Self { connection, id, end: None }
     }
 
     /// Its id.
@@ -153,8 +163,8 @@ impl RecvStream {
     /// Reads what is next, at most so many bytes; none at the stream's end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<Result<Option<Bytes>, ReadError>> {
         let link = self.connection.link();
-        if self.ended {
-            return Poll::Ready(Ok(None));
+        if let Some(end) = self.end {
+            return Poll::Ready(end.told());
         }
         if link.is_broken() {
             return Poll::Ready(link.error().map_or(Ok(None), |error| Err(error.into())));
@@ -162,7 +172,7 @@ impl RecvStream {
         let (read, opens_window) = {
             let mut proto = link.proto();
             let mut stream = proto.recv_stream(self.id);
-            // Only a stream that was ended before, and in order it is always read.
+            // Only one that has ended, and in order it is always read.
             let Ok(mut chunks) = stream.read(true) else { return Poll::Ready(Err(ReadError::ClosedStream)) };
             let read = chunks.next(bytes_max);
             (read, chunks.finalize().should_transmit())
@@ -172,14 +182,8 @@ impl RecvStream {
         }
         match read {
             Ok(Some(chunk)) => Poll::Ready(Ok(Some(chunk.bytes))),
-            Ok(None) => {
-                self.ended = true;
-                Poll::Ready(Ok(None))
-            }
-            Err(proto::ReadError::Reset(code)) => {
-                self.ended = true;
-                Poll::Ready(Err(ReadError::Reset(code)))
-            }
+            Ok(None) => Poll::Ready(self.end.insert(End::Finished).told()),
+            Err(proto::ReadError::Reset(code)) => Poll::Ready(self.end.insert(End::Reset(code)).told()),
             Err(proto::ReadError::Blocked) => {
                 // What came before the end of the connection is read first.
                 if let Some(error) = link.error() {
@@ -191,23 +195,33 @@ impl RecvStream {
         }
     }
 
-    /// Tells the peer to send no more.
+    /// Tells the peer to send no more. Fails on a stream that has ended.
     pub fn stop(&mut self, code: VarInt) -> Result<(), ClosedStream> {
         let link = self.connection.link();
-        if link.is_broken() {
+        if link.is_broken() || self.end.is_some() {
             return Err(ClosedStream::default());
         }
         link.proto().recv_stream(self.id).stop(code)?;
-        self.ended = true;
+        self.end = Some(End::Stopped);
         link.mark();
         Ok(())
+    }
+}
+
+impl End {
+    fn told(self) -> Result<Option<Bytes>, ReadError> {
+        match self {
+            Self::Finished => Ok(None),
+            Self::Reset(code) => Err(ReadError::Reset(code)),
+            Self::Stopped => Err(ReadError::ClosedStream),
+        }
     }
 }
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
         let _waker = self.connection.link().waits().remove_the_one(On::Read(self.id));
-        if !self.ended && self.connection.link().error().is_none() {
+        if self.end.is_none() && self.connection.link().error().is_none() {
             // Fails where it has ended by itself.
             let _ = self.stop(VarInt::from_u32(0));
         }

@@ -4,7 +4,10 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::task::LocalSet;
 
 use super::*;
-use crate::transport::quic::endpoint::{Config, share};
+use crate::transport::quic::{
+    endpoint::{Config, share},
+    link::{ReadError, RecvStream},
+};
 
 /// An endpoint, and clients of it, each at an address of its own.
 struct Place {
@@ -181,6 +184,33 @@ fn nobody_waits_for_room_for_an_answer_that_found_none() {
             assert!(!inner.wire.borrow().socket.is_watched_for_room());
             client.set_nonblocking(is_full).unwrap();
             assert_eq!(client.recv(&mut [0; 1500]).is_ok(), !is_full);
+        }
+    });
+}
+
+#[test]
+fn what_a_stream_ended_with_it_says_again() {
+    run(async {
+        let place = Place::new(&Config::default());
+        let (ours, theirs) = place.pair().await;
+        let read = async |stream: &mut RecvStream| poll_fn(|cx| stream.poll_read(cx, 100)).await;
+        let (code, mut sending, mut receiving) = (VarInt::from_u32(7), Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let mut stream = theirs.open_uni().await.unwrap();
+            stream.write_all(b"x").await.unwrap();
+            sending.push(stream);
+            let mut stream = poll_fn(|cx| ours.poll_accept_uni(cx)).await.unwrap();
+            assert_eq!(read(&mut stream).await, Ok(Some(Bytes::from("x"))));
+            receiving.push(stream);
+        }
+        receiving[0].stop(code).unwrap();
+        assert_eq!(sending[0].stopped().await, Ok(Some(code)));
+        sending[1].reset(code).unwrap();
+        sending[2].finish().unwrap();
+        let ends = [Err(ReadError::ClosedStream), Err(ReadError::Reset(code)), Ok(None)];
+        for (stream, end) in receiving.iter_mut().zip(ends) {
+            assert_eq!([read(stream).await, read(stream).await], [end.clone(), end]);
+            assert!(stream.stop(code).is_err());
         }
     });
 }
