@@ -4,6 +4,7 @@
 
 pub mod checker;
 mod http;
+pub mod http2;
 mod hub;
 mod initials;
 mod keys;

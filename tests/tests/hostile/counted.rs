@@ -10,13 +10,9 @@ use std::{
 };
 
 use fanwire::telemetry::Limit;
-use fanwire_tests::{Initials, Wire};
+use fanwire_tests::{Initials, Wire, http2::get};
 
-use crate::{
-    Memory, Witnesses,
-    http2::{Http2, headers},
-    impatient,
-};
+use crate::{Memory, Witnesses, http2::Http2, impatient};
 
 #[tokio::test]
 async fn reads_of_history_wait_for_each_other() {
@@ -31,7 +27,7 @@ async fn reads_of_history_wait_for_each_other() {
     witnesses.hub.publish_numbers("other", 0..4_000).await;
     let mut connection = Http2::open(&witnesses.hub).await;
     let burst: Vec<u8> = (0..100)
-        .flat_map(|i| headers(2 * i + 1, "/events?match_urlpattern=/:none/:at/:all&last_event_id=earliest"))
+        .flat_map(|i| get(2 * i + 1, "/events?match_urlpattern=/:none/:at/:all&last_event_id=earliest"))
         .collect();
     connection.wire.send(burst).await;
     witnesses.until(|hub| hub.running().hub().subscribers() == before + 100).await;

@@ -6,6 +6,7 @@ use fanwire::{config::Config, telemetry::Limit};
 use fanwire_protocol::{HubUrl, Matcher};
 use fanwire_tests::{
     Ask, ISSUER, TestHub, Version, Way, Wire,
+    http2::{get, greeting},
     raw_http3::{RawHttp3, frame},
     soon,
 };
@@ -120,13 +121,12 @@ async fn a_connection_without_a_request_is_given_up() {
         return;
     };
     let memory = Memory::now();
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    let get_livez = b"\0\0\x15\x01\x05\0\0\0\x01\x82\x86\x04\x06/livez\x01\x09localhost";
+    let get_livez = get(1, "/livez");
     // Neither comes to a request, or has had its answer.
-    for (what, rest) in [("no request", &b""[..]), ("half a head", &get_livez[..15]), ("one request", get_livez)] {
+    for (what, rest) in [("no request", 0), ("half a head", 15), ("one request", get_livez.len())] {
         let mut wire = Wire::cleartext(&witnesses.hub).await;
-        wire.send(preface).await;
-        wire.send(rest).await;
+        wire.send(greeting(&[])).await;
+        wire.send(&get_livez[..rest]).await;
         assert!(wire.ends_within(Duration::from_secs(8)).await, "{what} on HTTP/2");
     }
     for asks in [false, true] {

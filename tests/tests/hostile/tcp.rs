@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanwire::telemetry::Limit;
-use fanwire_tests::{Ask, TestHub, Version, Wire, soon};
+use fanwire_tests::{Ask, TestHub, Version, Wire, http2::PREFACE, soon};
 use http::StatusCode;
 
 use crate::{Memory, Witnesses, http2, impatient, noise};
@@ -185,16 +185,15 @@ async fn feeds_that_are_never_read_hold_little() {
 #[tokio::test]
 async fn who_says_nothing_is_given_up() {
     let Some(mut witnesses) = Witnesses::apart(impatient).await else { return };
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let memory = Memory::now();
     let mut silent = vec![];
     for end in [0, 1, 22, 23] {
         // Neither HTTP/1 nor HTTP/2 yet.
         let mut wire = Wire::cleartext(&witnesses.hub).await;
-        wire.send(&preface[..end]).await;
+        wire.send(&PREFACE[..end]).await;
         silent.push((format!("{end} bytes of a preface"), wire));
         let mut wire = Wire::tls(&witnesses.hub, &[b"h2"]).await;
-        wire.send(&preface[..end]).await;
+        wire.send(&PREFACE[..end]).await;
         silent.push((format!("{end} bytes of a preface in TLS"), wire));
         // A TLS record of 512 bytes is announced, and doesn't come.
         let mut wire = Wire::to_tls_port(&witnesses.hub).await;

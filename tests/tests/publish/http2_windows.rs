@@ -3,7 +3,14 @@
 use std::collections::HashMap;
 
 use fanwire_client::Publication;
-use fanwire_tests::{TestHub, soon};
+use fanwire_tests::{
+    TestHub,
+    http2::{
+        ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
+        WINDOW_UPDATE, fields, frame, get, greeting,
+    },
+    soon,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -40,13 +47,13 @@ async fn a_feed_gives_back_what_it_may_send_between_a_clients_heads_only() {
     let mut client = Client::connect(&hub, 1 << 20).await;
     client.get(1, "/events?topic=a").await;
     client.publish(&hub, 1, "x").await;
-    let block = block("/livez");
+    let fields = fields("/livez");
     client.windows.insert(3, client.initial_window);
-    client.ping_and(&frame(HEADERS, END_STREAM, 3, &block[..5])).await;
+    client.ping_and(&frame(HEADERS, END_STREAM, 3, &fields[..5])).await;
     // Too large to be sent as others are.
     client.publish(&hub, 1, &"y".repeat(20_000)).await;
     client.publish(&hub, 1, "z").await;
-    client.send(frame(CONTINUATION, END_HEADERS, 3, &block[5..])).await;
+    client.send(frame(CONTINUATION, END_HEADERS, 3, &fields[5..])).await;
     client.until(|client| client.ended.contains(&3)).await;
     client.publish(&hub, 1, "z").await;
 }
@@ -102,8 +109,7 @@ impl Client {
             ended: vec![],
             pongs: 0,
         };
-        client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-        client.send(frame(SETTINGS, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat())).await;
+        client.send(greeting(&[&[0, 4], &window.to_be_bytes()[..]].concat())).await;
         client
     }
 
@@ -113,7 +119,7 @@ impl Client {
 
     async fn get(&mut self, stream: u32, path: &str) {
         self.windows.insert(stream, self.initial_window);
-        self.send(frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(path))).await;
+        self.send(get(stream, path)).await;
     }
 
     /// Publishes something, and waits for it on a stream.
@@ -169,33 +175,3 @@ impl Client {
         }
     }
 }
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// `GET http://localhost/…` [RFC 7541 Appendix A]
-fn block(path: &str) -> Vec<u8> {
-    let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
-    block.extend_from_slice(path.as_bytes());
-    block.extend([0x01, 9]);
-    block.extend_from_slice(b"localhost");
-    block
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const CANCEL: [u8; 4] = [0, 0, 0, 8];
