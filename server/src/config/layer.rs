@@ -200,7 +200,7 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_IDEMPOTENCY_KEYS_MAX", value_name = "COUNT")]
     pub idempotency_keys_max: Option<usize>,
 
-    /// What is logged: error, warn, info, debug, trace, or a filter like fanwire=debug,quinn=warn [default: info]
+    /// What is logged: error, warn, info, debug, trace, or a filter like fanwire=debug,quinn_proto=warn [default: info]
     #[arg(long, env = "FANWIRE_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 }
