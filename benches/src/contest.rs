@@ -28,12 +28,26 @@ pub trait Contestant {
     fn name(&self) -> String;
     /// How its subscribers connect.
     fn way(&self) -> Way;
+    /// What it is beside the others.
+    fn role(&self) -> Role;
     /// Whether every subscriber is meant to get every event, so that a loss is a fault of the bench or of the hub.
     fn is_lossless(&self) -> bool {
         self.way().is_lossless()
     }
     /// Starts it for one turn.
     fn start(&self, scenario: &Scenario) -> Result<Started>;
+}
+
+/// What a contestant is beside the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Fanwire.
+    Hub,
+    /// Somebody else's server that could be used instead.
+    Peer,
+    /// What does less than any server has to.
+    Floor,
 }
 
 /// A contestant that runs.
@@ -106,6 +120,8 @@ pub struct Series {
     pub name: String,
     /// Its way.
     pub way: Way,
+    /// What it is beside the others.
+    pub role: Role,
     /// How many subscribers it had.
     pub subscribers: usize,
     /// A turn a round.
@@ -164,6 +180,7 @@ pub fn run(
         .map(|contestant| Series {
             name: contestant.name(),
             way: contestant.way(),
+            role: contestant.role(),
             subscribers: scenario.subscribers,
             turns: Vec::new(),
         })
@@ -317,6 +334,10 @@ impl Contestant for Hub {
         self.way
     }
 
+    fn role(&self) -> Role {
+        Role::Hub
+    }
+
     fn start(&self, scenario: &Scenario) -> Result<Started> {
         let arguments: Vec<String> = scenario.hub_arguments.iter().chain(&self.arguments).cloned().collect();
         let (server, addresses) = Server::hub(&self.binary, scenario.address(), &arguments)?;
@@ -338,6 +359,10 @@ impl Contestant for Elsewhere {
 
     fn way(&self) -> Way {
         self.way
+    }
+
+    fn role(&self) -> Role {
+        Role::Hub
     }
 
     fn start(&self, _: &Scenario) -> Result<Started> {

@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 
 use crate::{
-    contest::{Series, Turn},
+    contest::{Role, Series, Turn},
     link::Link,
     load::SLICE_MS,
     spread::{self, middle, short},
     table::Measure,
-    way::Way,
 };
 
 /// What a page, or a picture that stands alone, needs to say once.
@@ -87,7 +86,7 @@ fn bars_at(all: &[Series], title: &str, measure: &dyn Fn(&Turn) -> Option<f64>, 
             y + 4.0,
             (x(median) - label).max(1.0),
             ROW - 8.0,
-            kind(&series.name)
+            colour(series.role)
         );
         if high > low {
             let _ = write!(out, r#"<path class="range" d="M{:.1} {middle}H{:.1}"/>"#, x(*low), x(*high));
@@ -97,11 +96,11 @@ fn bars_at(all: &[Series], title: &str, measure: &dyn Fn(&Turn) -> Option<f64>, 
     out
 }
 
-fn kind(name: &str) -> &'static str {
-    match name {
-        "send-loop" | "send-loop-threads" | "send-loop-tls" | "send-loop-h2" | "udp-loop" => "floor",
-        name if name.rsplit(' ').next().is_some_and(|way| way.parse::<Way>().is_ok()) => "ours",
-        _ => "peer",
+fn colour(role: Role) -> &'static str {
+    match role {
+        Role::Hub => "ours",
+        Role::Peer => "peer",
+        Role::Floor => "floor",
     }
 }
 
@@ -277,7 +276,7 @@ pub fn legend(all: &[Series]) -> String {
 
 /// The hub's lines are solid, others' dashed.
 fn stroke(all: &[Series], nth: usize) -> String {
-    let ours = |series: &&Series| kind(&series.name) == "ours";
+    let ours = |series: &&Series| series.role == Role::Hub;
     let is_ours = ours(&&all[nth]);
     let colour = all[..nth].iter().filter(|series| ours(series) == is_ours).count() % 8;
     format!("stroke: var(--c{colour}){}", if is_ours { "" } else { "; stroke-dasharray: 4 4; opacity: 0.8" })
@@ -297,3 +296,37 @@ const HEIGHT: f64 = 280.0;
 /// The names below two figures.
 const NAMES_A_ROW: usize = 4;
 const NAMES_HEIGHT: f64 = 22.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{load::Outcome, way::Way};
+
+    #[test]
+    fn bars_have_the_colour_of_what_somebody_is() {
+        let turn = Turn {
+            round: 0,
+            connect: Default::default(),
+            outcome: Outcome { measured: 1, ..Outcome::default() },
+            cpu_seconds: Some(1e-5),
+            resident_kib: None,
+            idle_cpu: None,
+            wire_bytes: None,
+            link: None,
+            complaints: Vec::new(),
+        };
+        let series = |name: &str, role| Series {
+            name: name.to_owned(),
+            way: Way::WebTransport,
+            role,
+            subscribers: 1,
+            turns: vec![turn.clone()],
+        };
+        // Whatever their names.
+        let all = [series("a", Role::Floor), series("webtransport", Role::Peer), series("send-loop", Role::Hub)];
+        let picture = cpu_and_latency(&all);
+        let colours: Vec<&str> =
+            picture.split("rx=\"2\" fill=\"var(--").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+        assert_eq!(colours, ["floor", "peer", "ours"]);
+    }
+}

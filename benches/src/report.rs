@@ -140,7 +140,7 @@ fn measures(scenario: &Scenario) -> Vec<Titled> {
 }
 
 const ABOUT: &str = "Medians of the rounds, with the lowest and the highest in brackets. Contestants took turns, so that ratios within a table \
-mean more than its figures. Blue: the hub; grey: peers, and floors, which do nothing but send.";
+mean more than its figures. Blue: the hub; grey: peers; faint: floors, which do less than a hub has to.";
 const PAGE: &str = "
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 32px 20px 64px; } h1 { margin: 0; font-size: 26px; } h2 { margin: 0; font-size: 20px; }

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Result;
 use fanwire_bench::{
-    contest::{self, Contestant, Started, Turn, Watcher},
+    contest::{self, Contestant, Role, Started, Turn, Watcher},
     load::{Access, Style},
     scenario::Scenario,
     way::Way,
@@ -30,6 +30,10 @@ impl Contestant for Liar {
 
     fn way(&self) -> Way {
         Way::SseH1
+    }
+
+    fn role(&self) -> Role {
+        Role::Peer
     }
 
     fn start(&self, _: &Scenario) -> Result<Started> {

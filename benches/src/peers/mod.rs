@@ -14,7 +14,7 @@ mod udp_loop;
 use anyhow::Result;
 use clap::ValueEnum;
 use fanwire_bench::{
-    contest::{Contestant, Started},
+    contest::{Contestant, Role, Started},
     load::{Access, Style},
     scenario::Scenario,
     server::Server,
@@ -144,6 +144,26 @@ impl Contestant for Kind {
         }
     }
 
+    fn role(&self) -> Role {
+        match self {
+            Self::SendLoop
+            | Self::SendLoopThreads
+            | Self::SendLoopTls
+            | Self::SendLoopH2
+            | Self::UdpLoop
+            | Self::QuinnProto
+            | Self::QuinnProtoDatagram
+            | Self::Hyper => Role::Floor,
+            Self::Nchan
+            | Self::Axum
+            | Self::AxumBatched
+            | Self::AxumBatchedIds
+            | Self::BetterSse
+            | Self::Quinn
+            | Self::QuinnDatagram => Role::Peer,
+        }
+    }
+
     /// nchan's workers tell each other of their subscribers in their own time: what is published right after a subscriber came may miss it.
     fn is_lossless(&self) -> bool {
         *self != Self::Nchan
@@ -160,3 +180,24 @@ impl Contestant for Kind {
 
 /// A process of our own, with whatever certificate.
 const OURS: Access = Access { token: None, insecure: true };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_less_than_a_server_has_to_is_a_floor() {
+        let floors = Kind::value_variants().iter().filter(|kind| kind.role() == Role::Floor).map(Contestant::name);
+        let said = [
+            "send-loop",
+            "send-loop-threads",
+            "send-loop-tls",
+            "send-loop-h2",
+            "udp-loop",
+            "quinn-proto",
+            "quinn-proto-datagram",
+            "hyper",
+        ];
+        assert_eq!(floors.collect::<Vec<_>>(), said);
+    }
+}
