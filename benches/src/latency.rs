@@ -55,11 +55,6 @@ impl Times {
     pub fn count(&self) -> u64 {
         self.0.iter().map(|(_, count)| count).sum()
     }
-
-    /// All of them, rising: milliseconds and how many.
-    pub fn steps_ms(&self) -> impl Iterator<Item = (f64, u64)> {
-        self.0.iter().map(|(ns, count)| (*ns as f64 / 1e6, *count))
-    }
 }
 
 const NS_MAX: u64 = 3_600_000_000_000;

@@ -1,14 +1,11 @@
-//! SHA-256 fingerprints of certificates and of public keys.
+//! SHA-256 fingerprints of certificates.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
-/// A SHA-256. It displays as standard base64 with padding, as `/.well-known/fanwire` and Chromium's
-/// `--ignore-certificate-errors-spki-list` want it.
-///
-/// [`Identity`](crate::Identity) has two: of the whole certificate in DER, for `serverCertificateHashes`
-/// (`[W3C WebTransport §WebTransportHash]`), and of its SubjectPublicKeyInfo.
+/// The SHA-256 of a certificate in DER, for `serverCertificateHashes` (`[W3C WebTransport §WebTransportHash]`). It displays as standard
+/// base64 with padding, as `/.well-known/fanwire` has it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 

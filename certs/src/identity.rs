@@ -22,7 +22,6 @@ use x509_parser::{
 pub struct Identity {
     certified: Arc<CertifiedKey>,
     fingerprint: Fingerprint,
-    spki_fingerprint: Fingerprint,
     not_before: SystemTime,
     not_after: SystemTime,
     pinnable: bool,
@@ -84,7 +83,6 @@ impl Identity {
         let leaf = parse(chain.first().ok_or(IdentityError::Empty)?, 1)?;
         let identity = Self {
             fingerprint: Fingerprint::of(&chain[0]),
-            spki_fingerprint: Fingerprint::of(leaf.public_key().raw),
             not_before: system_time(leaf.validity().not_before.timestamp()),
             not_after: system_time(leaf.validity().not_after.timestamp()),
             pinnable: is_pinnable(&leaf),
@@ -106,12 +104,6 @@ impl Identity {
     /// The SHA-256 of the leaf certificate.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
-    }
-
-    /// The SHA-256 of the leaf's public key (SubjectPublicKeyInfo), for Chromium's
-    /// `--ignore-certificate-errors-spki-list`.
-    pub fn spki_fingerprint(&self) -> Fingerprint {
-        self.spki_fingerprint
     }
 
     /// The leaf's first second.
@@ -227,7 +219,6 @@ mod tests {
     fn fingerprints_are_those_that_openssl_computes() {
         let identity = ec_fixture();
         assert_eq!(identity.fingerprint().to_string(), EC_CERTIFICATE);
-        assert_eq!(identity.spki_fingerprint().to_string(), EC_SPKI);
     }
 
     #[test]
@@ -277,6 +268,4 @@ mod tests {
 
     /// `openssl x509 -in ec.cert.pem -outform der | openssl dgst -sha256 -binary | base64`
     const EC_CERTIFICATE: &str = "JS74YwPgNeWjJhbwTqFqs1YiPxOUYG5Z7pCQXbK4QJc=";
-    /// `openssl x509 -in ec.cert.pem -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst …`
-    const EC_SPKI: &str = "or8R8lqA7Tk/d+/poxAz5S79YkWmPEKbHwtDWysE08Q=";
 }

@@ -57,11 +57,6 @@ impl Client {
         Ok(Self::Hub(sender))
     }
 
-    /// Whether a hub is asked.
-    pub fn is_hub(&self) -> bool {
-        matches!(self, Self::Hub(_))
-    }
-
     /// Asks for something that comes as one piece of JSON.
     pub async fn ask<T: DeserializeOwned>(&mut self, method: &str, path: &str, body: Bytes) -> Result<T, Fault> {
         let body = self.send(method, path, body).await?.into_body();
