@@ -4,6 +4,7 @@ mod axum_sse;
 mod better_sse;
 mod h2_socket;
 mod hyper;
+mod identity;
 mod nchan;
 mod post;
 mod quinn;

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use tokio::sync::broadcast::{self, error::RecvError};
 use web_transport_quinn::{Request as Asked, ServerBuilder};
 
-use super::post::{self, Request};
+use super::{
+    identity,
+    post::{self, Request},
+};
 
 /// How events come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +23,10 @@ pub(super) enum Form {
 
 #[tokio::main]
 pub(super) async fn serve(form: Form) -> Result<()> {
-    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    let key = identity.signing_key.serialize_der();
-    let key = rustls_pki_types::PrivateKeyDer::try_from(key).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let (chain, key) = identity::make()?;
     // Its server doesn't say which port it has got.
     let free = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
-    let mut server = ServerBuilder::new().with_addr(free).with_certificate(vec![identity.cert.der().clone()], key)?;
+    let mut server = ServerBuilder::new().with_addr(free).with_certificate(chain, key)?;
     let publishers = std::net::TcpListener::bind("127.0.0.1:0")?;
     // The load looks for datagrams where it has asked for them.
     let query = if form == Form::Datagrams { "?delivery=datagram" } else { "" };

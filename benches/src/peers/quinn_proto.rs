@@ -28,10 +28,9 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
-use rustls_pki_types::PrivatePkcs8KeyDer;
 use socket2::SockRef;
 
-use super::{post::Publisher, quinn::Form};
+use super::{identity, post::Publisher, quinn::Form};
 use session::{Published, Session};
 
 pub(super) fn serve(form: Form) -> Result<()> {
@@ -278,12 +277,11 @@ impl Wire {
 /// What the hub's endpoint has, where it matters: the windows, the streams that are allowed, and so allocated, ahead, and timers.
 /// Congestion control (Cubic), MTU discovery and the cipher suite are the defaults, here as there.
 fn server() -> Result<ServerConfig> {
-    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    let key = PrivatePkcs8KeyDer::from(identity.signing_key.serialize_der());
+    let (chain, key) = identity::make()?;
     let mut tls = rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
-        .with_single_cert(vec![identity.cert.der().clone()], key.into())?;
+        .with_single_cert(chain, key)?;
     tls.alpn_protocols = vec![b"h3".to_vec()];
     let mut transport = TransportConfig::default();
     transport

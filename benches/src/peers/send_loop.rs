@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use rustls_pki_types::PrivatePkcs8KeyDer;
 
 use super::{
     h2_socket::{self, H2Socket},
+    identity,
     post::{self, Publisher, Request},
 };
 
@@ -47,12 +47,11 @@ pub(super) fn serve(threads: usize) -> Result<()> {
 
 /// The same through rustls: what TLS takes for handing an event to every socket, and what the frames of HTTP/2 add to it.
 pub(super) fn serve_tls(through: Through) -> Result<()> {
-    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    let key = PrivatePkcs8KeyDer::from(identity.signing_key.serialize_der());
+    let (chain, key) = identity::make()?;
     let mut config = ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![identity.cert.der().clone()], key.into())?;
+        .with_single_cert(chain, key)?;
     let in_frames = through == Through::H2;
     if in_frames {
         config.alpn_protocols = vec![b"h2".to_vec()];
