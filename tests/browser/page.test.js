@@ -144,6 +144,10 @@ browserTest('the page says what is the matter while the hub is away, and goes on
   for (const kind of TRANSPORTS) {
     await until(`${kind} tells its trouble`, () => page.$eval(`[data-transport=${kind}] .trouble`, ({ hidden, textContent }) => !hidden && Boolean(textContent)));
   }
+  // In words that every browser has.
+  await until('it is said to be away', () => page.$eval('[data-transport=webtransport] .trouble', ({ textContent }) => textContent?.startsWith('The hub can\'t be reached.')));
+  await page.click('#publish-form [type=submit]');
+  await until('nothing is published', () => page.$eval('#publish-status', ({ textContent }) => textContent === 'Not published: the hub can’t be reached.'));
   await hub.start();
   const before = await stats(page);
   for (const kind of TRANSPORTS) {

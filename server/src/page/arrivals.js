@@ -145,7 +145,9 @@ export function wirePublishForm(form, status, panels, list) {
       list.published(published, draft, sentMs);
     } catch (error) {
       status.className = 'bad';
-      status.textContent = `Not published: ${error instanceof Error ? error.message : String(error)}.`;
+      // Of a fetch that fails each browser says something else, which helps nobody.
+      const why = error instanceof TypeError ? 'the hub can’t be reached' : error instanceof Error ? error.message : String(error);
+      status.textContent = `Not published: ${why}.`;
     }
   });
 }

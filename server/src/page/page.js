@@ -87,7 +87,7 @@ const vitals = {
       scale: (highest) => niceScale(Math.max(highest, 1000)),
     }),
     read: ({ received_per_s: received, sent_per_s: sent }) => [received, sent],
-    tell: ([received = 0, sent = 0]) => [format.rate(received), ['received', 'k1'], [`${format.rate(sent)} sent`, 'k2']],
+    tell: ([received = 0, sent = 0]) => [format.rate(received), ['received', 'k1'], [`sent: ${format.rate(sent)}`, 'k2']],
   },
   load: {
     topic: 'host/load',
@@ -99,14 +99,14 @@ const vitals = {
       ],
       format: (value) => `${+value.toFixed(2)}`,
       scale: (highest) => niceScale(Math.max(highest * 1.1, cores || 1)),
-      mark: () => (cores > 0 ? { value: cores, label: cores === 1 ? 'the one core busy' : `all ${cores} cores busy` } : null),
+      mark: () => (cores > 0 ? { value: cores, label: cores > 2 ? `all ${cores} cores busy` : cores === 2 ? 'both cores busy' : 'the one core busy' } : null),
     }),
     read: ({ one, five, fifteen }) => [fifteen, five, one],
     tell: ([fifteen = 0, five = 0, one = 0]) => [
       one.toFixed(2),
       ['1 min', 'k1'],
-      [`${five.toFixed(2)} 5 min`, 'k2'],
-      [`${fifteen.toFixed(2)} 15 min`, 'k3'],
+      [`5 min: ${five.toFixed(2)}`, 'k2'],
+      [`15 min: ${fifteen.toFixed(2)}`, 'k3'],
     ],
   },
 };
@@ -324,7 +324,7 @@ function tellWithoutVitals() {
     write(
       notice,
       isUp
-        ? 'No vital signs are coming: this hub publishes none (it was started with --no-demo). Everything else here works: publish something below.'
+        ? 'This hub publishes no vital signs: it listens beyond its own machine, or was told to keep them. Everything else here works: publish something below.'
         : 'No data yet: this page isn’t connected to the hub. It keeps trying.',
     );
     if (isSilent) setTimeout(check, 500);
