@@ -29,7 +29,7 @@ pub struct Bench {
     #[arg(value_name = "URL")]
     url: Option<url::Url>,
 
-    /// What to measure: a scenario's name or a file; may be repeated
+    /// What to measure: broadcast, saturated, tokens, dashboard, idle, connect, storm, lossy, lossy-defaults, or a file; may be repeated
     #[arg(long, short, value_name = "SCENARIO", default_values_t = ["broadcast".to_owned()])]
     scenario: Vec<String>,
 
@@ -309,3 +309,16 @@ impl Drop for Bar {
 }
 
 const BAR: &str = "{bar:30} {pos}/{len} turns, {msg} {prefix}, {elapsed}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_what_can_be_measured() {
+        let help = Bench::augment_args(clap::Command::new("bench")).term_width(1000).render_long_help().to_string();
+        for name in Scenario::own().into_iter().chain(Way::HUB.into_iter().map(Way::name)) {
+            assert!(help.contains(&format!(" {name},")) || help.contains(&format!(" {name}\n")), "{name} in {help}");
+        }
+    }
+}

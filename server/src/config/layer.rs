@@ -141,7 +141,7 @@ pub struct Layer {
     #[arg(long, env = "FANWIRE_PUBLISH_RATE_MAX", value_name = "COUNT")]
     pub publish_rate_max: Option<u32>,
 
-    /// The most feeds at a time; each takes 5 to 60 KiB [default: 100000]
+    /// The most feeds at a time; each takes 4 to 50 KiB [default: 100000]
     #[arg(long, env = "FANWIRE_SUBSCRIBERS_MAX", value_name = "COUNT")]
     pub subscribers_max: Option<usize>,
 
