@@ -54,7 +54,10 @@ struct Run {
     rows: Vec<Row>,
     tables: Vec<(Scenario, usize, Vec<Series>)>,
     picture: Option<String>,
+    /// Links that lose packets, TCP with the congestion control that QUIC has.
     over_links: Vec<OverLink>,
+    /// The same with the system's own congestion control.
+    over_links_by_default: Vec<OverLink>,
 }
 
 impl Goals {
@@ -67,8 +70,16 @@ impl Goals {
         anyhow::ensure!(hub.exists(), "there is no hub at {}; build it with the same profile first", hub.display());
         let program = std::env::current_exe().context("this program's own file")?;
         let (rows, tables) = (Vec::new(), Vec::new());
-        let mut run =
-            Run { hub, program, rounds: self.rounds.max(1), rows, tables, picture: None, over_links: Vec::new() };
+        let mut run = Run {
+            hub,
+            program,
+            rounds: self.rounds.max(1),
+            rows,
+            tables,
+            picture: None,
+            over_links: Vec::new(),
+            over_links_by_default: Vec::new(),
+        };
         for part in Part::ALL {
             if !self.only.is_empty() && !self.only.contains(&part) {
                 run.rows.push(Row::failed(part, "not in this run".to_owned()));
@@ -83,7 +94,7 @@ impl Goals {
             eprintln!("{part}: {} s", begun.elapsed().as_secs());
         }
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let text = results::markdown(&arguments.join(" "), &run.rows, &run.tables, &run.over_links);
+        let text = results::markdown(&arguments.join(" "), &run);
         println!("{text}");
         std::fs::write(&self.results, text).with_context(|| format!("--results {}", self.results.display()))?;
         if let Some(picture) = run.picture {
@@ -108,7 +119,14 @@ impl Run {
             Part::Storm => self.storm(),
             Part::Topics => self.topics(),
             Part::Publish => self.publish(),
-            Part::Lossy => self.lossy(),
+            Part::Lossy => {
+                self.over_links = self.over_links("lossy")?;
+                Ok(())
+            }
+            Part::LossyDefaults => {
+                self.over_links_by_default = self.over_links("lossy-defaults")?;
+                Ok(())
+            }
         }
     }
 
@@ -245,8 +263,9 @@ impl Run {
     }
 
     /// No goal of its own, but what a user has to know who chooses.
-    fn lossy(&mut self) -> Result<()> {
-        let scenario = Scenario::load("lossy")?;
+    fn over_links(&self, scenario: &str) -> Result<Vec<OverLink>> {
+        let scenario = Scenario::load(scenario)?;
+        let mut measured = Vec::new();
         let contestants: Vec<Box<dyn Contestant>> =
             Way::HUB.into_iter().filter(|way| !scenario.without.contains(way)).map(|way| self.hub(way)).collect();
         for scenario in scenario.each() {
@@ -254,9 +273,9 @@ impl Run {
             eprintln!("  {}", link.about());
             let all =
                 contest::run(&self.program, &scenario, &contestants, self.rounds.min(LOSSY_ROUNDS_MAX), &mut Lines)?;
-            self.over_links.push((link, all));
+            measured.push((link, all));
         }
-        Ok(())
+        Ok(measured)
     }
 
     fn storm(&mut self) -> Result<()> {

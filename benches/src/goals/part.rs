@@ -16,10 +16,11 @@ pub(crate) enum Part {
     Publish,
     Scale,
     Lossy,
+    LossyDefaults,
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Broadcast,
         Self::Saturated,
         Self::Idle,
@@ -29,6 +30,7 @@ impl Part {
         Self::Publish,
         Self::Scale,
         Self::Lossy,
+        Self::LossyDefaults,
     ];
 }
 

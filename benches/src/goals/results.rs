@@ -2,19 +2,14 @@
 
 use std::{fs, time::SystemTime};
 
-use fanwire_bench::{cli::describe, contest::Series, plot::OverLink, scenario::Scenario, table};
+use fanwire_bench::{cli::describe, plot::OverLink, table};
 
-use super::Row;
+use super::Run;
 
 /// `arguments` are those that this program was called with.
-pub(super) fn markdown(
-    arguments: &str,
-    rows: &[Row],
-    tables: &[(Scenario, usize, Vec<Series>)],
-    over_links: &[OverLink],
-) -> String {
+pub(super) fn markdown(arguments: &str, run: &Run) -> String {
     let mut cells = vec![["what", "goal", "measured", "met", "figures"].map(str::to_owned).to_vec()];
-    cells.extend(rows.iter().map(|row| {
+    cells.extend(run.rows.iter().map(|row| {
         vec![row.what.clone(), row.goal.clone(), row.measured.clone(), row.met.to_owned(), row.figures.clone()]
     }));
     let mut out = format!(
@@ -22,16 +17,23 @@ pub(super) fn markdown(
         machine(),
         table::aligned(&cells)
     );
-    for (scenario, rounds, all) in tables {
+    for (scenario, rounds, all) in &run.tables {
         let (name, about) = (&scenario.name, &scenario.about);
         out.push_str(&format!("\n## {name}: {about}\n\n{}\n", describe(scenario, *rounds)));
         out.push_str(&table::markdown(scenario, all));
     }
-    if !over_links.is_empty() {
-        out.push_str("\n## lossy\n\np99 latency in ms over links that lose and delay packets, TCP with Cubic as QUIC has it, and what they lost of what the hub sent.\n\n");
-        out.push_str(&table::aligned(&table::over_links(over_links)));
-    }
+    out.push_str(&lossy("lossy", &run.over_links));
+    out.push_str(&lossy("lossy-defaults", &run.over_links_by_default));
     out
+}
+
+fn lossy(name: &str, over_links: &[OverLink]) -> String {
+    let Some((link, _)) = over_links.first() else { return String::new() };
+    format!(
+        "\n## {name}\n\np99 latency in ms over links that lose and delay packets, QUIC with Cubic, TCP with {}; and what they lost of what the hub sent.\n\n{}",
+        link.congestion(),
+        table::aligned(&table::over_links(over_links))
+    )
 }
 
 fn machine() -> String {
