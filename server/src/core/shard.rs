@@ -100,16 +100,6 @@ impl Shard {
         }
     }
 
-    /// The last number that the tail has brought.
-    pub fn head(&self) -> Seq {
-        self.head
-    }
-
-    /// How many feeds are open.
-    pub fn len(&self) -> usize {
-        self.feeds.len()
-    }
-
     /// Whether no feed is open.
     pub fn is_empty(&self) -> bool {
         self.feeds.is_empty()

@@ -38,11 +38,6 @@ impl Patterns {
         Self { base, count_max, known: Mutex::default() }
     }
 
-    /// The URL that what is relative is resolved against.
-    pub fn base(&self) -> &HubUrl {
-        &self.base
-    }
-
     /// The matchers of many, as [`Patterns::matcher`]; others get their turn while they are compiled.
     pub async fn matchers(&self, texts: &[String], seat: &Seat) -> Result<Vec<Matcher>, Refused> {
         let (mut matchers, mut compiled) = (Vec::with_capacity(texts.len()), 0);
