@@ -1,6 +1,6 @@
 //! One subscriber's feed: a cursor on the log, and the little that waits to be taken.
 
-use std::{collections::VecDeque, mem, rc::Rc, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc};
 
 use fanwire_protocol::{
     Cursor, Matchers, Seq,
@@ -8,7 +8,7 @@ use fanwire_protocol::{
 };
 
 use super::{
-    Committed, Floors, Item, Latest, LeaseOf, Limits, Losses, Page, PageItem, Rights, Shared, Time, newest::Newest,
+    Committed, Floors, Item, Latest, LeaseOf, Limits, Losses, PageItem, Rights, Shared, Time, newest::Newest,
     queue::Queue,
 };
 
@@ -167,15 +167,20 @@ impl Feed {
     }
 
     /// Puts a page into the queue, and what was committed since it was asked for behind it.
-    pub(super) fn take_page(&mut self, page: Page, epoch: fanwire_protocol::Epoch) -> AfterPage {
+    pub(super) fn take_page(
+        &mut self,
+        items: impl IntoIterator<Item = PageItem<Shared>>,
+        reached: Seq,
+        epoch: fanwire_protocol::Epoch,
+    ) -> AfterPage {
         let Phase::Reading(reading) = mem::replace(&mut self.phase, Phase::Behind) else {
             return AfterPage::Behind;
         };
-        for item in page.items {
+        for item in items {
             match item {
                 PageItem::Event(event) if self.rights.allow(&event) => {
                     self.tell_gap(epoch);
-                    self.push_event(Rc::new(event));
+                    self.push_event(event);
                 }
                 PageItem::Event(_) => {}
                 PageItem::Gap { from, to } => {
@@ -184,17 +189,17 @@ impl Feed {
                 }
             }
         }
-        self.position = page.reached;
+        self.position = reached;
         self.latest = self.latest.take().filter(|latest| self.position < latest.upto);
         if self.changes.front().is_some_and(|change| change.from_seq <= self.position) {
             self.tell_gap(epoch);
             return AfterPage::AtChange;
         }
         let is_through = match &self.newest {
-            Some(newest) => page.reached >= newest.upto(),
+            Some(newest) => reached >= newest.upto(),
             None => reading.joins && !reading.overflowed,
         };
-        if page.reached < reading.upto || !is_through || !self.changes.is_empty() {
+        if reached < reading.upto || !is_through || !self.changes.is_empty() {
             return AfterPage::Behind;
         }
         self.tell_gap(epoch);
@@ -341,12 +346,11 @@ impl Feed {
 
     fn has_room(&self, event: &Committed, limits: &Limits) -> bool {
         self.queue.is_empty()
-            || self.queue.len() < limits.queue_items_max
-                && self.queue_bytes + event.draft.cost() <= limits.queue_bytes_max
+            || self.queue.len() < limits.queue_items_max && self.queue_bytes + event.cost() <= limits.queue_bytes_max
     }
 
     fn push_event(&mut self, event: Shared) {
-        self.queue_bytes += event.draft.cost();
+        self.queue_bytes += event.cost();
         let prev = mem::replace(&mut self.prev, event.seq());
         self.push(Item::Event { prev, event, lossy: false });
     }
@@ -354,7 +358,7 @@ impl Feed {
 
 impl Item {
     fn cost(&self) -> usize {
-        if let Self::Event { event, .. } = self { event.draft.cost() } else { 0 }
+        if let Self::Event { event, .. } = self { event.cost() } else { 0 }
     }
 }
 
@@ -364,7 +368,7 @@ impl Reading {
         if event.seq() <= known || self.overflowed {
             return;
         }
-        self.later_bytes += event.draft.cost();
+        self.later_bytes += event.cost();
         if self.later.len() >= limits.queue_items_max || self.later_bytes > limits.queue_bytes_max {
             // What was committed meanwhile is read from history as well.
             self.overflowed = true;

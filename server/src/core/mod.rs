@@ -8,6 +8,7 @@ mod feed;
 mod newest;
 #[cfg(test)]
 mod newest_simulation;
+mod pages;
 mod queue;
 mod rights;
 mod shard;
@@ -23,6 +24,7 @@ use fanwire_protocol::{
 
 pub use committed::{Chunk, Committed};
 pub use newest::Losses;
+pub use pages::{Pages, PagesLimits, SharedPage};
 pub use rights::{Lease, LeaseOf, Rights, Scope};
 pub use shard::{ChangeError, FeedId, Shard, Taken};
 
@@ -162,9 +164,9 @@ pub struct Page {
 
 /// A part of a [`Page`].
 #[derive(Debug, Clone)]
-pub enum PageItem {
+pub enum PageItem<E = Arc<Committed>> {
     /// An event that is still there.
-    Event(Arc<Committed>),
+    Event(E),
     /// A stretch, both ends included, in which events may have been evicted.
     Gap {
         /// The first number.

@@ -17,8 +17,8 @@ impl Queue {
         match self.first {
             None => self.first = Some(item),
             Some(_) => {
-                if self.rest.capacity() == 0 {
-                    self.rest.reserve(AT_FIRST);
+                if self.rest.len() == self.rest.capacity() {
+                    self.rest.reserve(if self.rest.capacity() == 0 { AT_FIRST } else { THEN });
                 }
                 self.rest.push_back(item);
             }
@@ -52,6 +52,8 @@ impl Queue {
 
 /// What is set aside when a second item waits: in a burst more follow, and growing from nothing costs as much as all of them.
 const AT_FIRST: usize = 16;
+/// And when these are full: as many as wait at the most, usually.
+const THEN: usize = 112;
 
 #[cfg(test)]
 mod tests {

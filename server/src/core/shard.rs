@@ -15,7 +15,8 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::{
-    Committed, Effect, Item, Lease, LeaseOf, Limits, Losses, Page, Read, ReadRequest, Rights, Subscription, Time,
+    Committed, Effect, Item, Lease, LeaseOf, Limits, Losses, Page, PageItem, Read, ReadRequest, Rights, Shared,
+    SharedPage, Subscription, Time,
     feed::{AfterPage, Feed, PendingChange, Phase},
     newest::Newest,
 };
@@ -260,12 +261,25 @@ impl Shard {
 
     /// Puts in the history that a feed asked for.
     pub fn page(&mut self, id: FeedId, token: u64, page: Page) {
+        let items = page.items.into_iter().map(|item| match item {
+            PageItem::Event(event) => PageItem::Event(Rc::new(event)),
+            PageItem::Gap { from, to } => PageItem::Gap { from, to },
+        });
+        self.put_page(id, token, items, page.reached);
+    }
+
+    /// The same with history that others have read, or will.
+    pub fn shared_page(&mut self, id: FeedId, token: u64, page: &SharedPage) {
+        self.put_page(id, token, page.events().iter().cloned().map(PageItem::Event), page.reached);
+    }
+
+    fn put_page(&mut self, id: FeedId, token: u64, items: impl IntoIterator<Item = PageItem<Shared>>, reached: Seq) {
         let epoch = self.epoch;
         let Some(feed) = self.get_mut(id).filter(|feed| feed.token == token) else { return };
         if !matches!(feed.phase, Phase::Reading(_)) {
             return;
         }
-        let after = feed.take_page(page, epoch);
+        let after = feed.take_page(items, reached, epoch);
         match after {
             AfterPage::AtChange => self.apply_changes(id),
             AfterPage::Live => self.bid_farewell(id),

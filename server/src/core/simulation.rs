@@ -16,8 +16,8 @@ use fanwire_protocol::{
 };
 
 use super::{
-    Committed, Effect, FeedId, Item, Lease, LeaseOf, Limits, ReadRequest, Rights, Scope, Shard, Subscription, Taken,
-    Time,
+    Committed, Effect, FeedId, Item, Lease, LeaseOf, Limits, Pages, PagesLimits, ReadRequest, Rights, Scope, Shard,
+    Subscription, Taken, Time,
 };
 use crate::log::{Class, History, Replay, Retention, Stamped, TopicRule};
 
@@ -31,6 +31,7 @@ const LIMITS: Limits = Limits {
     changes_max: 3,
     retry_ms: 100,
 };
+const PAGES: PagesLimits = PagesLimits { count_max: 8, cost_max: 8_000, age_max: 3 };
 const TOPICS: [&str; 6] = ["quiet/1", "quiet/2", "noisy/1", "noisy/2", "plain/1", "plain/2"];
 const PATTERNS: [&str; 4] = ["quiet/:id", "noisy/:id", "plain/(1|3)", "*/1"];
 const QUIET_KEPT: usize = 400;
@@ -57,6 +58,7 @@ struct SimShard {
     /// How much of `committed` its tail has brought.
     tail: usize,
     reads: Vec<ReadRequest>,
+    pages: Pages,
 }
 
 /// A subscriber over all its connections.
@@ -128,6 +130,7 @@ fn simulation() {
         gaps,
         resumes,
         pages,
+        shared_pages,
         changes,
         renewals,
         expired,
@@ -142,6 +145,7 @@ fn simulation() {
         ("gaps", gaps),
         ("resumes", resumes),
         ("pages", pages),
+        ("shared pages", shared_pages),
         ("changes", changes),
         ("renewals", renewals),
         ("expired", expired),
@@ -161,12 +165,29 @@ struct Totals {
     gaps: usize,
     resumes: usize,
     pages: usize,
+    shared_pages: usize,
     changes: usize,
     renewals: usize,
     expired: usize,
     stalls: usize,
     failed_reads: usize,
     skips: usize,
+}
+
+impl SimShard {
+    /// As a shard's driver does it.
+    fn answer(&mut self, ReadRequest { feed, token, read }: ReadRequest, history: &History, totals: &mut Totals) {
+        if let Some(page) = self.pages.find(&read) {
+            self.shard.shared_page(feed, token, &page);
+            totals.shared_pages += 1;
+            return;
+        }
+        match self.pages.keep(&read, history.read(&read)) {
+            Ok(page) => self.shard.shared_page(feed, token, &page),
+            Err(page) => self.shard.page(feed, token, page),
+        }
+        totals.pages += 1;
+    }
 }
 
 impl Totals {
@@ -177,6 +198,7 @@ impl Totals {
         self.gaps += run.gaps;
         self.resumes += run.resumes;
         self.pages += run.pages;
+        self.shared_pages += run.shared_pages;
         self.changes += run.changes;
         self.renewals += run.renewals;
         self.expired += run.expired;
@@ -203,8 +225,12 @@ impl Simulation {
             vec![class("quiet", "quiet/*", QUIET_KEPT, None), class("noisy", "noisy/*", noisy, None)],
             class("default", "*", rng.usize(5..200), age),
         );
-        let shards =
-            (0..2).map(|i| SimShard { shard: Shard::new(epoch, Seq::ZERO, seed + i, LIMITS), tail: 0, reads: vec![] });
+        let shards = (0..2).map(|i| SimShard {
+            shard: Shard::new(epoch, Seq::ZERO, seed + i, LIMITS),
+            tail: 0,
+            reads: vec![],
+            pages: Pages::new(PAGES),
+        });
         Self {
             now: Time(0),
             history: History::new(epoch, retention, seed),
@@ -309,13 +335,15 @@ impl Simulation {
         if sim.reads.is_empty() {
             return;
         }
-        let ReadRequest { feed, token, read } = sim.reads.swap_remove(self.rng.usize(0..sim.reads.len()));
+        let request = sim.reads.swap_remove(self.rng.usize(0..sim.reads.len()));
         if self.rng.u8(..) < 8 {
-            sim.shard.read_failed(feed, token, "simulated");
+            sim.shard.read_failed(request.feed, request.token, "simulated");
             totals.failed_reads += 1;
         } else {
-            sim.shard.page(feed, token, self.history.read(&read));
-            totals.pages += 1;
+            sim.answer(request, &self.history, totals);
+        }
+        if self.rng.u8(..) < 64 {
+            sim.pages.age();
         }
     }
 
@@ -506,9 +534,9 @@ impl Simulation {
                     sim.shard.ingest(&self.committed[sim.tail..], last.seq());
                     sim.tail = self.committed.len();
                 }
-                for ReadRequest { feed, token, read } in sim.reads.drain(..) {
+                for request in std::mem::take(&mut sim.reads) {
                     busy = true;
-                    sim.shard.page(feed, token, self.history.read(&read));
+                    sim.answer(request, &self.history, totals);
                 }
             }
             for at in 0..self.readers.len() {

@@ -7,9 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use fanwire_protocol::{Matchers, Seq, message::Bye};
 
-use super::{LocalShard, outlet::Walked};
+use super::{Form, LocalShard, outlet::Walked};
 use crate::{
     auth::Pass,
     core::{ChangeError, FeedId, Item, Lease, Taken},
@@ -51,6 +52,12 @@ impl Feed {
     /// Takes up to `items_max` items, waiting for at least one.
     pub async fn take(&self, items_max: usize, out: &mut Vec<Item>) -> Taken {
         poll_fn(|cx| self.poll_take(cx, items_max, out)).await
+    }
+
+    /// Items as one piece, if they are all events: the same for all feeds of the shard that get the same. `None` where they aren't, or `join`, which
+    /// makes it where nobody has got it lately, gives none.
+    pub fn joined(&self, form: Form, items: &[Item], join: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
+        self.shard.joined().piece(form, items, join)
     }
 
     /// Resolves when the feed was ended because nothing was taken from it for too long: whoever waits for its peer to read

@@ -5,6 +5,7 @@
 
 mod feed;
 mod feeds;
+mod joined;
 mod outlet;
 mod shard;
 mod turnstile;
@@ -29,7 +30,8 @@ use feeds::{COMMANDS_MAX, Command};
 
 pub use feed::Feed;
 pub use feeds::{Feeds, Gate};
-pub use outlet::{Connection, Joined, Outlet, Room};
+pub use joined::Form;
+pub use outlet::{Connection, Outlet, Room};
 pub use shard::{Counted, LocalShard};
 pub use turnstile::Newcomer;
 
@@ -200,6 +202,7 @@ const JOBS_MAX: usize = 1024;
 mod tests {
     use std::{future::poll_fn, task::Poll};
 
+    use bytes::Bytes;
     use fanwire_protocol::{Cursor, Data, Draft, Epoch, LastEventId, Matcher, Matchers, Seq, Topic, message::Verdict};
     use futures_util::{FutureExt as _, future::BoxFuture};
     use tokio::sync::Semaphore;
@@ -336,6 +339,18 @@ mod tests {
         log: MemoryLog,
         under_way: AtomicUsize,
         may_end: Semaphore,
+        ended: AtomicUsize,
+    }
+
+    impl HeldLog {
+        fn new(may_end: usize) -> Self {
+            Self {
+                log: memory_log(),
+                under_way: AtomicUsize::new(0),
+                may_end: Semaphore::new(may_end),
+                ended: AtomicUsize::new(0),
+            }
+        }
     }
 
     impl Log for HeldLog {
@@ -363,6 +378,7 @@ mod tests {
                 let ends = self.may_end.acquire().await;
                 self.under_way.fetch_sub(1, Ordering::SeqCst);
                 ends.expect("it isn't closed").forget();
+                self.ended.fetch_add(1, Ordering::SeqCst);
                 self.log.read(read).await
             };
             held.boxed()
@@ -392,7 +408,7 @@ mod tests {
 
     #[tokio::test]
     async fn reads_of_history_beyond_a_bound_wait_and_are_counted() {
-        let held = Arc::new(HeldLog { log: memory_log(), under_way: AtomicUsize::new(0), may_end: Semaphore::new(0) });
+        let held = Arc::new(HeldLog::new(0));
         let (log, metrics): (SharedLog, _) = (held.clone(), Arc::new(Metrics::new()));
         log.append(vec![event()]).await.unwrap();
         let shards = start(&log, 1, &metrics);
@@ -431,6 +447,57 @@ mod tests {
             assert_eq!(tellings.recv().await, Some("event"));
         }
         assert_eq!((held.under_way.load(Ordering::SeqCst), metrics.times_reached(Limit::HistoryReads)), (0, 3));
+        shards.stop().await;
+    }
+
+    #[tokio::test]
+    async fn history_that_a_feed_has_read_is_not_read_again_for_those_that_follow() {
+        let items_max = core::Limits::default().queue_items_max;
+        let held = Arc::new(HeldLog::new(100));
+        let log: SharedLog = held.clone();
+        let all = 2 * items_max + 1;
+        log.append((0..all).map(|_| event()).collect()).await.unwrap();
+        let shards = start(&log, 1, &Arc::default());
+        let pass = anyone().await;
+        let mut pieces = Vec::new();
+        // All of it, all of it, and a part of it.
+        for (id, after) in [(1, 0), (2, 0), (3, 10)] {
+            let (mut subscription, holder) = (everything(&pass), Holder { id, pass: pass.clone() });
+            subscription.start.after = Seq(after);
+            let (told, mut tellings) = mpsc::unbounded_channel();
+            let serve = move |shard: Rc<LocalShard>, counted: Counted| {
+                let feed = shard.open(subscription, holder, Transport::SseH1);
+                shard.spawn_connection(counted, async move {
+                    let mut items = Vec::new();
+                    loop {
+                        let from = items.len();
+                        feed.take(items_max, &mut items).await;
+                        let form = Form::Text { control: false, chunked: false };
+                        let made = feed.joined(form, &items[from..], || Some(Bytes::from(vec![b'x'; 8])));
+                        let seqs = items[from..].iter().filter_map(|item| match item {
+                            Item::Event { event, .. } => Some(event.seq().0),
+                            _ => None,
+                        });
+                        if told.send((seqs.collect::<Vec<_>>(), made)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            };
+            shards.deal(serve).await;
+            let mut seqs = Vec::new();
+            while seqs.last() != Some(&(all as u64)) {
+                let (more, made) = tellings.recv().await.unwrap();
+                seqs.extend(more);
+                pieces.extend(made.map(|made| made.as_ptr() as usize));
+            }
+            assert!(seqs.iter().copied().eq(after + 1..=all as u64), "{seqs:?}");
+        }
+        // Two full pages, and for each its own end.
+        assert_eq!(held.ended.load(Ordering::SeqCst), 2 + 3);
+        // What came together for all of them is one piece for all of them.
+        let different: std::collections::HashSet<usize> = pieces.iter().copied().collect();
+        assert!(different.len() + 3 <= pieces.len(), "{pieces:?}");
         shards.stop().await;
     }
 }

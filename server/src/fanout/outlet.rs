@@ -7,9 +7,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
-use fanwire_protocol::Seq;
-
 use super::Feed;
 use crate::core::Item;
 
@@ -29,31 +26,6 @@ pub trait Connection {
 pub struct Room {
     /// For what is taken. Empty between two connections.
     pub items: Vec<Item>,
-    /// What was made last of several events.
-    pub joined: Joined,
-}
-
-/// Several events as one text, kept for the next connection that gets the same: on a walk most do.
-#[derive(Debug, Default)]
-pub struct Joined {
-    form: u8,
-    seqs: Vec<Seq>,
-    text: Bytes,
-}
-
-impl Joined {
-    /// The text of these items in a form of the caller's; `None` where they aren't all events, or `join` gives none.
-    pub fn text(&mut self, form: u8, items: &[Item], join: impl FnOnce(&[Item]) -> Option<Bytes>) -> Option<Bytes> {
-        let seqs =
-            || items.iter().map(|item| if let Item::Event { event, .. } = item { Some(event.seq()) } else { None });
-        if form != self.form || !seqs().eq(self.seqs.iter().copied().map(Some)) {
-            self.seqs.clear();
-            let all: Vec<Seq> = seqs().collect::<Option<_>>()?;
-            self.text = join(items)?;
-            (self.form, self.seqs) = (form, all);
-        }
-        Some(self.text.clone())
-    }
 }
 
 /// A connection between its task, which waits for its peer, and the walk over the feeds, which writes what its peer takes at once.

@@ -1,7 +1,7 @@
 //! A shard on its thread.
 
 use std::{
-    cell::RefCell,
+    cell::{RefCell, RefMut},
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::{Rc, Weak},
@@ -24,12 +24,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Command, Feed, Gate, Job, Room,
+    joined::Joined,
     outlet::Walked,
     turnstile::{Newcomer, Turnstile},
 };
 use crate::{
     auth::{Holder, Pass},
-    core::{Committed, Effect, FeedId, Limits, ReadRequest, Shard, Subscription, Time},
+    core::{Committed, Effect, FeedId, Limits, Pages, PagesLimits, ReadRequest, Shard, Subscription, Time},
     log::{SharedLog, Tail, TailStep},
     subscriptions::Subscriptions,
     telemetry::{Limit, Metrics, ShardCounters, Transport},
@@ -55,6 +56,8 @@ pub struct LocalShard {
     /// Told when there is a first feed.
     opened: Notify,
     reads: Semaphore,
+    pages: RefCell<Pages>,
+    joined: RefCell<Joined>,
     turnstile: Rc<Turnstile>,
     tasks: TaskTracker,
     drain: CancellationToken,
@@ -128,6 +131,8 @@ async fn serve(setup: Setup, inbox: mpsc::Receiver<(Job, Counted)>, commands: mp
         parts,
         opened: Notify::new(),
         reads: Semaphore::new(reads_max),
+        pages: RefCell::new(Pages::new(PAGES)),
+        joined: RefCell::default(),
         turnstile: Rc::default(),
         tasks: TaskTracker::new(),
         drain: drain.clone(),
@@ -280,6 +285,8 @@ async fn tick(shard: Rc<LocalShard>) {
         interval.tick().await;
         let now = shard.now();
         shard.with_core(|core| core.tick(now));
+        shard.pages.borrow_mut().age();
+        shard.joined.borrow_mut().age();
     }
 }
 
@@ -390,6 +397,10 @@ impl LocalShard {
         &self.counters
     }
 
+    pub(super) fn joined(&self) -> RefMut<'_, Joined> {
+        self.joined.borrow_mut()
+    }
+
     pub(super) fn now(&self) -> Time {
         Time(self.began.elapsed().as_millis() as u64)
     }
@@ -479,12 +490,22 @@ impl LocalShard {
 
 async fn read(shard: Rc<LocalShard>, request: ReadRequest) {
     let ReadRequest { feed, token, read } = request;
+    let known = shard.pages.borrow().find(&read);
+    if let Some(page) = known {
+        return shard.with_core(|core| core.shared_page(feed, token, &page));
+    }
     if shard.reads.available_permits() == 0 {
         shard.metrics.reached(Limit::HistoryReads);
     }
     let Ok(_permit) = shard.reads.acquire().await else { return };
-    match shard.log.read(read).await {
-        Ok(page) => shard.with_core(|core| core.page(feed, token, page)),
+    match shard.log.read(read.clone()).await {
+        Ok(page) => {
+            let kept = shard.pages.borrow_mut().keep(&read, page);
+            shard.with_core(|core| match kept {
+                Ok(page) => core.shared_page(feed, token, &page),
+                Err(page) => core.page(feed, token, page),
+            });
+        }
         Err(error) => {
             tracing::warn!(%error, "history can't be read");
             shard.with_core(|core| core.read_failed(feed, token, &error.to_string()));
@@ -518,5 +539,7 @@ const WRITES_A_TURN: usize = 64;
 /// How many connections begin before those that are there get their turn, a hundred microseconds each: when everybody connects at once, who is
 /// served already, and who publishes, doesn't wait for all of them.
 const BEGINNINGS_A_TURN: usize = 8;
+/// How much history a shard keeps that feeds have read, for a second.
+const PAGES: PagesLimits = PagesLimits { count_max: 128, cost_max: 8 * 1024 * 1024, age_max: 10 };
 /// How exact heartbeats are.
 const TICK: Duration = Duration::from_millis(100);

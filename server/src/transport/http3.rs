@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     core::Taken,
-    fanout::{Feed, Joined, LocalShard, Newcomer},
+    fanout::{Feed, LocalShard, Newcomer},
     http::{Edge, OpenFeed, PeerAddress, Site},
     telemetry::{Limit, Transport},
 };
@@ -161,7 +161,7 @@ async fn write_feed(stream: &mut ResponseStream, writer: Writer, feed: &Feed) ->
     let (mut items, mut texts) = (Vec::new(), Vec::<Bytes>::new());
     loop {
         let taken = feed.take(ITEMS_A_TURN, &mut items).await;
-        writer.items(&mut items, &mut Joined::default(), &mut texts);
+        writer.items(&mut items, feed, &mut texts);
         if !texts.is_empty() {
             stream.send_chunks(&mut texts).await?;
             texts.clear();

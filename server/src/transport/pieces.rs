@@ -40,6 +40,8 @@ impl Pieces {
     }
 }
 
+/// The longest piece that several events become for all who get the same. The readers of a shard share it, and one that reads slowly holds it.
+pub(super) const JOINED_BYTES_MAX: usize = 64 * 1024;
 /// The longest piece that is copied. A reader that doesn't read holds so much, at the most, for each event of a turn.
 const COPIED_BYTES_MAX: usize = 1024;
 

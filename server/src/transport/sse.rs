@@ -6,10 +6,10 @@ use fanwire_protocol::{
     sse::{comment, control_message, id_block},
 };
 
-use super::pieces::Pieces;
+use super::pieces::{JOINED_BYTES_MAX, Pieces};
 use crate::{
     core::{Chunk, Committed, Item},
-    fanout::Joined,
+    fanout::{Feed, Form},
     http::OpenFeed,
 };
 
@@ -37,13 +37,13 @@ impl Writer {
         self.piece(text.into())
     }
 
-    /// The texts of items that came together, as few pieces as may be. Leaves `items` empty.
-    pub(super) fn items(self, items: &mut Vec<Item>, joined: &mut Joined, out: &mut impl Extend<Bytes>) {
+    /// The texts of a feed's items that came together, as few pieces as may be. Leaves `items` empty.
+    pub(super) fn items(self, items: &mut Vec<Item>, feed: &Feed, out: &mut impl Extend<Bytes>) {
         if items.len() <= 1 {
             return out.extend(items.pop().and_then(|item| self.item(item)));
         }
-        let form = u8::from(self.control) << 1 | u8::from(self.chunked);
-        if let Some(text) = joined.text(form, items, |items| self.join(items)) {
+        let form = Form::Text { control: self.control, chunked: self.chunked };
+        if let Some(text) = feed.joined(form, items, || self.join(items)) {
             items.clear();
             return out.extend([text]);
         }
@@ -115,8 +115,6 @@ impl Writer {
     }
 }
 
-/// The longest text that several events become. The readers of a shard share it, and one that reads slowly holds it.
-const JOINED_BYTES_MAX: usize = 64 * 1024;
 /// What a chunk takes besides its text: a length, and two ends of lines.
 const CHUNK_BYTES_MAX: usize = 20;
 /// What is set aside for each event that is copied; more is got where it is needed.

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     core::{Item, Taken},
-    fanout::{self, Feed, Joined, LocalShard, Outlet, Room},
+    fanout::{self, Feed, LocalShard, Outlet, Room},
     http::OpenFeed,
     hub::Seat,
     telemetry::Transport,
@@ -99,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match self.state {
                 State::Open => {
                     let taken = ready!(self.feed.poll_take(cx, ITEMS_A_TURN, &mut items));
-                    self.put(&mut items, &mut Joined::default(), taken);
+                    self.put(&mut items, taken);
                 }
                 State::Ending => {
                     if self.chunked {
@@ -113,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Writes what the feed has. Ready when the task is to go on, which waits for everything else.
-    fn poll_write_feed(&mut self, cx: &mut Context<'_>, Room { items, joined }: &mut Room) -> Poll<io::Result<()>> {
+    fn poll_write_feed(&mut self, cx: &mut Context<'_>, Room { items }: &mut Room) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_write(cx))?;
             if self.state != State::Open {
@@ -132,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 items.clear();
             }
-            self.put(items, joined, taken);
+            self.put(items, taken);
             if taken == Taken::All {
                 // There is nothing more to take, and the task needn't know.
                 ready!(self.poll_write(cx))?;
@@ -142,8 +142,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Makes what was taken text that is to be written.
-    fn put(&mut self, items: &mut Vec<Item>, joined: &mut Joined, taken: Taken) {
-        self.writer.items(items, joined, &mut self.unwritten);
+    fn put(&mut self, items: &mut Vec<Item>, taken: Taken) {
+        self.writer.items(items, &self.feed, &mut self.unwritten);
         if taken == Taken::Ended {
             self.state = State::Ending;
         }

@@ -5,15 +5,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fanwire_protocol::{frame, message::Bye};
 
 use super::bye_after;
 use crate::{
     core::{Item, Taken},
-    fanout::{Connection, Feed, Room},
+    fanout::{Connection, Feed, Form, Room},
     transport::{
-        pieces::Pieces,
+        pieces::{JOINED_BYTES_MAX, Pieces},
         quic::{SendStream, WriteError},
         sse::{EVENT_BYTES_USUAL, ITEMS_A_TURN},
     },
@@ -52,7 +52,14 @@ impl Ordered {
                 return Poll::Ready(bye.clone());
             }
             let taken = ready!(self.feed.poll_take(cx, ITEMS_A_TURN, items));
-            self.put(items, taken);
+            match self.join(items) {
+                Some(frames) => {
+                    items.clear();
+                    self.chunks.push(frames);
+                    self.end = (taken == Taken::Ended).then_some(None);
+                }
+                None => self.put(items, taken),
+            }
         }
     }
 
@@ -65,6 +72,30 @@ impl Ordered {
         self.chunks = Vec::new();
         self.written = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// Several events as one piece, which others may get as well, if they aren't too long for that.
+    fn join(&self, items: &[Item]) -> Option<Bytes> {
+        // Each of them comes behind the one before it here, so it is the first one's that is the feed's own.
+        let [Item::Event { prev: first, .. }, _, ..] = items else { return None };
+        let events = || {
+            items.iter().filter_map(|item| match item {
+                Item::Event { prev, event, .. } => Some((*prev, event.frame_body())),
+                _ => None,
+            })
+        };
+        self.feed.joined(Form::Frames { after: *first }, items, || {
+            let bytes = events().map(|(prev, body)| frame::event_bytes(prev, body.len())).sum();
+            if bytes > JOINED_BYTES_MAX {
+                return None;
+            }
+            let mut frames = BytesMut::with_capacity(bytes);
+            for (prev, body) in events() {
+                frame::put_event_head(&mut frames, prev, body.len());
+                frames.extend_from_slice(body);
+            }
+            Some(frames.freeze())
+        })
     }
 
     /// Makes what was taken frames that are to be written.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     core::{Item, Taken},
-    fanout::{Connection, Feed, Joined, LocalShard, Outlet, Room},
+    fanout::{Connection, Feed, LocalShard, Outlet, Room},
     http::OpenFeed,
     hub::Seat,
     telemetry::Transport,
@@ -96,12 +96,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FeedStream<S> {
                 return Poll::Ready(self.send(Text::Own(Bytes::new()), true));
             }
             let taken = ready!(self.feed.poll_take(cx, ITEMS_A_TURN, &mut items));
-            self.put(&mut items, &mut Joined::default(), taken);
+            self.put(&mut items, taken);
         }
     }
 
     /// Sends what the feed has. Ready when the task is to go on, which waits for everything else.
-    fn poll_send_feed(&mut self, cx: &mut Context<'_>, Room { items, joined }: &mut Room) -> Poll<Result<(), Error>> {
+    fn poll_send_feed(&mut self, cx: &mut Context<'_>, Room { items }: &mut Room) -> Poll<Result<(), Error>> {
         loop {
             ready!(self.poll_send(cx))?;
             if self.has_ended {
@@ -114,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FeedStream<S> {
                 items.clear();
                 self.send(text, false)?;
             }
-            self.put(items, joined, taken);
+            self.put(items, taken);
             if taken == Taken::All {
                 // There is nothing more to take, and the task needn't know.
                 while !self.unsent.is_empty() {
@@ -126,8 +126,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FeedStream<S> {
     }
 
     /// Makes what was taken text that is to be sent.
-    fn put(&mut self, items: &mut Vec<Item>, joined: &mut Joined, taken: Taken) {
-        self.writer.items(items, joined, &mut self.unsent);
+    fn put(&mut self, items: &mut Vec<Item>, taken: Taken) {
+        self.writer.items(items, &self.feed, &mut self.unsent);
         self.has_ended |= taken == Taken::Ended;
     }
 
