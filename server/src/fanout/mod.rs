@@ -236,6 +236,10 @@ mod tests {
             let _ = self.told.send("event");
             Poll::Pending
         }
+
+        fn touch(&self) -> usize {
+            0
+        }
     }
 
     impl Drop for Reader {

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     fmt,
+    hint::black_box,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
 };
@@ -19,6 +20,9 @@ pub trait Connection {
     /// Takes what the feed has, and writes as much of it as the peer takes now. Ready when the connection's task is to go on; what can't be
     /// written now wakes it by itself. `room` is for all connections of a shard, one after the other.
     fn poll_deliver(&mut self, cx: &mut Context<'_>, room: &mut Room) -> Poll<()>;
+
+    /// Reads a little of all the memory that delivering to it looks at, and gives what it has read.
+    fn touch(&self) -> usize;
 }
 
 /// What is shared by those that are written to on a walk.
@@ -72,6 +76,10 @@ impl<C> fmt::Debug for Outlet<C> {
 
 /// An [`Outlet`], whatever it is of. Nothing here waits.
 pub(super) trait Walked: fmt::Debug {
+    /// Has the memory at hand that delivering looks at. Called for several connections one after the other, that takes about as long as for one:
+    /// the processor waits for all of it at once.
+    fn touch(&self);
+
     /// Called with no borrow of the shard.
     fn deliver(&self, room: &mut Room);
 
@@ -83,6 +91,10 @@ pub(super) trait Walked: fmt::Debug {
 }
 
 impl<C: Connection> Walked for Outlet<C> {
+    fn touch(&self) {
+        black_box(self.connection.borrow().touch());
+    }
+
     fn deliver(&self, room: &mut Room) {
         // Before its first turn the task has yet to write what comes before the feed.
         let Some(task) = &*self.task.borrow() else { return };

@@ -15,6 +15,7 @@ use std::{
 
 use fanwire_protocol::{Matchers, Seq, message::Bye};
 use futures_util::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
+use smallvec::SmallVec;
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
     task::{JoinSet, LocalSet, unconstrained},
@@ -263,18 +264,23 @@ struct Due {
 
 impl Due {
     async fn deliver(&mut self, shard: &LocalShard) {
-        for (count, id) in self.feeds.drain(..).enumerate() {
-            if count % WRITES_A_TURN == WRITES_A_TURN - 1 {
+        let mut outlets: SmallVec<[_; WRITES_AT_HAND]> = SmallVec::new();
+        for (count, ids) in self.feeds.chunks(WRITES_AT_HAND).enumerate() {
+            if count % (WRITES_A_TURN / WRITES_AT_HAND) == 0 && count > 0 {
                 tokio::task::yield_now().await;
             }
             // If it is another feed's by now, that one takes what it has, or nothing.
-            let Some(outlet) = shard.outlet(id) else { continue };
-            // What goes wrong in a connection ends that one, here as in a task of its own.
-            if catch_unwind(AssertUnwindSafe(|| outlet.deliver(&mut self.room))).is_err() {
-                outlet.fail();
+            outlets.extend(ids.iter().filter_map(|id| shard.outlet(*id)));
+            outlets.iter().for_each(|outlet| outlet.touch());
+            for outlet in outlets.drain(..) {
+                // What goes wrong in a connection ends that one, here as in a task of its own.
+                if catch_unwind(AssertUnwindSafe(|| outlet.deliver(&mut self.room))).is_err() {
+                    outlet.fail();
+                }
+                self.room.items.clear();
             }
-            self.room.items.clear();
         }
+        self.feeds.clear();
     }
 }
 
@@ -536,6 +542,8 @@ impl Drop for Counted {
 const FEEDS_A_TURN: usize = 16_384;
 /// How many connections are written to before others get their turn, a few microseconds each.
 const WRITES_A_TURN: usize = 64;
+/// How many of them are looked at before the first of them is written to: where there are thousands, the memory of each is far away.
+const WRITES_AT_HAND: usize = 8;
 /// How many connections begin before those that are there get their turn, a hundred microseconds each: when everybody connects at once, who is
 /// served already, and who publishes, doesn't wait for all of them.
 const BEGINNINGS_A_TURN: usize = 8;

@@ -80,6 +80,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> fanout::Connection for Connection<S> {
     fn poll_deliver(&mut self, cx: &mut Context<'_>, room: &mut Room) -> Poll<()> {
         self.poll_write_feed(cx, room).map(|written| self.failed = written.err())
     }
+
+    fn touch(&self) -> usize {
+        self.unwritten.len() + usize::from(self.chunked)
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {

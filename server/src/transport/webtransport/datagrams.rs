@@ -149,6 +149,10 @@ impl Connection for Datagrams {
         // Of an end the task finds out when it looks.
         self.poll_feed(cx, &mut room.items).map(drop)
     }
+
+    fn touch(&self) -> usize {
+        Rc::strong_count(&self.feed) + self.stream.touch()
+    }
 }
 
 impl Turn {

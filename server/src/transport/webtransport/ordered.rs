@@ -138,4 +138,8 @@ impl Connection for Ordered {
         // Of an end the task finds out when it looks.
         self.poll_feed(cx, &mut room.items).map(drop)
     }
+
+    fn touch(&self) -> usize {
+        Rc::strong_count(&self.feed) + self.stream.touch()
+    }
 }

@@ -82,6 +82,12 @@ impl Link {
         self.proto.borrow_mut()
     }
 
+    pub(super) fn touch(&self) -> usize {
+        let proto = self.proto.borrow();
+        let (window, trip) = (proto.congestion_state().window(), proto.rtt().subsec_nanos());
+        window as usize + trip as usize + usize::from(proto.is_closed()) + usize::from(self.error.borrow().is_some())
+    }
+
     pub(super) fn waits(&self) -> RefMut<'_, Waits> {
         self.waits.borrow_mut()
     }

@@ -28,6 +28,11 @@ impl SendStream {
         self.id
     }
 
+    /// Reads a little of what writing to it looks at.
+    pub fn touch(&self) -> usize {
+        self.connection.link().touch()
+    }
+
     /// Writes as much of some bytes as the peer and the connection's window take now.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, WriteError>> {
         self.poll_with(cx, |stream| stream.write(bytes))

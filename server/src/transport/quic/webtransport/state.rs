@@ -161,6 +161,10 @@ impl State {
         }
     }
 
+    pub(super) fn touch(&self, key: usize) -> usize {
+        self.sending.borrow().get(key).map_or(0, |sending| sending.stream.touch())
+    }
+
     pub(super) fn finish(&self, key: usize) {
         if let Some(sending) = self.sending.borrow_mut().get_mut(key) {
             // Fails only on a stream that has ended.

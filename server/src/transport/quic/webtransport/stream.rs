@@ -77,6 +77,11 @@ impl SendStream {
         self.state.poll_write_chunks(self.key, cx, chunks).map_err(WriteError::from)
     }
 
+    /// Reads a little of what writing to it looks at.
+    pub fn touch(&self) -> usize {
+        self.state.touch(self.key)
+    }
+
     /// Ends the stream; what was written is still delivered, even beyond the session's end.
     pub fn finish(&mut self) {
         self.state.finish(self.key);

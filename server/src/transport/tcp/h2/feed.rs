@@ -77,6 +77,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection for FeedStream<S> {
         // Of an end the task finds out when it looks.
         self.poll_send_feed(cx, room).map(drop)
     }
+
+    fn touch(&self) -> usize {
+        self.unsent.len() + self.stream.touch() + self.on.0.upgrade().map_or(0, |link| link.touch())
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FeedStream<S> {

@@ -55,6 +55,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Self { signals, waker, ended: RefCell::default(), wire, credit, heads, refused, connection }
     }
 
+    /// See [`crate::fanout::Connection::touch`].
+    pub(super) fn touch(&self) -> usize {
+        self.signals.touch() + usize::from(self.wire.borrow().is_free()) + Rc::strong_count(&self.credit)
+    }
+
     pub(super) fn signals(&self) -> &Signals {
         &self.signals
     }

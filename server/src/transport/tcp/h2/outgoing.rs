@@ -75,6 +75,11 @@ impl Outgoing {
         self.stream.stream_id().into()
     }
 
+    /// See [`crate::fanout::Connection::touch`].
+    pub(super) fn touch(&self) -> usize {
+        self.sent.unwritten.get()
+    }
+
     /// Whether the client takes so much at once.
     pub(super) fn has_room(&mut self, bytes: usize) -> bool {
         self.stream.reserve_capacity(bytes);

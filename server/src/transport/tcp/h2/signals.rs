@@ -59,6 +59,11 @@ impl Signals {
         self.reading.store(OPEN, Relaxed);
     }
 
+    /// See [`crate::fanout::Connection::touch`].
+    pub(super) fn touch(&self) -> usize {
+        self.feeds.load(Relaxed)
+    }
+
     /// Wakes the task.
     pub(super) fn wake(&self) {
         self.task.wake();
