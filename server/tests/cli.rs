@@ -152,6 +152,24 @@ fn a_signal_drains_and_tells_the_subscribers() {
 }
 
 #[test]
+fn a_subscriber_that_is_stopped_tells_the_hub() {
+    for signal in ["TERM", "INT"] {
+        let mut hub = Hub::start(&["--no-demo", "--drain-deadline", "10s"]);
+        for transport in TRANSPORTS {
+            let subscriber = Subscriber::start(&hub.https, &["--transport", transport, "--topic", "news"]);
+            subscriber.told("connected over");
+            let id = subscriber.child.id().to_string();
+            assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+            assert!(subscriber.finish().0.success(), "{signal}, {transport}");
+        }
+        let (begin, id) = (Instant::now(), hub.child.id().to_string());
+        assert!(Command::new("kill").arg(id).status().unwrap().success());
+        assert!(wait(&mut hub.child).success());
+        assert!(begin.elapsed() < Duration::from_secs(8), "{signal}: nobody is there to be waited for");
+    }
+}
+
+#[test]
 fn a_hub_whose_output_nobody_reads_serves() {
     let directory = tempfile::tempdir().unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();

@@ -1,6 +1,6 @@
 //! `fanwire sub`: a feed on standard output.
 
-use std::{io, pin::pin, time::Duration};
+use std::{io, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -8,6 +8,7 @@ use clap::Args;
 use fanwire_client::{Choice, Feed, Item, Transport, Update};
 use fanwire_protocol::{Delivery, Event, LastEventId};
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::target::Target;
 use crate::hub::now_ms;
@@ -83,14 +84,16 @@ impl Subscribe {
             options.heartbeat = Some(Duration::try_from_secs_f64(seconds).context("--heartbeat")?);
         }
         options.delivery = self.delivery;
-        let mut interrupt = pin!(tokio::signal::ctrl_c());
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let mut feed = Feed::new(self.transport, options);
         let mut out = io::BufWriter::new(io::stdout());
         let (mut transport, mut left) = (None, self.count);
         while left != Some(0) {
             let update = tokio::select! {
                 biased;
-                _ = interrupt.as_mut() => break,
+                // The hub is told, which over QUIC would take us for silent.
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
                 update = feed.next() => update?,
             };
             match update {
