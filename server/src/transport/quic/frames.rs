@@ -40,6 +40,10 @@ impl Frames {
         Self { kind, state: State::Header(Prefix::default()) }
     }
 
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The next piece for h3 out of `input`, which is advanced; `None` when more input is needed.
     pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, TooLong> {
         while !input.is_empty() {

@@ -37,10 +37,6 @@ impl Outgoing {
         self.stream.borrow().id()
     }
 
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, link::WriteError>> {
-        self.stream.borrow_mut().poll_write(cx, bytes)
-    }
-
     /// Writes as much of `chunks` as fits, emptying what is written; returns how many chunks were written in full.
     pub(super) fn poll_write_chunks(
         &self,

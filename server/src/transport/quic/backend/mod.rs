@@ -220,7 +220,7 @@ impl quic::Connection<Bytes> for Backend {
                 let outgoing = Rc::new(Outgoing::new(send));
                 self.handed.replace(Some(RequestStream { outgoing: outgoing.clone(), claim }));
                 let recv = RecvStream::new(recv, head, input, Some(frames));
-                return Poll::Ready(Ok(BidiStream { send: SendStream { outgoing, writing: None }, recv }));
+                return Poll::Ready(Ok(BidiStream { send: SendStream { outgoing, unwritten: Bytes::new() }, recv }));
             }
             ready!(self.poll_deadlines(cx));
         }

@@ -2,14 +2,14 @@
 
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use quinn_proto::VarInt;
 
 use super::{
     STREAM_CONTROL, connection_error,
-    request::{BidiStream, poll_write_all, stream_id},
+    request::{BidiStream, into_bytes, poll_write_all, stream_id},
 };
 use crate::transport::quic::{
     code, link,
@@ -55,7 +55,7 @@ impl quic::OpenStreams<Bytes> for Opener {
         let stream = opened.map_err(|error| StreamErrorIncoming::ConnectionErrorIncoming {
             connection_error: connection_error(error),
         })?;
-        Poll::Ready(Ok(OwnStream { stream, writing: None, settings: Vec::new(), head: Bytes::new() }))
+        Poll::Ready(Ok(OwnStream { stream, settings: Vec::new(), unwritten: Bytes::new() }))
     }
 
     fn close(&mut self, code: h3::error::Code, reason: &[u8]) {
@@ -66,31 +66,22 @@ impl quic::OpenStreams<Bytes> for Opener {
 /// A unidirectional stream of HTTP/3's own: control or QPACK.
 pub(in super::super) struct OwnStream {
     stream: link::SendStream,
-    writing: Option<WriteBuf<Bytes>>,
     /// To be added to the SETTINGS that are sent first.
     pub(super) settings: Vec<(VarInt, VarInt)>,
-    /// The amended head, as far as it isn't written.
-    head: Bytes,
+    unwritten: Bytes,
 }
 
 impl quic::SendStream<Bytes> for OwnStream {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        ready!(poll_write_all(&mut self.head, |bytes| self.stream.poll_write(cx, bytes)))?;
-        if let Some(data) = &mut self.writing {
-            ready!(poll_write_all(data, |bytes| self.stream.poll_write(cx, bytes)))?;
-            self.writing = None;
-        }
-        Poll::Ready(Ok(()))
+        poll_write_all(&mut self.unwritten, |chunks| self.stream.poll_write_chunks(cx, chunks))
     }
 
     fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        self.unwritten = into_bytes(data);
         if self.settings.is_empty() {
-            self.writing = Some(data.into());
             return Ok(());
         }
-        let mut data: WriteBuf<Bytes> = data.into();
-        let head = data.copy_to_bytes(data.remaining());
-        self.head = amend_settings(&head, &std::mem::take(&mut self.settings)).ok_or_else(|| {
+        self.unwritten = amend_settings(&self.unwritten, &std::mem::take(&mut self.settings)).ok_or_else(|| {
             let message = "the control stream doesn't begin with SETTINGS".to_owned();
             let connection_error = ConnectionErrorIncoming::InternalError(message);
             StreamErrorIncoming::ConnectionErrorIncoming { connection_error }

@@ -10,7 +10,12 @@ use h3::quic::{self, StreamErrorIncoming, StreamId, WriteBuf};
 use quinn_proto::VarInt;
 
 use super::connection_error;
-use crate::transport::quic::{code, frames::Frames, link, outgoing::Outgoing};
+use crate::transport::quic::{
+    code,
+    frames::{Frames, Kind, TooLong},
+    link,
+    outgoing::Outgoing,
+};
 
 /// A request's stream.
 pub(in super::super) struct BidiStream {
@@ -68,20 +73,16 @@ impl quic::RecvStream for BidiStream {
 /// The half of a request's stream on which h3 writes the response's head.
 pub(in super::super) struct SendStream {
     pub(super) outgoing: Rc<Outgoing>,
-    pub(super) writing: Option<WriteBuf<Bytes>>,
+    pub(super) unwritten: Bytes,
 }
 
 impl quic::SendStream<Bytes> for SendStream {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        if let Some(data) = &mut self.writing {
-            ready!(poll_write_all(data, |bytes| self.outgoing.poll_write(cx, bytes)))?;
-            self.writing = None;
-        }
-        Poll::Ready(Ok(()))
+        poll_write_all(&mut self.unwritten, |chunks| self.outgoing.poll_write_chunks(cx, chunks))
     }
 
     fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
-        self.writing = Some(data.into());
+        self.unwritten = into_bytes(data);
         Ok(())
     }
 
@@ -102,23 +103,59 @@ impl quic::SendStream<Bytes> for SendStream {
 /// What the peer sends on a stream of HTTP/3, cut so that h3 can take it.
 pub(in super::super) struct RecvStream {
     stream: link::RecvStream,
+    /// `None` on a stream without frames.
+    kind: Option<Kind>,
+    /// Only while there is something: every connection has four such streams, of which nothing comes any more.
+    unread: Option<Box<Unread>>,
+}
+
+/// What was read, and isn't h3's yet.
+struct Unread {
     /// Comes before anything else.
     head: Bytes,
-    /// What was read and not cut yet.
+    /// What isn't cut yet.
     input: Bytes,
-    /// `None` on a stream without frames.
     frames: Option<Frames>,
 }
 
 impl RecvStream {
     pub(super) fn new(stream: link::RecvStream, head: Bytes, input: Bytes, frames: Option<Frames>) -> Self {
-        Self { stream, head, input, frames }
+        let kind = frames.as_ref().map(Frames::kind);
+        Self { stream, kind, unread: Some(Box::new(Unread { head, input, frames })) }
     }
 
     fn stop(&mut self, code: VarInt) {
         // Fails when it has ended by itself, which is as good.
         let _ = self.stream.stop(code);
-        (self.head, self.input) = (Bytes::new(), Bytes::new());
+        self.unread = None;
+    }
+
+    /// The next piece of what was read.
+    fn next_piece(&mut self) -> Result<Option<Bytes>, TooLong> {
+        let Some(unread) = &mut self.unread else { return Ok(None) };
+        let piece = unread.next();
+        if unread.is_over() {
+            self.unread = None;
+        }
+        piece
+    }
+}
+
+impl Unread {
+    fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
+        if !self.head.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.head)));
+        }
+        match &mut self.frames {
+            Some(frames) => frames.next(&mut self.input),
+            None => Ok(Some(std::mem::take(&mut self.input)).filter(|input| !input.is_empty())),
+        }
+    }
+
+    /// Nothing is left, and nothing was begun.
+    fn is_over(&self) -> bool {
+        let is_between_frames = self.frames.as_ref().is_none_or(Frames::is_between_frames);
+        self.head.is_empty() && self.input.is_empty() && is_between_frames
     }
 }
 
@@ -126,26 +163,26 @@ impl quic::RecvStream for RecvStream {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        if !self.head.is_empty() {
-            return Poll::Ready(Ok(Some(std::mem::take(&mut self.head))));
-        }
         loop {
-            match &mut self.frames {
-                None if !self.input.is_empty() => return Poll::Ready(Ok(Some(std::mem::take(&mut self.input)))),
-                None => {}
-                Some(frames) => match frames.next(&mut self.input) {
-                    Ok(Some(piece)) => return Poll::Ready(Ok(Some(piece))),
-                    Ok(None) => {}
-                    Err(_) => {
-                        self.stop(code::H3_EXCESSIVE_LOAD);
-                        let error_code = code::H3_EXCESSIVE_LOAD.into_inner();
-                        return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
-                    }
-                },
+            match self.next_piece() {
+                Ok(Some(piece)) => return Poll::Ready(Ok(Some(piece))),
+                Ok(None) => {}
+                Err(TooLong) => {
+                    self.stop(code::H3_EXCESSIVE_LOAD);
+                    let error_code = code::H3_EXCESSIVE_LOAD.into_inner();
+                    return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
+                }
             }
             match ready!(self.stream.poll_read(cx, usize::MAX)).map_err(read_error)? {
-                Some(chunk) => self.input = chunk,
-                None if self.frames.as_ref().is_some_and(|frames| !frames.is_between_frames()) => {
+                Some(chunk) => {
+                    let kind = self.kind;
+                    let unread = self.unread.get_or_insert_with(|| {
+                        Box::new(Unread { head: Bytes::new(), input: Bytes::new(), frames: kind.map(Frames::new) })
+                    });
+                    unread.input = chunk;
+                }
+                // In the midst of a frame.
+                None if self.unread.is_some() => {
                     let error_code = code::H3_FRAME_ERROR.into_inner();
                     return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
                 }
@@ -170,14 +207,19 @@ impl Drop for RecvStream {
     }
 }
 
+/// What h3 wants to be written, which is never more than the head of something: its own buffer would stay with each stream, ten times as long.
+pub(super) fn into_bytes(data: impl Into<WriteBuf<Bytes>>) -> Bytes {
+    let mut data = data.into();
+    data.copy_to_bytes(data.remaining())
+}
+
 /// Writes all of some data, of which what is written is taken away.
 pub(super) fn poll_write_all(
-    data: &mut impl Buf,
-    mut poll_write: impl FnMut(&[u8]) -> Poll<Result<usize, link::WriteError>>,
+    data: &mut Bytes,
+    mut poll_write: impl FnMut(&mut [Bytes]) -> Poll<Result<usize, link::WriteError>>,
 ) -> Poll<Result<(), StreamErrorIncoming>> {
-    while data.has_remaining() {
-        let written = ready!(poll_write(data.chunk())).map_err(write_error)?;
-        data.advance(written);
+    while !data.is_empty() {
+        ready!(poll_write(std::slice::from_mut(data))).map_err(write_error)?;
     }
     Poll::Ready(Ok(()))
 }
