@@ -338,10 +338,11 @@ struct Newcomers {
 impl Newcomers {
     /// Serves an endpoint's clients until the hub drains, or its connections are to be closed.
     async fn accept(self, shard: Rc<LocalShard>, endpoint: quic::link::Endpoint, closing: CancellationToken) {
+        let service = Rc::new(self.service.clone());
         let accept = async {
             let mut begun = 0;
             while let Some(incoming) = endpoint.accept().await {
-                self.begin(&shard, incoming);
+                self.begin(&shard, &service, incoming);
                 begun += 1;
                 if begun % BEGINNINGS_A_TURN == 0 {
                     tokio::task::yield_now().await;
@@ -364,7 +365,7 @@ impl Newcomers {
         let _ = tokio::time::timeout(LAST_PACKETS, endpoint.wait_idle()).await;
     }
 
-    fn begin(&self, shard: &Rc<LocalShard>, incoming: quic::link::Incoming) {
+    fn begin(&self, shard: &Rc<LocalShard>, service: &Rc<http3::Service>, incoming: quic::link::Incoming) {
         let from = incoming.remote_address().ip();
         let under_way = match self.admission.handshake(from, incoming.remote_address_validated()) {
             Handshake::Begins(under_way) => under_way,
@@ -378,7 +379,7 @@ impl Newcomers {
             self.service.edge.hub.metrics().reached(Limit::HandshakesWaiting);
             return incoming.ignore();
         };
-        let connection = self.service.clone().serve(shard.clone(), incoming, (waits, under_way));
+        let connection = service.clone().serve(shard.clone(), incoming, (waits, under_way));
         shard.spawn_connection((shard.count_connection(), admitted), connection);
     }
 }

@@ -37,7 +37,7 @@ impl Service {
     /// Serves a connection on this thread's shard, from its handshake to its end.
     /// `waits` is dropped once the handshake begins, and `under_way` once it is over.
     pub fn serve(
-        self,
+        self: Rc<Self>,
         shard: Rc<LocalShard>,
         incoming: quic::link::Incoming,
         (waits, under_way): (impl Sized + 'static, impl Sized + 'static),
@@ -45,7 +45,7 @@ impl Service {
         let peer: SocketAddr = incoming.remote_address();
         // Boxed, and out of what follows: it is soon past.
         let newcomer = shard.newcomer();
-        let handler = Connection { shard, newcomer: newcomer.clone(), service: Rc::new(self) };
+        let handler = Connection { shard, newcomer: newcomer.clone(), service: self };
         let connection = Box::pin(async move {
             // The first step is the dearest: keys are agreed on, and a signature made.
             newcomer.turn().await;

@@ -46,7 +46,7 @@ pub(super) fn serve(
         drop(newcomer);
         let Some((session, begun)) = opened else { return };
         let bye = match begun {
-            Ok(granted) => Box::pin(serve_feed(&shard, (&edge, peer), &session, *granted)).await,
+            Ok(granted) => Box::pin(serve_feed(&shard, (&edge, peer), &session, granted)).await,
             Err(bye) => {
                 Box::pin(say_bye(&session, &bye)).await;
                 Some(bye)
@@ -209,13 +209,14 @@ impl Control {
 
 /// Runs a feed until it, or the session, ends. Returns the bye that was said, or is still to be told by the close alone.
 ///
-/// The feed begins before the future: what a future is given it keeps for as long as it lasts.
+/// The feed begins before the future: what a future is given it keeps for as long as it lasts, a box with nothing in it, too.
 fn serve_feed<'a>(
     shard: &Rc<LocalShard>,
     (edge, peer): (&'a Edge, SocketAddr),
     session: &'a Session,
-    Granted { grant, control }: Granted,
+    granted: Box<Granted>,
 ) -> impl Future<Output = Option<Bye>> + use<'a> {
+    let Granted { grant, control } = *granted;
     let (delivery, start) = (grant.delivery, grant.cursor.seq);
     let (subscription, holder, seat) = grant.into_feed();
     let pass = RefCell::new(holder.pass.clone());
@@ -233,7 +234,7 @@ async fn follow(
 ) -> Option<Bye> {
     let Client { edge, feed, .. } = client;
     let feed_stream = async {
-        let stream = session.open_uni().await.ok()?;
+        let stream = Box::pin(session.open_uni()).await.ok()?;
         match delivery {
             Delivery::Ordered => {
                 let outlet = Outlet::new(Ordered::new(feed.clone(), stream));

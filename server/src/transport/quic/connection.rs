@@ -1,10 +1,15 @@
 //! One QUIC connection, from its handshake to its end.
 
-use std::{future::Future, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use h3::{error::StreamError, ext::Protocol};
+use h3::{error::StreamError, ext::Protocol, frame::FrameStream, stream::BufRecvStream};
 use http::{Method, Request};
 use quinn_proto::VarInt;
 use thiserror::Error;
@@ -130,15 +135,17 @@ pub async fn serve<H: Handler>(
     limits: Limits,
     drain: CancellationToken,
 ) -> Result<(), ConnectionError> {
-    let handshake = timeout(limits.handshake, Box::pin(handshake.into_future()));
+    // Boxed, like other steps that are soon past: a connection's memory is that of its largest step otherwise.
+    let handshake = Box::pin(timeout(limits.handshake, handshake.into_future()));
+    let too_late = Box::pin(too_late(&drain));
     let connection = tokio::select! {
         connection = handshake => match connection {
             Ok(connection) => connection.map_err(ConnectionError::Handshake)?,
             Err(_) => return Err(ConnectionError::HandshakeTimeout),
         },
-        () = too_late(&drain) => return Ok(()),
+        () = too_late => return Ok(()),
     };
-    Connection { peer: Peer { address: connection.remote_address() }, connection, handler, limits }.run(drain).await
+    Connection { peer: Peer { address: connection.remote_address() }, connection, handler, limits }.run(&drain).await
 }
 
 struct Connection<H> {
@@ -153,10 +160,8 @@ type Http3Stream = h3::server::RequestStream<BidiStream, Bytes>;
 type Resolver = h3::server::RequestResolver<Backend, Bytes>;
 
 impl<H: Handler> Connection<H> {
-    async fn run(self, drain: CancellationToken) -> Result<(), ConnectionError> {
-        let routes = Routes::default();
-        // Boxed, like other steps that are soon past: a connection's memory is that of its largest step otherwise.
-        let Some((mut http3, handed)) = Box::pin(self.open(&routes, &drain)).await? else { return Ok(()) };
+    async fn run(self, drain: &CancellationToken) -> Result<(), ConnectionError> {
+        let Some((mut http3, handed)) = Box::pin(self.open(drain)).await? else { return Ok(()) };
         let mut tasks = JoinSet::new();
         let mut raised = false;
         let mut draining = false;
@@ -167,24 +172,27 @@ impl<H: Handler> Connection<H> {
                 break Ok(());
             }
             let idle_for_too_long = async {
-                sleep_until(idle_until).await;
+                // Boxed, like what else takes a timer: most connections are in use as long as they are there, and never begin with this.
+                Box::pin(sleep_until(idle_until)).await;
                 self.handler.reached(if asked { Limit::IdleTime } else { Limit::HeadTime });
             };
             tokio::select! {
-                () = drain_or(&drain, idle_for_too_long, tasks.is_empty()), if !draining => {
+                () = drain_or(drain, idle_for_too_long, tasks.is_empty()), if !draining => {
                     draining = true;
                     // Names the stream after the last that was taken. A peer that reads no GOAWAY must not hold this
                     // up.
-                    let _ = timeout(GOAWAY_MAX, Box::pin(http3.shutdown(1))).await;
+                    let _ = Box::pin(timeout(GOAWAY_MAX, http3.shutdown(1))).await;
                 }
                 Some(ended) = tasks.join_next() => {
                     report(ended, self.peer);
                     idle_until = Instant::now() + self.limits.idle;
                 }
-                accepted = http3.accept() => match accepted {
-                    Ok(Some(resolver)) => match handed.take() {
+                // And not `accept`, whose future has room for its GOAWAY.
+                accepted = poll_fn(|cx| http3.poll_accept_request_stream(cx)) => match accepted {
+                    Ok(Some(bidi)) => match handed.take() {
                         Some(stream) if draining => stream.outgoing.reset(code::H3_REQUEST_REJECTED),
                         Some(stream) => {
+                            let resolver = http3.create_resolver(FrameStream::new(BufRecvStream::new(bidi)));
                             self.spawn(&mut tasks, resolver, stream);
                             asked = true;
                             if tasks.len() == self.limits.bidi_streams_max as usize {
@@ -200,17 +208,20 @@ impl<H: Handler> Connection<H> {
                         None => {}
                     },
                     // The client has said that it asks for nothing more, and has everything.
-                    Ok(None) => break Ok(()),
+                    Ok(None) => {
+                        let told = Box::pin(timeout(GOAWAY_MAX, http3.shutdown(0))).await;
+                        break if let Ok(Err(error)) = told { self.ended(error) } else { Ok(()) };
+                    }
                     Err(error) => break self.ended(error),
                 },
             }
         };
         // Tasks find their streams dead, if the connection is, and end; one that doesn't is aborted.
-        let _ = timeout(HANDLER_GRACE, join(&mut tasks, self.peer)).await;
-        tasks.shutdown().await;
+        let _ = Box::pin(timeout(HANDLER_GRACE, join(&mut tasks, self.peer))).await;
+        Box::pin(tasks.shutdown()).await;
         if draining && result.is_ok() {
             // The close of the connection would overtake the closes of its sessions on their way to the page.
-            let _ = timeout(LINGER, self.connection.closed()).await;
+            let _ = Box::pin(timeout(LINGER, self.connection.closed())).await;
         }
         let dropped = self.connection.datagrams_dropped();
         if dropped > 0 {
@@ -221,13 +232,9 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Opens HTTP/3's own streams. None if there is nothing to go on with, and that is in order.
-    async fn open(
-        &self,
-        routes: &Routes,
-        drain: &CancellationToken,
-    ) -> Result<Option<(Box<Http3>, Handed)>, ConnectionError> {
+    async fn open(&self, drain: &CancellationToken) -> Result<Option<(Box<Http3>, Handed)>, ConnectionError> {
         let settings = vec![(SETTINGS_WEBTRANSPORT_MAX_SESSIONS, VarInt::from_u32(SESSIONS_MAX))];
-        let backend = Backend::new(self.connection.clone(), settings, self.limits.head, routes.clone());
+        let backend = Backend::new(self.connection.clone(), settings, self.limits.head, Routes::default());
         let handler = self.handler.clone();
         let backend = backend.telling(move |limit| handler.reached(limit));
         let handed = backend.handed();
@@ -307,7 +314,7 @@ impl<H: Handler> RequestTask<H> {
             if let Some(work) = work {
                 work.await;
             }
-            deliver(outgoing).await;
+            Box::pin(deliver(outgoing)).await;
         }
     }
 
@@ -337,11 +344,11 @@ impl<H: Handler> RequestTask<H> {
         async move {
             match answered.await {
                 Ok(Answer::Accepted(driver)) => driver.run().await,
-                Ok(Answer::Refused(outgoing)) => deliver(outgoing).await,
+                Ok(Answer::Refused(outgoing)) => Box::pin(deliver(outgoing)).await,
                 // Dropped without an answer.
                 Err(_) => {}
             }
-            match timeout(HANDLER_GRACE, &mut serving).await {
+            match Box::pin(timeout(HANDLER_GRACE, &mut serving)).await {
                 Ok(ended) => report(ended, self.peer),
                 Err(_) => {
                     tracing::warn!(peer = %self.peer.address, "a session's handler outlives its session: aborted")

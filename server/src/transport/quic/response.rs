@@ -1,6 +1,10 @@
 //! The answer to a request.
 
-use std::{future::poll_fn, rc::Rc, task::Poll};
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use bytes::{Bytes, BytesMut};
 use h3::error::StreamError;
@@ -125,19 +129,20 @@ impl BodyWriter {
 
     /// Writes what was pushed. Dropped early, the next call goes on from there.
     pub(super) async fn flush(&mut self) -> Result<(), BodyError> {
-        poll_fn(|cx| {
-            while let Some(rest) = self.pending.get_mut(self.written..).filter(|rest| !rest.is_empty()) {
-                match self.outgoing.poll_write_chunks(cx, rest) {
-                    Poll::Ready(Ok(written)) => self.written += written,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                    Poll::Pending => return Poll::Pending,
-                }
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        while let Some(rest) = self.pending.get_mut(self.written..).filter(|rest| !rest.is_empty()) {
+            match self.outgoing.poll_write_chunks(cx, rest) {
+                Poll::Ready(Ok(written)) => self.written += written,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Pending => return Poll::Pending,
             }
-            self.pending.clear();
-            self.written = 0;
-            Poll::Ready(Ok(()))
-        })
-        .await
+        }
+        self.pending.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,8 +1,14 @@
 //! Runs a session's CONNECT stream: capsules in, capsules out, and its end.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
+use h3::error::StreamError;
 use quinn_proto::VarInt;
 use tokio::time::timeout;
 
@@ -10,9 +16,13 @@ use super::{
     Close, Ended,
     capsule::{self, Parser},
     routes::Claim,
-    state::State,
+    state::{Orders, State},
 };
-use crate::transport::quic::{backend, code, outgoing::Outgoing, response::BodyWriter};
+use crate::transport::quic::{
+    backend, code,
+    outgoing::Outgoing,
+    response::{BodyError, BodyWriter},
+};
 
 /// Owns the CONNECT stream of one session.
 pub(in super::super) struct Driver {
@@ -20,6 +30,13 @@ pub(in super::super) struct Driver {
     stream: h3::server::RequestStream<backend::BidiStream, Bytes>,
     writer: BodyWriter,
     claim: Claim,
+}
+
+/// What a driver waits for.
+enum Next {
+    Ordered(Orders),
+    Written(Result<(), BodyError>),
+    Received(Result<Option<Bytes>, StreamError>),
 }
 
 /// What to do with the CONNECT stream after the session.
@@ -48,16 +65,15 @@ impl Driver {
         let (ended, farewell) = self.session().await;
         self.state.end(ended);
         self.claim.release();
-        // Whatever the last words take, they must not hold the connection's other business up.
-        let _ = timeout(FAREWELL_MAX, self.farewell(farewell)).await;
+        // Whatever the last words take, they must not hold the connection's other business up. Boxed, since a session is idle until then.
+        let _ = Box::pin(timeout(FAREWELL_MAX, self.farewell(farewell))).await;
     }
 
     async fn session(&mut self) -> (Ended, Farewell) {
         let mut parser = Parser::default();
         loop {
-            let received = tokio::select! {
-                biased;
-                orders = self.state.orders() => {
+            let received = match poll_fn(|cx| self.poll_next(cx)).await {
+                Next::Ordered(orders) => {
                     if orders.abort {
                         return (Ended::Lost, Farewell::Reset(code::H3_INTERNAL_ERROR));
                     }
@@ -69,14 +85,12 @@ impl Driver {
                     }
                     continue;
                 }
-                written = self.writer.flush(), if self.writer.has_pending() => match written {
-                    Ok(()) => continue,
-                    Err(_) => return (Ended::Lost, Farewell::Nothing),
-                },
-                received = self.stream.recv_data() => received,
+                Next::Written(Ok(())) => continue,
+                Next::Written(Err(_)) => return (Ended::Lost, Farewell::Nothing),
+                Next::Received(received) => received,
             };
             let closed = match received {
-                Ok(Some(mut data)) => push_all(&mut parser, &mut data).transpose(),
+                Ok(Some(data)) => parser.push(&data).transpose(),
                 Ok(None) => Some(parser.finish()),
                 Err(_) => return (Ended::Lost, Farewell::Reset(code::H3_NO_ERROR)),
             };
@@ -89,6 +103,19 @@ impl Driver {
                 }
             }
         }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Poll::Ready(orders) = self.state.poll_orders(cx) {
+            return Poll::Ready(Next::Ordered(orders));
+        }
+        if self.writer.has_pending()
+            && let Poll::Ready(written) = self.writer.poll_flush(cx)
+        {
+            return Poll::Ready(Next::Written(written));
+        }
+        let received = ready!(self.stream.poll_recv_data(cx));
+        Poll::Ready(Next::Received(received.map(|data| data.map(|mut data| data.copy_to_bytes(data.remaining())))))
     }
 
     async fn farewell(&mut self, farewell: Farewell) {
@@ -114,20 +141,8 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.state.end(Ended::Lost);
-        self.state.finished.cancel();
+        self.state.finish_driving();
     }
-}
-
-fn push_all(parser: &mut Parser, data: &mut impl Buf) -> Result<Option<Close>, capsule::CapsuleError> {
-    while data.has_remaining() {
-        let chunk = data.chunk();
-        let len = chunk.len();
-        if let Some(close) = parser.push(chunk)? {
-            return Ok(Some(close));
-        }
-        data.advance(len);
-    }
-    Ok(None)
 }
 
 /// How long a peer may take to acknowledge a close by ending its side. Browsers do so within a round trip.

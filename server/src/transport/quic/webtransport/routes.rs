@@ -1,10 +1,6 @@
 //! Which session a stream that the peer opens belongs to.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, VecDeque},
-    rc::Rc,
-};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 use quinn_proto::VarInt;
 use tokio::time::Instant;
@@ -18,8 +14,9 @@ pub(in super::super) struct Routes(Rc<RefCell<Table>>);
 
 #[derive(Default)]
 struct Table {
-    /// Bounded by the bidirectional streams that the transport allows.
-    routes: BTreeMap<u64, Route>,
+    /// By their ids, in order. Bounded by the bidirectional streams that the transport allows, and most connections have one: a tree would
+    /// set room aside for eleven.
+    routes: Vec<(u64, Route)>,
     /// The highest id of a bidirectional stream that the peer has opened: a session above it is yet to come.
     opened_max: Option<u64>,
     early: VecDeque<Early>,
@@ -69,14 +66,16 @@ impl Routes {
     pub(in super::super) fn opened(&self, id: u64) {
         let mut table = self.0.borrow_mut();
         table.opened_max = table.opened_max.max(Some(id));
-        table.routes.insert(id, Route::Undecided);
+        table.set(id, Route::Undecided);
     }
 
     /// That stream became no session, or its session has ended.
     pub(in super::super) fn forget(&self, id: u64) {
         let orphans = {
             let mut table = self.0.borrow_mut();
-            table.routes.remove(&id);
+            if let Ok(place) = table.place(id) {
+                table.routes.remove(place);
+            }
             table.take_early(id)
         };
         orphans.into_iter().for_each(|stream| stream.reject(code::SESSION_GONE));
@@ -90,7 +89,8 @@ impl Routes {
     /// Gives a stream to its session, or keeps it until `deadline` for one that may still come.
     pub(in super::super) fn deliver(&self, session: u64, stream: PeerStream, deadline: Instant) {
         let mut table = self.0.borrow_mut();
-        let refused = match table.routes.get(&session) {
+        let route = table.place(session).ok().map(|place| &table.routes[place].1);
+        let refused = match route {
             Some(Route::Open(state)) => state.offer(stream).map_err(|stream| (stream, code::BUFFERED_STREAM_REJECTED)),
             None if table.opened_max.is_some_and(|max| session <= max) => Err((stream, code::SESSION_GONE)),
             _ if table.early.len() >= EARLY_STREAMS_MAX => Err((stream, code::BUFFERED_STREAM_REJECTED)),
@@ -122,7 +122,7 @@ impl Routes {
     fn open(&self, id: u64, state: Rc<State>) {
         let early = {
             let mut table = self.0.borrow_mut();
-            table.routes.insert(id, Route::Open(state.clone()));
+            table.set(id, Route::Open(state.clone()));
             table.take_early(id)
         };
         for stream in early {
@@ -134,6 +134,18 @@ impl Routes {
 }
 
 impl Table {
+    /// Where a route is, or would be.
+    fn place(&self, id: u64) -> Result<usize, usize> {
+        self.routes.binary_search_by_key(&id, |(id, _)| *id)
+    }
+
+    fn set(&mut self, id: u64, route: Route) {
+        match self.place(id) {
+            Ok(place) => self.routes[place].1 = route,
+            Err(place) => self.routes.insert(place, (id, route)),
+        }
+    }
+
     fn take_early(&mut self, id: u64) -> Vec<PeerStream> {
         let (taken, kept): (VecDeque<Early>, _) = self.early.drain(..).partition(|early| early.session == id);
         self.early = kept;

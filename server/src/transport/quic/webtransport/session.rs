@@ -1,6 +1,6 @@
 //! An accepted session.
 
-use std::rc::Rc;
+use std::{future::poll_fn, pin::pin, rc::Rc};
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::VarInt;
@@ -39,7 +39,8 @@ impl Session {
 
     /// Opens a stream to send on. Waits while the peer allows no more of them.
     pub async fn open_uni(&self) -> Result<SendStream, OpenError> {
-        let opened = self.state.unless_over(self.state.connection.open_uni()).await;
+        let mut opening = pin!(self.state.connection.open_uni());
+        let opened = self.state.unless_over(|cx| opening.as_mut().poll(cx)).await;
         let Some(Ok(stream)) = opened else { return Err(OpenError::SessionEnded) };
         let (mut stream, header) = self.adopt_uni(stream).ok_or(OpenError::SessionEnded)?;
         stream.write_all_chunks(&mut [header]).await.map_err(|_| OpenError::SessionEnded)?;
@@ -88,7 +89,7 @@ impl Session {
     pub fn closed(&self) -> impl Future<Output = Ended> + 'static + use<> {
         let state = self.state.clone();
         async move {
-            state.over.cancelled().await;
+            poll_fn(|cx| state.poll_over(cx)).await;
             state.ended().unwrap_or(Ended::Lost)
         }
     }
@@ -98,7 +99,7 @@ impl Session {
     /// browser throws away what it hasn't read by then, so wait for [`SendStream::stopped`] before, with a bound.
     pub async fn close(&self, close: Close) {
         self.state.order(|orders| orders.close = Some(close));
-        self.state.finished.cancelled().await;
+        poll_fn(|cx| self.state.poll_finished(cx)).await;
     }
 
     /// Asks the peer to wind the session up. Browsers of today don't show it to the page.

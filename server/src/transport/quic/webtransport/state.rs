@@ -3,14 +3,14 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    task::{Context, Poll},
+    future::poll_fn,
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use quinn_proto::VarInt;
 use slab::Slab;
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use smallvec::SmallVec;
 
 use super::{Close, Ended, routes::PeerStream};
 use crate::transport::quic::{
@@ -22,13 +22,15 @@ use crate::transport::quic::{
 pub(super) struct State {
     pub(super) id: VarInt,
     pub(super) connection: link::Connection,
-    /// Cancelled with the session: wakes what waits on its streams.
-    pub(super) over: CancellationToken,
-    /// Cancelled when the driver has nothing left to do for it.
-    pub(super) finished: CancellationToken,
     ended: RefCell<Option<Ended>>,
-    orders: RefCell<Orders>,
-    ordered: Notify,
+    /// Rung with its end, for what waits on its streams.
+    over: Bell,
+    /// The driver has nothing left to do for it.
+    is_finished: Cell<bool>,
+    finished: Bell,
+    /// Those given since the driver has looked.
+    orders: RefCell<Option<Orders>>,
+    ordered: Bell,
     incoming_bi: Queue<(link::SendStream, link::RecvStream)>,
     incoming_uni: Queue<link::RecvStream>,
     sending: RefCell<Slab<Sending>>,
@@ -54,11 +56,12 @@ impl State {
         Self {
             id,
             connection,
-            over: CancellationToken::new(),
-            finished: CancellationToken::new(),
             ended: RefCell::default(),
+            over: Bell::default(),
+            is_finished: Cell::new(false),
+            finished: Bell::default(),
             orders: RefCell::default(),
-            ordered: Notify::new(),
+            ordered: Bell::default(),
             incoming_bi: Queue::default(),
             incoming_uni: Queue::default(),
             sending: RefCell::default(),
@@ -91,7 +94,31 @@ impl State {
         let incoming_bi = self.incoming_bi.take().into_iter().map(|(send, recv)| PeerStream::Bi(send, recv));
         let incoming_uni = self.incoming_uni.take().into_iter().map(PeerStream::Uni);
         incoming_bi.chain(incoming_uni).for_each(|stream| stream.reject(code::SESSION_GONE));
-        self.over.cancel();
+        self.over.ring();
+    }
+
+    /// Ready once the session has ended.
+    pub(super) fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_over() {
+            return Poll::Ready(());
+        }
+        self.over.hear(cx);
+        Poll::Pending
+    }
+
+    /// The driver has nothing left to do for the session.
+    pub(super) fn finish_driving(&self) {
+        self.is_finished.set(true);
+        self.finished.ring();
+    }
+
+    /// Ready once the driver has nothing left to do for the session.
+    pub(super) fn poll_finished(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_finished.get() {
+            return Poll::Ready(());
+        }
+        self.finished.hear(cx);
+        Poll::Pending
     }
 
     /// Queues a stream of the peer's to be accepted; gives it back when the queue is full.
@@ -108,23 +135,25 @@ impl State {
     }
 
     pub(super) async fn accept_bi(&self) -> Option<(usize, usize)> {
-        let (send, recv) = self.unless_over(self.incoming_bi.pop()).await?;
+        let (send, recv) = self.unless_over(|cx| self.incoming_bi.poll_pop(cx)).await?;
         Some((self.insert_sending(send), self.insert_receiving(recv)))
     }
 
     pub(super) async fn accept_uni(&self) -> Option<usize> {
-        let recv = self.unless_over(self.incoming_uni.pop()).await?;
+        let recv = self.unless_over(|cx| self.incoming_uni.poll_pop(cx)).await?;
         Some(self.insert_receiving(recv))
     }
 
-    /// Awaits `work` as long as the session lasts.
-    pub(super) async fn unless_over<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            // The work first: on the way of an event it is ready at once, and nothing is registered elsewhere.
-            done = work => Some(done),
-            () = self.over.cancelled() => None,
-        }
+    /// Polls `work` until it is ready, as long as the session lasts.
+    pub(super) fn unless_over<T>(
+        &self,
+        mut work: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> impl Future<Output = Option<T>> {
+        // The work first: on the way of an event it is ready at once, and nothing is registered elsewhere.
+        poll_fn(move |cx| match work(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => self.poll_over(cx).map(|()| None),
+        })
     }
 
     pub(super) fn insert_sending(&self, stream: link::SendStream) -> usize {
@@ -194,14 +223,17 @@ impl State {
     }
 
     pub(super) fn order(&self, change: impl FnOnce(&mut Orders)) {
-        change(&mut self.orders.borrow_mut());
-        self.ordered.notify_one();
+        change(self.orders.borrow_mut().get_or_insert_default());
+        self.ordered.ring();
     }
 
     /// The orders given since the last time, once there are any.
-    pub(super) async fn orders(&self) -> Orders {
-        self.ordered.notified().await;
-        self.orders.take()
+    pub(super) fn poll_orders(&self, cx: &Context<'_>) -> Poll<Orders> {
+        if let Some(orders) = self.orders.take() {
+            return Poll::Ready(orders);
+        }
+        self.ordered.hear(cx);
+        Poll::Pending
     }
 }
 
@@ -211,16 +243,34 @@ impl Drop for State {
     }
 }
 
+/// Wakes tasks. Each is there once, whatever it waits for in how many places: for as long as a session is idle that takes no memory of its own.
+#[derive(Default)]
+struct Bell(RefCell<SmallVec<[Waker; 1]>>);
+
+impl Bell {
+    /// Wakes the task when it is rung the next time.
+    fn hear(&self, cx: &Context<'_>) {
+        let mut hearers = self.0.borrow_mut();
+        if !hearers.iter().any(|hearer| hearer.will_wake(cx.waker())) {
+            hearers.push(cx.waker().clone());
+        }
+    }
+
+    fn ring(&self) {
+        self.0.take().into_iter().for_each(Waker::wake);
+    }
+}
+
 /// Streams that wait to be accepted.
 struct Queue<T> {
     items: RefCell<VecDeque<T>>,
-    pushed: Notify,
+    pushed: Bell,
     closed: Cell<bool>,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { items: RefCell::default(), pushed: Notify::new(), closed: Cell::new(false) }
+        Self { items: RefCell::default(), pushed: Bell::default(), closed: Cell::new(false) }
     }
 }
 
@@ -231,18 +281,22 @@ impl<T> Queue<T> {
             return Err(item);
         }
         items.push_back(item);
-        self.pushed.notify_one();
+        drop(items);
+        self.pushed.ring();
         Ok(())
     }
 
-    async fn pop(&self) -> T {
-        loop {
-            let item = self.items.borrow_mut().pop_front();
-            match item {
-                Some(item) => return item,
-                None => self.pushed.notified().await,
-            }
+    fn poll_pop(&self, cx: &Context<'_>) -> Poll<T> {
+        let mut items = self.items.borrow_mut();
+        let Some(item) = items.pop_front() else {
+            self.pushed.hear(cx);
+            return Poll::Pending;
+        };
+        if items.is_empty() {
+            // Most sessions have one stream of the peer's, or none.
+            *items = VecDeque::new();
         }
+        Poll::Ready(item)
     }
 
     fn take(&self) -> VecDeque<T> {

@@ -1,7 +1,6 @@
 //! The streams of a session.
 
 use std::{
-    future::poll_fn,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -58,7 +57,7 @@ impl SendStream {
     pub async fn write_all_chunks(&mut self, chunks: &mut [Bytes]) -> Result<(), WriteError> {
         let (state, key) = (&self.state, self.key);
         let mut from = 0;
-        let write = poll_fn(|cx| {
+        let write = |cx: &mut Context<'_>| {
             while let Some(rest) = chunks.get_mut(from..).filter(|rest| !rest.is_empty()) {
                 match state.poll_write_chunks(key, cx, rest) {
                     Poll::Ready(Ok(written)) => from += written,
@@ -67,7 +66,7 @@ impl SendStream {
                 }
             }
             Poll::Ready(Ok(()))
-        });
+        };
         state.unless_over(write).await.unwrap_or(Err(WriteError::SessionEnded))
     }
 
@@ -125,8 +124,7 @@ impl RecvStream {
     /// The next bytes, at most `bytes_max` of them, or `None` at the stream's end. Nothing is lost when the future is
     /// dropped early.
     pub async fn read_chunk(&mut self, bytes_max: usize) -> Result<Option<Bytes>, ReadError> {
-        let read = poll_fn(|cx| self.state.poll_read(self.key, cx, bytes_max));
-        match self.state.unless_over(read).await {
+        match self.state.unless_over(|cx| self.state.poll_read(self.key, cx, bytes_max)).await {
             Some(Ok(chunk)) => Ok(chunk),
             Some(Err(link::ReadError::Reset(code))) => Err(ReadError::Reset(from_http3(code))),
             Some(Err(_)) | None => Err(ReadError::SessionEnded),
