@@ -285,8 +285,8 @@ fn server() -> Result<ServerConfig> {
     tls.alpn_protocols = vec![b"h3".to_vec()];
     let mut transport = TransportConfig::default();
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
-        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(BIDI_STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX))
         .max_idle_timeout(Some(IdleTimeout::try_from(IDLE)?))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_WINDOW_BYTES))
@@ -298,7 +298,8 @@ fn server() -> Result<ServerConfig> {
     Ok(server)
 }
 
-const STREAMS_MAX: u32 = 16;
+const BIDI_STREAMS_MAX: u32 = 8;
+const UNI_STREAMS_MAX: u32 = 6;
 const IDLE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const STREAM_RECEIVE_WINDOW_BYTES: u32 = 128 * 1024;

@@ -141,7 +141,8 @@ fn a_head_too_large_is_answered_and_one_far_too_large_is_reset() {
 fn streams_without_a_header_are_ended_in_time_and_harm_no_others() {
     run(async {
         let limits = Limits { head: Duration::from_millis(200), ..Limits::default() };
-        let server = Server::with(endpoint::Config::default(), limits);
+        let config = endpoint::Config { bidi_streams_max: 16, uni_streams_max: 16, ..endpoint::Config::default() };
+        let server = Server::with(config, limits);
         let mut http3 = Http3::connect(&server).await;
         let mut silent = Vec::new();
         for _ in 0..14 {

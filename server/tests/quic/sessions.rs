@@ -177,7 +177,9 @@ fn a_stream_that_comes_before_its_session_waits_for_it() {
 fn streams_whose_session_never_comes_are_refused() {
     run(async {
         let limits = Limits { head: Duration::from_millis(200), ..Limits::default() };
-        let server = Server::with(endpoint::Config::default(), limits);
+        // One more than wait for their sessions.
+        let config = endpoint::Config { bidi_streams_max: 9, ..endpoint::Config::default() };
+        let server = Server::with(config, limits);
         let http3 = Http3::connect(&server).await;
         let mut early = Vec::new();
         for _ in 0..9 {

@@ -86,8 +86,8 @@ pub struct Limits {
     /// whatever this says.
     pub head_bytes_max: u64,
     /// The most requests, sessions and their streams that a peer may have open at a time. It begins with
-    /// [`endpoint::Config::bidi_streams_max`](super::endpoint::Config) and is raised once a connection is busy, since quinn-proto allocates allowed
-    /// streams ahead: 13 KiB for 100, which only a busy connection takes.
+    /// [`endpoint::Config::bidi_streams_max`](super::endpoint::Config) and is raised once a connection is busy, since quinn-proto has room for allowed
+    /// streams ahead: some 5 KiB for 100, which only a busy connection takes.
     pub bidi_streams_max: u32,
 }
 
@@ -388,7 +388,7 @@ fn is_regular(code: VarInt) -> bool {
 /// How long a connection outlives its last session in a drain, unless the peer closes it.
 const LINGER: Duration = Duration::from_millis(250);
 /// With so many the first allowance may soon be used up: a session takes up to two streams.
-const BUSY_REQUESTS: usize = 6;
+const BUSY_REQUESTS: usize = 3;
 
 async fn join(tasks: &mut JoinSet<()>, peer: Peer) {
     while let Some(ended) = tasks.join_next().await {
