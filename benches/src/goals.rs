@@ -376,10 +376,13 @@ impl Run {
             (Some(first), Some(second)) => {
                 let (mine, theirs) = (values(all, one, measure), values(all, other, measure));
                 let mut figures = format!("{} and {}", part::told(&mine), part::told(&theirs));
-                if let Some(floor) = floor.and_then(find) {
-                    figures.push_str(&format!("; {} {}", floor.name, part::told(&ratios(floor, second, measure))));
+                let floor = floor.and_then(find);
+                let floors = floor.map(|floor| ratios(floor, second, measure)).unwrap_or_default();
+                if let Some(floor) = floor {
+                    let over = part::told(&ratios(first, floor, measure));
+                    figures.push_str(&format!("; {} {}, {over} × of which", floor.name, part::told(&floors)));
                 }
-                Row::new(what, goal, ratios(first, second, measure), figures)
+                Row::beside_a_floor(what, goal, ratios(first, second, measure), &floors, figures)
             }
             (first, _) => {
                 let missing = if first.is_none() { one } else { other };

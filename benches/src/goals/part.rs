@@ -47,6 +47,18 @@ pub(super) enum Goal {
     AtLeast(f64),
 }
 
+impl Goal {
+    /// By values, one a round; the median counts.
+    fn is_met(self, values: &[f64]) -> Option<bool> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        middle(&sorted).map(|value| match self {
+            Self::AtMost(most) => value <= most,
+            Self::AtLeast(least) => value >= least,
+        })
+    }
+}
+
 /// A row of the table.
 #[derive(Debug)]
 pub(super) struct Row {
@@ -60,13 +72,22 @@ pub(super) struct Row {
 impl Row {
     /// `values`: one a round; the median counts.
     pub(super) fn new(what: impl Into<String>, goal: Goal, values: Vec<f64>, figures: String) -> Self {
-        let mut sorted = values.clone();
-        sorted.sort_by(f64::total_cmp);
-        let met = match (middle(&sorted), goal) {
+        Self::beside_a_floor(what, goal, values, &[], figures)
+    }
+
+    /// `floor`: the same of something that does less than the hub has to. Where it doesn't meet the goal either, that is out of reach.
+    pub(super) fn beside_a_floor(
+        what: impl Into<String>,
+        goal: Goal,
+        values: Vec<f64>,
+        floor: &[f64],
+        figures: String,
+    ) -> Self {
+        let met = match (goal.is_met(&values), goal.is_met(floor)) {
             (None, _) => "not measured",
-            (Some(value), Goal::AtMost(most)) if value <= most => "yes",
-            (Some(value), Goal::AtLeast(least)) if value >= least => "yes",
-            _ => "no",
+            (Some(true), _) => "yes",
+            (Some(false), Some(false)) => "out of reach",
+            (Some(false), _) => "no",
         };
         let goal = match goal {
             Goal::AtMost(most) => format!("≤ {most}"),
@@ -98,5 +119,16 @@ mod tests {
         assert_eq!(met(Goal::AtMost(1.1), &[1.0, 1.15]), "yes");
         assert_eq!(met(Goal::AtLeast(1.0), &[0.9]), "no");
         assert_eq!(met(Goal::AtLeast(1.0), &[]), "not measured");
+    }
+
+    #[test]
+    fn what_no_floor_meets_is_out_of_reach() {
+        let met = |values: &[f64], floor: &[f64]| {
+            Row::beside_a_floor("", Goal::AtMost(1.1), values.to_vec(), floor, String::new()).met
+        };
+        assert_eq!(met(&[1.3], &[1.2]), "out of reach");
+        assert_eq!(met(&[1.3], &[1.1]), "no");
+        assert_eq!(met(&[1.1], &[1.2]), "yes");
+        assert_eq!(met(&[], &[1.2]), "not measured");
     }
 }

@@ -72,16 +72,17 @@ const COMMAND: &str = "cargo build --release --workspace && cargo run --release 
 const ABOUT: &str = "Server and load share the machine. `measured` is the median of the rounds with the lowest and the highest; a ratio is of two turns of the same
 round. [README.md](README.md) says what each measure is, and what it leaves out.";
 /// True of every run; the figures are in its tables.
-const NOTES: &str = "Where a goal isn't met, the tables say what is in the way:
+const NOTES: &str = "`out of reach` is what the floor in the same rounds doesn't meet either: something that does less than the hub has to. Its ratio stands in the last column, and
+how many times as much the hub takes. Ratios are those of a kind of machine: the cheaper its system calls, the more all else counts. What is in the way:
 
 - **TLS.** `send-loop-tls` is the send loop through rustls and nothing besides, a record for each event and socket; `send-loop-h2` is the same in frames of
   HTTP/2.
 - **WebTransport.** `quinn-proto` and `quinn-proto-datagram` are QUIC in a loop on one thread and nothing besides: what packets, their encryption and their
-  acknowledgements take, and a connection's memory, before there are tasks or a hub. Their ratio stands beside the hub's; where it is above the goal, the goal
-  is out of reach with this QUIC. `quinn` and `quinn-datagram` are plain quinn, on as many threads as there are cores.
+  acknowledgements take, and a connection's memory, before there are tasks or a hub. `quinn` and `quinn-datagram` are plain quinn, on as many threads as there are
+  cores.
 - **Saturated.** An event of the hub's has an id, by which its reader can come back, and a third more bytes than `axum-batched`'s; `axum-batched-ids` sends as many.
-- **Two shards on two cores.** `send-loop-threads` writes from as many threads as the hub, and takes about what the send loop takes: what the hub takes besides
-  is its own. With `--hub-argument=--shards=1` it takes a little less for a delivery, and the last subscriber has it later.";
+- **Two shards on two cores.** `send-loop-threads` writes from as many threads as the hub. With `--hub-argument=--shards=1` the hub takes less for a delivery, and
+  the last subscriber has it later.";
 
 #[cfg(test)]
 mod tests {
