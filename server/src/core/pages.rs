@@ -1,6 +1,10 @@
 //! Pages of history that were read a moment ago.
 
-use std::{cell::Cell, collections::VecDeque, rc::Rc, sync::Arc};
+use std::{
+    collections::VecDeque,
+    rc::Rc,
+    sync::{Arc, Weak},
+};
 
 use fanwire_protocol::{Matchers, Seq};
 
@@ -25,17 +29,18 @@ pub struct PagesLimits {
     pub count_max: usize,
     /// The most bytes of events in them, which the log may have let go of meanwhile.
     pub cost_max: usize,
-    /// A page that nobody has asked for is let go of after so many turns of [`Pages::age`].
+    /// A page is let go of after so many turns of [`Pages::age`]: what the log evicts isn't to be had for longer.
     pub age_max: u32,
 }
 
 #[derive(Debug)]
 struct Kept {
-    matchers: Arc<Matchers>,
+    /// The reader's own. A page that held them would keep patterns from being given back when the reader is gone, so it goes with them.
+    matchers: Weak<Matchers>,
     after: Seq,
     page: SharedPage,
     cost: usize,
-    age: Cell<u32>,
+    age: u32,
 }
 
 /// Events of a page without gaps.
@@ -56,27 +61,31 @@ impl Pages {
 
     /// What a read would give, or the beginning of it, if it was read before.
     pub fn find(&self, read: &Read) -> Option<SharedPage> {
-        if !is_shareable(read) {
+        if read.only.is_some() {
             return None;
         }
+        // There are no gaps in what is kept, so it doesn't matter which are to be told.
         let kept = self.kept.iter().rev().find(|kept| {
             kept.after <= read.after
                 && read.after < kept.page.reached
                 && kept.page.reached <= read.upto
-                && kept.matchers == read.matchers
+                && kept.matchers.upgrade().is_some_and(|matchers| matchers == read.matchers)
         })?;
-        kept.age.set(0);
         let skipped = kept.page.events.partition_point(|event| event.seq() <= read.after);
         Some(SharedPage { skipped, ..kept.page.clone() })
     }
 
-    /// Keeps what a read has given. Gives it back where nobody else will want just that.
+    /// Keeps what a read has given. Gives it back where nobody else will want just that. Of those who have read the same at the same time the first
+    /// one's is kept, and given to all.
     pub fn keep(&mut self, read: &Read, page: Page) -> Result<SharedPage, Page> {
         // One that comes to the end of what there is has another end for the next.
         let is_full = read.after < page.reached && page.reached < read.upto;
         let is_whole = page.items.iter().all(|item| matches!(item, PageItem::Event(_)));
-        if !is_full || !is_whole || page.items.is_empty() || !is_shareable(read) {
+        if !is_full || !is_whole || page.items.is_empty() || read.told.is_some() || read.only.is_some() {
             return Err(page);
+        }
+        if let Some(known) = self.find(read) {
+            return Ok(known);
         }
         let events = page.items.into_iter().filter_map(|item| match item {
             PageItem::Event(event) => Some(Rc::new(event)),
@@ -84,8 +93,8 @@ impl Pages {
         });
         let page = SharedPage { events: events.collect(), skipped: 0, reached: page.reached };
         let cost = page.events.iter().map(|event| event.cost()).sum();
-        let (matchers, after, age) = (read.matchers.clone(), read.after, Cell::default());
-        self.kept.push_back(Kept { matchers, after, page: page.clone(), cost, age });
+        let (matchers, after) = (Arc::downgrade(&read.matchers), read.after);
+        self.kept.push_back(Kept { matchers, after, page: page.clone(), cost, age: 0 });
         self.cost += cost;
         while self.kept.len() > self.limits.count_max || self.cost > self.limits.cost_max {
             let Some(oldest) = self.kept.pop_front() else { break };
@@ -94,23 +103,21 @@ impl Pages {
         Ok(page)
     }
 
-    /// Time goes on: what nobody has asked for in a while is let go of.
+    /// Time goes on: what was read a while ago is let go of.
     pub fn age(&mut self) {
         if self.kept.capacity() == 0 {
             return;
         }
         let age_max = self.limits.age_max;
-        self.kept.retain(|kept| kept.age.replace(kept.age.get() + 1) + 1 < age_max);
+        self.kept.retain_mut(|kept| {
+            kept.age += 1;
+            kept.age < age_max && kept.matchers.strong_count() > 0
+        });
         self.cost = self.kept.iter().map(|kept| kept.cost).sum();
         if self.kept.is_empty() {
             self.kept = VecDeque::new();
         }
     }
-}
-
-/// Whether what is read depends on the matchers and the position alone.
-fn is_shareable(read: &Read) -> bool {
-    read.told.is_none() && read.only.is_none()
 }
 
 impl SharedPage {
@@ -158,11 +165,14 @@ mod tests {
 
     #[test]
     fn who_follows_gets_the_page_or_the_rest_of_it() {
-        let mut pages = pages();
-        let kept = pages.keep(&read("a", 10, 99), page([11, 13, 16], 16)).unwrap();
+        let (mut pages, reader) = (pages(), read("a", 10, 99));
+        let kept = pages.keep(&reader, page([11, 13, 16], 16)).unwrap();
         assert_eq!(found(&pages, &read("a", 10, 99)), Some((vec![11, 13, 16], 16)));
         assert_eq!(found(&pages, &read("a", 12, 50)), Some((vec![13, 16], 16)));
         assert_eq!(found(&pages, &read("a", 15, 16)), Some((vec![16], 16)));
+        // There is no gap in it that the reader doesn't want to be told.
+        let told = Read { told: Some(Arc::new([Seq(5)])), ..reader.clone() };
+        assert_eq!(found(&pages, &told), Some((vec![11, 13, 16], 16)));
         let again = pages.find(&read("a", 10, 99)).unwrap();
         assert!(Rc::ptr_eq(&again.events()[0], &kept.events()[0]), "not the same reference");
         // Of another topic, before the page, behind it, and short of its end.
@@ -185,28 +195,46 @@ mod tests {
             assert_eq!(pages.keep(read, page).unwrap_err().items.len(), count);
         }
         pages.keep(&anybody, whole()).unwrap();
-        assert_eq!((found(&pages, &told), found(&pages, &only)), (None, None));
+        assert_eq!(found(&pages, &only), None);
     }
 
     #[test]
-    fn the_oldest_go_first_and_those_that_nobody_wants() {
-        let mut pages = pages();
-        for after in [0, 10, 20] {
-            pages.keep(&read("a", after, 99), page([after + 1, after + 2], after + 2)).unwrap();
-        }
-        let is_kept = |pages: &Pages, after| pages.find(&read("a", after, 99)).is_some();
-        assert!(!is_kept(&pages, 0) && is_kept(&pages, 10) && is_kept(&pages, 20));
-        for _ in 0..4 {
-            pages.age();
-            assert!(is_kept(&pages, 20));
-        }
-        assert_eq!((pages.kept.len(), pages.cost), (1, pages.kept[0].cost));
-        pages.age();
+    fn of_those_who_read_the_same_at_once_one_is_kept() {
+        let (mut pages, reader) = (pages(), read("a", 10, 99));
+        let first = pages.keep(&reader, page([11, 13], 13)).unwrap();
+        let second = pages.keep(&read("a", 10, 99), page([11, 13], 13)).unwrap();
+        assert!(Rc::ptr_eq(&first.events()[0], &second.events()[0]));
+        assert_eq!(pages.kept.len(), 1);
+    }
+
+    #[test]
+    fn a_page_goes_with_its_readers_matchers() {
+        let (mut pages, reader) = (pages(), read("a", 10, 99));
+        let matchers = Arc::downgrade(&reader.matchers);
+        pages.keep(&reader, page([11, 13], 13)).unwrap();
+        drop(reader);
+        assert_eq!(matchers.strong_count(), 0, "a page holds the matchers of a reader that is gone");
+        assert_eq!(found(&pages, &read("a", 10, 99)), None);
         pages.age();
         assert_eq!((pages.kept.len(), pages.cost), (0, 0));
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_none_stays_for_long() {
+        let (mut pages, reader) = (pages(), read("a", 0, 99));
+        let at = |after| Read { after: Seq(after), ..reader.clone() };
+        for after in [0, 10, 20] {
+            pages.keep(&at(after), page([after + 1, after + 2], after + 2)).unwrap();
+        }
+        let is_kept = |pages: &Pages, after| pages.find(&at(after)).is_some();
+        assert!(!is_kept(&pages, 0) && is_kept(&pages, 10) && is_kept(&pages, 20));
+        pages.age();
+        assert!(is_kept(&pages, 20));
+        pages.age();
+        assert_eq!((pages.kept.len(), pages.cost), (0, 0), "what is asked for again and again isn't read again");
         // One that is too large by itself goes to who has read it, and no further.
         pages.limits.cost_max = 1;
-        assert_eq!(pages.keep(&read("a", 0, 99), page([1], 1)).unwrap().events().len(), 1);
+        assert_eq!(pages.keep(&reader, page([1], 1)).unwrap().events().len(), 1);
         assert_eq!((pages.kept.len(), pages.cost), (0, 0));
     }
 }

@@ -496,14 +496,22 @@ impl LocalShard {
 
 async fn read(shard: Rc<LocalShard>, request: ReadRequest) {
     let ReadRequest { feed, token, read } = request;
-    let known = shard.pages.borrow().find(&read);
+    let find = || shard.pages.borrow().find(&read);
+    let mut known = find();
+    let mut permit = None;
+    if known.is_none() {
+        if shard.reads.available_permits() == 0 {
+            shard.metrics.reached(Limit::HistoryReads);
+        }
+        let Ok(turn) = shard.reads.acquire().await else { return };
+        permit = Some(turn);
+        // Others may have read it meanwhile.
+        known = find();
+    }
     if let Some(page) = known {
+        drop(permit);
         return shard.with_core(|core| core.shared_page(feed, token, &page));
     }
-    if shard.reads.available_permits() == 0 {
-        shard.metrics.reached(Limit::HistoryReads);
-    }
-    let Ok(_permit) = shard.reads.acquire().await else { return };
     match shard.log.read(read.clone()).await {
         Ok(page) => {
             let kept = shard.pages.borrow_mut().keep(&read, page);
