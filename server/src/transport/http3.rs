@@ -4,6 +4,7 @@ use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc};
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use http::{Request, Response, header};
 use http_body_util::BodyExt;
 
@@ -94,8 +95,13 @@ impl Handler for Connection {
     ) -> impl Future<Output = ()> + 'static + use<> {
         let Self { shard, newcomer, service } = self.clone();
         let peer = PeerAddress(peer.address.ip());
+        // Boxed, and out of what follows, as what it has in its hands is: a feed isn't to take the memory that its request's handler would.
+        let answered = Box::pin(async move { service.site.answer(peer, Box::new(request.map(Body::new))).await });
+        let (answered, response) = (newcomer.clone().gate(answered), Box::new(response));
         async move {
-            if let Err(error) = answer((shard, newcomer), service, (peer, request), response).await {
+            let answer = answered.await;
+            newcomer.settle();
+            if let Err(error) = respond(&shard, answer, response).await {
                 tracing::debug!(error = &*error, "request ended");
             }
         }
@@ -116,45 +122,57 @@ impl Handler for Connection {
     }
 }
 
-async fn answer(
-    (shard, newcomer): (Rc<LocalShard>, Newcomer),
-    service: Rc<Service>,
-    (peer, request): (PeerAddress, Request<RequestBody>),
-    response: ResponseSender,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    // Boxed: a feed isn't to take the memory that its request's handler would.
-    let answered = Box::pin(service.site.answer(peer, Box::new(request.map(Body::new))));
-    let (mut head, mut body) = newcomer.clone().gate(answered).await.into_parts();
-    newcomer.settle();
-    let open = head.extensions.remove::<OpenFeed>();
+type Responding = LocalBoxFuture<'static, Result<(), Box<dyn std::error::Error + Send + Sync>>>;
+
+/// Sends an answer, or opens the feed that it grants and sends that.
+fn respond(shard: &Rc<LocalShard>, answer: Response<Body>, response: Box<ResponseSender>) -> Responding {
+    let (mut head, mut body) = answer.into_parts();
     strip_connection_fields(&mut head.headers);
-    let Some(open) = open else {
+    if let Some(open) = head.extensions.remove::<OpenFeed>() {
+        head.headers.remove(header::CONTENT_LENGTH);
+        return send_feed(shard, head, open, response);
+    }
+    Box::pin(async move {
         let mut stream = response.send_response(Response::from_parts(head, ())).await?;
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame?.into_data() {
                 stream.send_data(data).await?;
             }
         }
-        return Ok(stream.finish().await?);
-    };
-    head.headers.remove(header::CONTENT_LENGTH);
+        Ok(stream.finish().await?)
+    })
+}
+
+fn send_feed(
+    shard: &Rc<LocalShard>,
+    head: http::response::Parts,
+    open: OpenFeed,
+    response: Box<ResponseSender>,
+) -> Responding {
     let writer = Writer::new(&open, false);
     let opening = writer.opening(&open);
-    let (subscription, holder, _seat) = open.grant.into_feed();
+    let (subscription, holder, seat) = open.grant.into_feed();
     let feed = shard.open(subscription, holder, Transport::SseH3);
     let gone = response.closed();
-    let write = async {
+    let begin = Box::pin(async move {
         let mut stream = response.send_response(Response::from_parts(head, ())).await?;
         stream.send_data(opening).await?;
-        write_feed(&mut stream, writer, &feed).await?;
-        Ok(stream.finish().await?)
-    };
-    tokio::select! {
-        _ = gone => Ok(()),
-        // Whatever the response waits for.
-        () = poll_fn(|cx| feed.poll_cut(cx)) => Ok(()),
-        written = write => written,
-    }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(stream)
+    });
+    Box::pin(async move {
+        let _seat = seat;
+        let write = async {
+            let mut stream = begin.await?;
+            write_feed(&mut stream, writer, &feed).await?;
+            Ok(Box::pin(stream.finish()).await?)
+        };
+        tokio::select! {
+            _ = gone => Ok(()),
+            // Whatever the response waits for.
+            () = poll_fn(|cx| feed.poll_cut(cx)) => Ok(()),
+            written = write => written,
+        }
+    })
 }
 
 async fn write_feed(stream: &mut ResponseStream, writer: Writer, feed: &Feed) -> Result<(), BodyError> {
