@@ -265,9 +265,11 @@ struct Due {
 impl Due {
     async fn deliver(&mut self, shard: &LocalShard) {
         let mut outlets: SmallVec<[_; WRITES_AT_HAND]> = SmallVec::new();
-        for (count, ids) in self.feeds.chunks(WRITES_AT_HAND).enumerate() {
-            if count % (WRITES_A_TURN / WRITES_AT_HAND) == 0 && count > 0 {
+        let mut began = Instant::now();
+        for ids in self.feeds.chunks(WRITES_AT_HAND) {
+            if began.elapsed() >= WRITES_A_TURN {
                 tokio::task::yield_now().await;
+                began = Instant::now();
             }
             // If it is another feed's by now, that one takes what it has, or nothing.
             outlets.extend(ids.iter().filter_map(|id| shard.outlet(*id)));
@@ -548,8 +550,9 @@ impl Drop for Counted {
 /// How many feeds are looked at before other tasks get a turn, which takes some hundred microseconds; the feeds of one event aren't
 /// split. The fewer, the fewer events of a burst go out in one write: each costs as much as looking at a hundred feeds.
 const FEEDS_A_TURN: usize = 16_384;
-/// How many connections are written to before others get their turn, a few microseconds each.
-const WRITES_A_TURN: usize = 64;
+/// How long connections are written to before others get their turn: the longer, the sooner the walk is over, for which the last of thousands
+/// waits, and with it what comes after; and the longer a request waits, at each of its few steps.
+const WRITES_A_TURN: Duration = Duration::from_millis(1);
 /// How many of them are looked at before the first of them is written to: where there are thousands, the memory of each is far away.
 const WRITES_AT_HAND: usize = 8;
 /// How many connections begin before those that are there get their turn, a hundred microseconds each: when everybody connects at once, who is

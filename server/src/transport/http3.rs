@@ -49,9 +49,14 @@ impl Service {
         let handler = Connection { shard, newcomer: newcomer.clone(), service: self };
         let connection = Box::pin(async move {
             // The first step is the dearest: keys are agreed on, and a signature made.
-            newcomer.turn().await;
-            drop(waits);
-            let connection = match incoming.accept(Some(newcomer)) {
+            let first = Box::pin({
+                let newcomer = newcomer.clone();
+                async move {
+                    drop(waits);
+                    incoming.accept(Some(newcomer))
+                }
+            });
+            let connection = match newcomer.gate(first).await {
                 Ok(connecting) => connecting.await,
                 Err(error) => Err(error),
             };

@@ -28,8 +28,8 @@ use tokio_rustls::TlsAcceptor;
 use socket::Socket;
 
 use crate::{
-    fanout::LocalShard,
-    http::{PeerAddress, Site, TurnedAway},
+    fanout::{LocalShard, Newcomer},
+    http::{OpenFeed, PeerAddress, Site, TurnedAway},
     hub::Refused,
     telemetry::{Limit, Metrics},
 };
@@ -86,14 +86,13 @@ impl Service {
     /// Serves an accepted connection on this thread's shard until it ends.
     pub async fn serve(self, shard: Rc<LocalShard>, stream: std::net::TcpStream, peer: SocketAddr) {
         let metrics = self.metrics.clone();
+        let newcomer = shard.newcomer();
         // A box for the steps up to a feed, and another for the feed: an idle one isn't to take the memory of TLS handshakes and HTTP.
-        let result = match self.prepare(stream) {
-            Ok(stream) => match Box::pin(self.serve_stream(shard, stream, peer.ip())).await {
-                Ok(Some(rest)) => rest.await,
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error.into()),
+        let first = Box::pin(self.serve_stream(shard, stream, (peer.ip(), newcomer.clone())));
+        let result = match newcomer.clone().gate(first).await {
+            Ok(Some(rest)) => newcomer.gate(rest).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
         };
         // A client that goes away is an ordinary end, and a client's mistakes are its own.
         if let Err(error) = result {
@@ -117,7 +116,13 @@ impl Service {
         TcpStream::from_std(stream).map(Socket)
     }
 
-    async fn serve_stream(self, shard: Rc<LocalShard>, stream: Socket, peer: IpAddr) -> Result<Option<Rest>, Error> {
+    async fn serve_stream(
+        self,
+        shard: Rc<LocalShard>,
+        stream: std::net::TcpStream,
+        peer: (IpAddr, Newcomer),
+    ) -> Result<Option<Rest>, Error> {
+        let stream = self.prepare(stream)?;
         match &self.tls {
             Some(tls) => {
                 let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
@@ -143,13 +148,13 @@ impl Service {
         self,
         shard: Rc<LocalShard>,
         stream: S,
-        peer: IpAddr,
+        (peer, newcomer): (IpAddr, Newcomer),
         h2: bool,
     ) -> Result<Option<Rest>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let requests = Requests { service: self, peer };
+        let requests = Requests { service: self, peer, newcomer };
         if !h2 {
             return h1::serve(requests, shard, stream).await;
         }
@@ -162,6 +167,7 @@ impl Service {
 struct Requests {
     service: Service,
     peer: IpAddr,
+    newcomer: Newcomer,
 }
 
 impl Requests {
@@ -176,6 +182,12 @@ impl Requests {
         }
         if self.service.turned_away.is_some() && version <= Version::HTTP_11 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        // A feed that has its connection for itself is written to on the walk. What is left to its task needn't be soon: to begin, and to find out
+        // that the client is gone, as thousands may be at once.
+        let is_alone = version <= Version::HTTP_11 && response.extensions().get::<OpenFeed>().is_some();
+        if !is_alone {
+            self.newcomer.settle();
         }
         response
     }

@@ -69,7 +69,7 @@ where
         let place = Place { requests: requests.clone(), shard: shard.clone(), link: Rc::downgrade(&link) };
         let open = streams.open();
         // Boxed: a feed isn't to take the memory that its request's handler would.
-        let answer = Box::pin(answer(place, request, respond));
+        let answer = requests.newcomer.clone().gate(Box::pin(answer(place, request, respond)));
         shard.spawn(async move {
             let ended = match answer.await {
                 Ok(Some(feed)) => feed.await,
