@@ -11,9 +11,12 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-/// Lets steps that nobody else is to wait for pass one after the other, in the order in which they came, and in each turn of a shard's thread for
-/// no longer than [`STEPS_A_TURN`]: where everybody connects at once, a step waits for thousands of others, but only those here do. A limit of
-/// connections in the making instead would be one that peers who go no further could hold.
+/// Lets steps that nobody else is to wait for pass in the order in which they came, and in each turn of a shard's thread for no longer than
+/// [`STEPS_A_TURN`]: where everybody connects at once, a step waits for thousands of others, but only those here do. A limit of connections in
+/// the making instead would be one that peers who go no further could hold.
+///
+/// How long a step takes says whether there is time for another. But whoever is told has its step only after all other tasks that are ready, which
+/// may be thousands, too: so each turn tells [`TOLD_A_TURN`] more, whoever is still on the way.
 #[derive(Debug, Default)]
 pub(super) struct Turnstile {
     queue: RefCell<Queue>,
@@ -26,10 +29,10 @@ struct Queue {
     left: Duration,
     /// Nobody where one has gone meanwhile.
     waiting: VecDeque<Option<Waker>>,
-    /// The number of the first that waits: those below were let pass.
+    /// The number of the first that waits: those below were told.
     first: u64,
-    /// The last that was let pass, until it does: the next one is told then.
-    passing: Option<u64>,
+    /// How many were told and haven't had their step. The next is told when they have.
+    under_way: usize,
 }
 
 /// A connection that is being set up, until it is told to be settled; or one that never is, since nothing that its task does has to be soon.
@@ -55,7 +58,10 @@ impl Turnstile {
             self.waits.notified().await;
             loop {
                 tokio::task::yield_now().await;
-                wake(self.with_queue(Queue::turn));
+                self.with_queue(|queue| queue.left = STEPS_A_TURN);
+                for _ in 0..TOLD_A_TURN {
+                    wake(self.with_queue(Queue::tell));
+                }
                 if self.with_queue(|queue| queue.is_empty()) {
                     break;
                 }
@@ -63,7 +69,7 @@ impl Turnstile {
         }
     }
 
-    /// Whether it may pass now; otherwise it has a ticket, and is woken.
+    /// Whether it may pass now; otherwise it has a ticket, and is told.
     fn passes(&self, ticket: &mut Option<u64>, cx: &Context<'_>) -> bool {
         let passes = self.with_queue(|queue| queue.passes(ticket, cx.waker()));
         if !passes {
@@ -72,9 +78,9 @@ impl Turnstile {
         passes
     }
 
-    /// One that was let pass is done with its step, which took so long.
-    fn passed(&self, took: Duration) {
-        wake(self.with_queue(|queue| queue.passed(took)));
+    /// A step is done, and has taken so long.
+    fn passed(&self, was_told: bool, took: Duration) {
+        wake(self.with_queue(|queue| queue.passed(was_told, took)));
     }
 
     /// A ticket isn't needed any more.
@@ -95,22 +101,22 @@ fn wake(next: Option<Waker>) {
 }
 
 impl Queue {
-    fn turn(&mut self) -> Option<Waker> {
-        self.left = STEPS_A_TURN;
-        self.next()
-    }
-
-    /// The next that is let pass. One at a time: how long the one before takes says whether there is time for it.
-    fn next(&mut self) -> Option<Waker> {
-        while self.passing.is_none() && !self.left.is_zero() {
+    /// The next that is told, unless too many are under way.
+    fn tell(&mut self) -> Option<Waker> {
+        while self.under_way < UNDER_WAY_MAX {
             let waker = self.waiting.pop_front()?;
             self.first += 1;
             if waker.is_some() {
-                self.passing = Some(self.first - 1);
+                self.under_way += 1;
                 return waker;
             }
         }
         None
+    }
+
+    /// The next that is told, once nobody is under way, if there is time.
+    fn next(&mut self) -> Option<Waker> {
+        if self.under_way > 0 || self.left.is_zero() { None } else { self.tell() }
     }
 
     fn passes(&mut self, ticket: &mut Option<u64>, waker: &Waker) -> bool {
@@ -133,24 +139,23 @@ impl Queue {
         true
     }
 
-    fn passed(&mut self, took: Duration) -> Option<Waker> {
+    fn passed(&mut self, was_told: bool, took: Duration) -> Option<Waker> {
         self.left = self.left.saturating_sub(took);
-        self.passing = None;
+        self.under_way -= usize::from(was_told);
         self.next()
     }
 
     fn give_back(&mut self, ticket: u64) -> Option<Waker> {
         match ticket.checked_sub(self.first) {
             Some(place) => self.waiting[place as usize] = None,
-            None if self.passing == Some(ticket) => self.passing = None,
-            None => {}
+            None => self.under_way -= 1,
         }
         self.next()
     }
 
     /// Nobody waits.
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.passing.is_none()
+        self.waiting.is_empty() && self.under_way == 0
     }
 }
 
@@ -159,7 +164,7 @@ impl Newcomer {
         Self { turnstile, settled: Rc::default() }
     }
 
-    /// Has a task of the connection, or a part of one, pass the turnstile.
+    /// Has a task of the connection, or a part of one, pass the turnstile. Not within another that passes it: the two would wait for each other.
     pub fn gate<F: Future + Unpin>(self, task: F) -> Gated<F> {
         Gated { task, newcomer: self, ticket: None }
     }
@@ -192,11 +197,12 @@ impl<F: Future + Unpin> Future for Gated<F> {
             return Pin::new(&mut self.task).poll(cx);
         }
         let Self { task, newcomer, ticket } = &mut *self;
+        let was_told = ticket.is_some();
         if !newcomer.turnstile.passes(ticket, cx) {
             return Poll::Pending;
         }
         // However the step ends, the next one has its turn.
-        let _step = Step { turnstile: &newcomer.turnstile, began: Instant::now() };
+        let _step = Step { turnstile: &newcomer.turnstile, was_told, began: Instant::now() };
         Pin::new(task).poll(cx)
     }
 }
@@ -210,18 +216,23 @@ impl<F> Drop for Gated<F> {
 /// A step that was let pass, until it is done.
 struct Step<'a> {
     turnstile: &'a Turnstile,
+    was_told: bool,
     began: Instant,
 }
 
 impl Drop for Step<'_> {
     fn drop(&mut self) {
-        self.turnstile.passed(self.began.elapsed());
+        self.turnstile.passed(self.was_told, self.began.elapsed());
     }
 }
 
 /// How long the steps that pass in a turn take together, but for the last of them, which may be a handshake's cryptography: some hundred
 /// microseconds. A walk waits for that between its turns, which are ten times as long.
 const STEPS_A_TURN: Duration = Duration::from_micros(100);
+/// How many are told in a turn that others are still under way in.
+const TOLD_A_TURN: usize = 4;
+/// How many are told and haven't had their step.
+const UNDER_WAY_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -269,6 +280,37 @@ mod tests {
         .await;
     }
 
+    #[tokio::test]
+    async fn steps_pass_in_each_turn_however_much_else_there_is_to_do() {
+        let set = LocalSet::new();
+        set.run_until(async {
+            let turnstile = Rc::new(Turnstile::default());
+            let (steps, turns): (Rc<RefCell<Vec<usize>>>, Rc<Cell<usize>>) = Default::default();
+            let (at, seen) = (turnstile.clone(), turns.clone());
+            let mut turning = Box::pin(async move { at.turn().await });
+            let counted = poll_fn(move |cx| {
+                seen.set(seen.get() + 1);
+                turning.as_mut().poll(cx)
+            });
+            tokio::task::spawn_local(counted);
+            let busy = || async {
+                loop {
+                    tokio::task::yield_now().await;
+                }
+            };
+            for _ in 0..1_000 {
+                tokio::task::spawn_local(busy());
+            }
+            let _newcomers = begin(&turnstile, 50, &steps);
+            while steps.borrow().len() < 100 {
+                tokio::task::yield_now().await;
+            }
+            // Here the turnstile has its turn once a round, as all others: it tells a few in each, and they have their step in the next.
+            assert!(turns.get() < 100 / TOLD_A_TURN + 10, "{} turns for 100 steps", turns.get());
+        })
+        .await;
+    }
+
     #[test]
     fn steps_pass_one_after_the_other_for_as_long_as_a_turn_has() {
         let (mut queue, waker) = (Queue::default(), Waker::noop());
@@ -278,18 +320,37 @@ mod tests {
             tickets.iter_mut().map(passes).position(|passes| passes)
         };
         assert_eq!(passing(&mut queue), None, "there was no turn yet");
-        assert!(queue.turn().is_some());
+        queue.left = STEPS_A_TURN;
+        assert!(queue.next().is_some());
+        assert!(queue.next().is_none(), "one is under way");
         assert_eq!(passing(&mut queue), Some(0));
-        assert!(queue.passed(STEPS_A_TURN / 2).is_some());
+        assert!(queue.passed(true, STEPS_A_TURN / 2).is_some());
         // What has passed once waits behind the others.
         assert_eq!(passing(&mut queue), Some(1));
-        assert!(queue.passed(STEPS_A_TURN).is_none());
+        assert!(queue.passed(true, STEPS_A_TURN).is_none());
         assert_eq!(passing(&mut queue), None, "the turn is over");
-        for next in [2, 3, 0, 1] {
-            assert!(queue.turn().is_some());
+        // In the next one so many are told, whoever is under way.
+        assert!(queue.tell().is_some() && queue.tell().is_some());
+        assert_eq!(queue.under_way, 2);
+        for next in [2, 3] {
             assert_eq!(passing(&mut queue), Some(next));
-            assert!(queue.passed(STEPS_A_TURN).is_none());
+            assert!(queue.passed(true, Duration::ZERO).is_none());
         }
+        assert_eq!(queue.under_way, 0);
+    }
+
+    #[test]
+    fn no_more_are_told_than_come() {
+        let (mut queue, waker) = (Queue::default(), Waker::noop());
+        let mut tickets = [None; UNDER_WAY_MAX + 2];
+        for ticket in &mut tickets {
+            assert!(!queue.passes(ticket, waker));
+        }
+        let told = std::iter::from_fn(|| queue.tell()).count();
+        assert_eq!(told, UNDER_WAY_MAX);
+        assert!(queue.passes(&mut tickets[0], waker));
+        queue.passed(true, Duration::ZERO);
+        assert!(queue.tell().is_some() && queue.tell().is_none());
     }
 
     #[test]
@@ -301,7 +362,8 @@ mod tests {
         }
         let go = |queue: &mut Queue, who: usize| queue.give_back(tickets[who].expect("it waits"));
         assert!(go(&mut queue, 1).is_none(), "there was no turn yet");
-        assert!(queue.turn().is_some());
+        queue.left = STEPS_A_TURN;
+        assert!(queue.next().is_some());
         assert!(go(&mut queue, 0).is_some(), "the third is told, since the first was told and is gone");
         assert!(go(&mut queue, 2).is_some());
         assert!(go(&mut queue, 3).is_none());

@@ -78,6 +78,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> fanout::Connection for Connection<S> {
     }
 
     fn poll_deliver(&mut self, cx: &mut Context<'_>, room: &mut Room) -> Poll<()> {
+        if self.failed.is_some() {
+            // Its task knows, and may have to wait for its turn.
+            return Poll::Pending;
+        }
         self.poll_write_feed(cx, room).map(|written| self.failed = written.err())
     }
 
