@@ -221,6 +221,38 @@ fn a_drain_lets_a_response_end_and_closes_in_order() {
 }
 
 #[test]
+fn a_drain_names_a_stream_above_all_that_were_taken() {
+    run(async {
+        let server = Server::start();
+        let connection = server.connect().await;
+        // GET https://a/feed, as h3 would send it, and that of the second request first.
+        let head = [&[0x01, 14, 0, 0, 0xd1, 0xd7, 0x50, 1, b'a', 0x51, 5][..], b"/feed"].concat();
+        let mut requests = [connection.open_bi().await.unwrap(), connection.open_bi().await.unwrap()];
+        for (send, answer) in requests.iter_mut().rev() {
+            send.write_all(&head).await.unwrap();
+            send.finish().unwrap();
+            answer.read_exact(&mut [0]).await.unwrap();
+        }
+        let mut control = loop {
+            let (mut stream, mut kind) = (connection.accept_uni().await.unwrap(), [0xff]);
+            stream.read_exact(&mut kind).await.unwrap();
+            if kind == [0x00] {
+                break stream;
+            }
+        };
+        server.drain.cancel();
+        // The frame after SETTINGS, both with lengths of a byte.
+        let mut head = [0; 2];
+        control.read_exact(&mut head).await.unwrap();
+        assert_eq!(head[0], 0x04);
+        control.read_exact(&mut vec![0; head[1].into()]).await.unwrap();
+        let mut goaway = [0; 3];
+        control.read_exact(&mut goaway).await.unwrap();
+        assert_eq!(goaway, [0x07, 1, 8], "streams 0 and 4 were taken");
+    });
+}
+
+#[test]
 fn an_idle_connection_drains_at_once() {
     run(async {
         let mut server = Server::start();

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use h3::{error::StreamError, ext::Protocol, frame::FrameStream, stream::BufRecvStream};
+use h3::{error::StreamError, ext::Protocol, frame::FrameStream, quic::SendStream as _, stream::BufRecvStream};
 use http::{Method, Request};
 use quinn_proto::VarInt;
 use thiserror::Error;
@@ -166,6 +166,8 @@ impl<H: Handler> Connection<H> {
         let mut raised = false;
         let mut draining = false;
         let mut asked = false;
+        // Heads may come whole in another order than their streams: the one that was taken last, and the newest of all, counted from 0.
+        let (mut last, mut newest) = (0, 0);
         let mut idle_until = Instant::now() + self.limits.first_request;
         let result = loop {
             if draining && tasks.is_empty() {
@@ -179,9 +181,9 @@ impl<H: Handler> Connection<H> {
             tokio::select! {
                 () = drain_or(drain, idle_for_too_long, tasks.is_empty()), if !draining => {
                     draining = true;
-                    // Names the stream after the last that was taken. A peer that reads no GOAWAY must not hold this
-                    // up.
-                    let _ = Box::pin(timeout(GOAWAY_MAX, http3.shutdown(1))).await;
+                    // Names the stream after the newest that was taken, by its distance from the last: what is below it is answered
+                    // [RFC 9114 §5.2]. A peer that reads no GOAWAY must not hold this up.
+                    let _ = Box::pin(timeout(GOAWAY_MAX, http3.shutdown(newest - last + 1))).await;
                 }
                 Some(ended) = tasks.join_next() => {
                     report(ended, self.peer);
@@ -192,6 +194,8 @@ impl<H: Handler> Connection<H> {
                     Ok(Some(bidi)) => match handed.take() {
                         Some(stream) if draining => stream.outgoing.reset(code::H3_REQUEST_REJECTED),
                         Some(stream) => {
+                            last = (bidi.send_id().into_inner() / 4) as usize;
+                            newest = newest.max(last);
                             let resolver = http3.create_resolver(FrameStream::new(BufRecvStream::new(bidi)));
                             self.spawn(&mut tasks, resolver, stream);
                             asked = true;
@@ -209,7 +213,7 @@ impl<H: Handler> Connection<H> {
                     },
                     // The client has said that it asks for nothing more, and has everything.
                     Ok(None) => {
-                        let told = Box::pin(timeout(GOAWAY_MAX, http3.shutdown(0))).await;
+                        let told = Box::pin(timeout(GOAWAY_MAX, http3.shutdown(newest - last))).await;
                         break if let Ok(Err(error)) = told { self.ended(error) } else { Ok(()) };
                     }
                     Err(error) => break self.ended(error),
