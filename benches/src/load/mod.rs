@@ -307,7 +307,7 @@ pub fn run() -> Result<()> {
     };
     let mut storm = storm::Trigger::new(&job, cut);
     let quiet_max = if job.network.is_some() { QUIET_LOSSY } else { QUIET };
-    let (mut last, mut quiet_since) = (0, Instant::now());
+    let (mut last, mut quiet_since, mut ended) = (0, Instant::now(), false);
     loop {
         pause(POLL);
         storm.look(progress.began_ns.load(Relaxed));
@@ -316,7 +316,11 @@ pub fn run() -> Result<()> {
             (last, quiet_since) = (received, Instant::now());
             report(&Report::Progress(received, expected))?;
         }
-        if publisher.is_finished() && (received >= expected || quiet_since.elapsed() > quiet_max) {
+        if publisher.is_finished() && !ended {
+            // What was published last may be answered before it is delivered, and a long time after what was delivered last.
+            (ended, quiet_since) = (true, Instant::now());
+        }
+        if ended && (received >= expected || quiet_since.elapsed() > quiet_max) {
             break;
         }
         if quiet_since.elapsed() > STUCK {
