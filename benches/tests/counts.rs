@@ -1,5 +1,6 @@
 //! Whether the counts are right is shown by servers that lose, repeat and end, each as it says.
 
+#![allow(clippy::disallowed_methods, reason = "there is no shard in these threads")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 use std::{
