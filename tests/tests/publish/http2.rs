@@ -16,7 +16,7 @@ use tokio::{net::TcpStream, task::JoinSet};
 async fn feeds_on_one_connection_get_every_event_through_small_windows() {
     let hub = TestHub::start();
     // One alone, and many; an event may be larger than a stream's window, and all of them are larger than the connection's.
-    for (feeds, window) in [(1, 1_000), (20, 1_000), (1, 20_000), (1, 65_535)] {
+    for (feeds, window, longer) in [(1, 1_000, 20), (20, 1_000, 4), (1, 20_000, 20), (1, 65_535, 20)] {
         let mut requests = connect(&hub, Builder::new().initial_window_size(window)).await;
         let topic = format!("of/{feeds}/{window}");
         let mut readers = JoinSet::new();
@@ -24,7 +24,7 @@ async fn feeds_on_one_connection_get_every_event_through_small_windows() {
             let (_, body) = get(&mut requests, &format!("/events?topic={topic}")).await;
             readers.spawn(read_until(body, "last\n\n"));
         }
-        let texts: Vec<String> = (0..300).map(|number| format!("{number}-{}", "x".repeat(number * 20))).collect();
+        let texts: Vec<String> = (0..300).map(|number| format!("{number}-{}", "x".repeat(number * longer))).collect();
         for text in &texts {
             hub.publish(&Publication::text(&topic, text)).await;
         }
