@@ -499,20 +499,17 @@ impl LocalShard {
 async fn read(shard: Rc<LocalShard>, request: ReadRequest) {
     let ReadRequest { feed, token, read } = request;
     let find = || shard.pages.borrow().find(&read);
-    let mut known = find();
-    let mut permit = None;
-    if known.is_none() {
-        if shard.reads.available_permits() == 0 {
-            shard.metrics.reached(Limit::HistoryReads);
-        }
-        let Ok(turn) = shard.reads.acquire().await else { return };
-        permit = Some(turn);
-        // Others may have read it meanwhile.
-        known = find();
+    let give = |page| shard.with_core(|core| core.shared_page(feed, token, &page));
+    if let Some(page) = find() {
+        return give(page);
     }
-    if let Some(page) = known {
-        drop(permit);
-        return shard.with_core(|core| core.shared_page(feed, token, &page));
+    if shard.reads.available_permits() == 0 {
+        shard.metrics.reached(Limit::HistoryReads);
+    }
+    let Ok(_permit) = shard.reads.acquire().await else { return };
+    // Others may have read it meanwhile.
+    if let Some(page) = find() {
+        return give(page);
     }
     match shard.log.read(read.clone()).await {
         Ok(page) => {
